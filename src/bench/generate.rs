@@ -5,7 +5,7 @@ use super::models::{self, Size};
 use super::{Bench, Row, timing};
 use crate::backend::{Backend, Sampling};
 use crate::error::Result;
-use crate::model::params::Top;
+use crate::model::params::HeadKind;
 use crate::model::weights::Model;
 use crate::random::Stream;
 use crate::sample::{GenerateOptions, Limits, generate};
@@ -32,7 +32,7 @@ pub fn options(new: usize) -> GenerateOptions<'static> {
 
 /// Decoding of one size, batch by batch.
 pub fn run<B: Backend>(bench: &Bench<'_, B>, size: &Size) -> Result<Vec<Row>> {
-    let model = size.model(bench.b, bench.options, Top::Language);
+    let model = size.model(bench.b, bench.options, HeadKind::Language);
     let lengths = if bench.options.quick {
         Lengths { prompt: 7, few: 2, many: 5 }
     } else {

@@ -2,7 +2,9 @@
 //! the device's own ceilings.
 
 use super::{Bench, Ceilings, Row, Source, products};
-use crate::backend::{Activation, AdamW, BLOCK, Backend, CacheView, Heads, Mask, Sampling, Sizes};
+use crate::backend::{
+    Activation, AdamW, BLOCK, Backend, CacheView, Heads, Mask, Sampling, Sizes, ops,
+};
 
 /// What is measured, row by row.
 pub struct Kernels<'a, B: Backend> {
@@ -157,27 +159,54 @@ fn norms<B: Backend>(kernels: &mut Kernels<'_, B>) {
         let [mut dweight, mut dbias] = [(); 2].map(|()| kernels.floats(d));
         let bytes = |arrays: usize| (arrays * size * n * d) as f64;
         kernels.row("rms_norm", &shape, 0.0, bytes(2), &mut || {
-            b.rms_norm(&mut out, &mut rstd, &x, &weight, n, d, 1e-5)
-        });
-        kernels.row("rms_norm_backward", &shape, 0.0, bytes(4), &mut || {
-            b.rms_norm_backward(&mut dx, Some(&mut dweight), &dout, &x, &weight, &rstd, n, d);
-        });
-        kernels.row("layer_norm", &shape, 0.0, bytes(2), &mut || {
-            b.layer_norm(&mut out, &mut mean, &mut rstd, &x, &weight, &bias, n, d, 1e-5);
-        });
-        kernels.row("layer_norm_backward", &shape, 0.0, bytes(4), &mut || {
-            b.layer_norm_backward(
-                &mut dx,
-                Some(&mut dweight),
-                Some(&mut dbias),
-                &dout,
-                &x,
-                &weight,
-                &mean,
-                &rstd,
+            b.rms_norm(ops::RmsNorm {
+                out: &mut out,
+                rstd: &mut rstd,
+                x: &x,
+                weight: &weight,
                 n,
                 d,
-            );
+                epsilon: 1e-5,
+            })
+        });
+        kernels.row("rms_norm_backward", &shape, 0.0, bytes(4), &mut || {
+            b.rms_norm_backward(ops::RmsNormBackward {
+                dx: &mut dx,
+                dweight: Some(&mut dweight),
+                dout: &dout,
+                x: &x,
+                weight: &weight,
+                rstd: &rstd,
+                n,
+                d,
+            });
+        });
+        kernels.row("layer_norm", &shape, 0.0, bytes(2), &mut || {
+            b.layer_norm(ops::LayerNorm {
+                out: &mut out,
+                mean: &mut mean,
+                rstd: &mut rstd,
+                x: &x,
+                weight: &weight,
+                bias: &bias,
+                n,
+                d,
+                epsilon: 1e-5,
+            });
+        });
+        kernels.row("layer_norm_backward", &shape, 0.0, bytes(4), &mut || {
+            b.layer_norm_backward(ops::LayerNormBackward {
+                dx: &mut dx,
+                dweight: Some(&mut dweight),
+                dbias: Some(&mut dbias),
+                dout: &dout,
+                x: &x,
+                weight: &weight,
+                mean: &mean,
+                rstd: &rstd,
+                n,
+                d,
+            });
         });
         let (heads, c) = if kernels.quick() { (5, 8) } else { (d / 128, 128) };
         let positions: Vec<u32> = (0..n as u32).map(|row| row % 1024).collect();
@@ -185,7 +214,16 @@ fn norms<B: Backend>(kernels: &mut Kernels<'_, B>) {
         b.fill(&mut cos, 0.8);
         b.fill(&mut sin, 0.6);
         kernels.row("rotary", &shape, 0.0, bytes(2), &mut || {
-            b.rotary(&mut dx, &cos, &sin, &positions, heads, c, c, false)
+            b.rotary(ops::Rotary {
+                x: &mut dx,
+                cos: &cos,
+                sin: &sin,
+                positions: &positions,
+                heads,
+                channels: c,
+                rotated: c,
+                inverse: false,
+            })
         });
     }
 }
@@ -234,7 +272,15 @@ fn tokens<B: Backend>(kernels: &mut Kernels<'_, B>) {
         let [mut logprob, mut lse, mut entropy, mut dlogprob] = [(); 4].map(|()| kernels.floats(m));
         b.fill(&mut dlogprob, 1e-3);
         kernels.row("token_logprobs", &shape, 0.0, (wide * m * v) as f64, &mut || {
-            b.token_logprobs(&mut logprob, &mut lse, &mut entropy, &logits, &targets, 1.0, v);
+            b.token_logprobs(ops::TokenLogprobs {
+                logprob: &mut logprob,
+                lse: &mut lse,
+                entropy: &mut entropy,
+                logits: &logits,
+                targets: &targets,
+                temperature: 1.0,
+                v,
+            });
         });
         kernels.row(
             "token_logprobs_backward",
@@ -242,7 +288,15 @@ fn tokens<B: Backend>(kernels: &mut Kernels<'_, B>) {
             0.0,
             ((wide + stored) * m * v) as f64,
             &mut || {
-                b.token_logprobs_backward(&mut dlogits, &logits, &dlogprob, &lse, &targets, 1.0, v);
+                b.token_logprobs_backward(ops::TokenLogprobsBackward {
+                    dlogits: &mut dlogits,
+                    logits: &logits,
+                    dlogprob: &dlogprob,
+                    lse: &lse,
+                    targets: &targets,
+                    temperature: 1.0,
+                    v,
+                });
             },
         );
     }
@@ -277,12 +331,32 @@ fn attention<B: Backend>(kernels: &mut Kernels<'_, B>) {
             let operations = 2.0 * (sequences * length * length * width) as f64;
             let bytes = |arrays: usize| (arrays * size * n * width) as f64;
             kernels.row("attention", &shape, operations, bytes(4), &mut || {
-                b.attention(&mut out, &mut lse, &q, &k, &v, &starts, heads, mask)
+                b.attention(ops::Attention {
+                    out: &mut out,
+                    lse: &mut lse,
+                    q: &q,
+                    k: &k,
+                    v: &v,
+                    starts: &starts,
+                    heads,
+                    mask,
+                })
             });
             kernels.row("attention_backward", &shape, 2.5 * operations, bytes(8), &mut || {
-                b.attention_backward(
-                    &mut dq, &mut dk, &mut dv, &dout, &out, &lse, &q, &k, &v, &starts, heads, mask,
-                );
+                b.attention_backward(ops::AttentionBackward {
+                    dq: &mut dq,
+                    dk: &mut dk,
+                    dv: &mut dv,
+                    dout: &dout,
+                    out: &out,
+                    lse: &lse,
+                    q: &q,
+                    k: &k,
+                    v: &v,
+                    starts: &starts,
+                    heads,
+                    mask,
+                });
             });
         }
     }

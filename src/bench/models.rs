@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{Options, Source};
 use crate::backend::{Activation, Backend};
-use crate::model::params::{Params, Top, Trainable};
-use crate::model::spec::{Norm, Position, Spec};
+use crate::model::params::{HeadKind, Params, Trainable};
+use crate::model::spec::{FeedForward, Norm, Spec};
 use crate::model::weights::Model;
 
 /// A size to measure at.
@@ -22,14 +22,12 @@ pub struct Size {
 /// A decoder with embeddings of positions, layer norms and biases.
 fn plain(spec: Spec, activation: Activation) -> Spec {
     Spec {
-        position: Position::Learned,
         norm: Norm::Layer,
-        activation,
-        gated: false,
+        feed_forward: FeedForward::Plain(activation),
         query_key_value_bias: true,
         output_bias: true,
         feed_forward_bias: true,
-        ..spec
+        ..spec.with_learned_positions()
     }
 }
 
@@ -53,9 +51,9 @@ pub fn sizes(options: Options<'_>) -> Vec<Size> {
 
 impl Size {
     /// The model with random weights. A scalar head gives zeros.
-    pub fn model<B: Backend>(&self, b: &B, options: Options<'_>, top: Top) -> Model<B> {
+    pub fn model<B: Backend>(&self, b: &B, options: Options<'_>, head: HeadKind) -> Model<B> {
         let source: Source<B> = Source::new(|host| b.upload(host), options.quick);
-        let weights = Params::slots(&self.spec, top).map(|slot| {
+        let weights = Params::slots(&self.spec, head).map(|slot| {
             let mut tensor = b.zeros(slot.count());
             match slot.role {
                 _ if slot.bias => {}
@@ -64,16 +62,16 @@ impl Size {
             }
             Arc::new(tensor)
         });
-        Model::from_weights(b, self.spec.clone(), weights)
+        Model::from_weights(b, self.spec.clone(), head, weights)
     }
 
     /// Parameters of matrices that multiply every token, and those of them that train. An embedding
     /// is looked up, not multiplied; a language head is.
     pub fn multiplied(&self) -> (f64, f64) {
-        let slots = Params::slots(&self.spec, Top::Language);
+        let slots = Params::slots(&self.spec, HeadKind::Language);
         let head = (self.spec.vocabulary * self.spec.embedding_width) as f64;
         let matrices = slots.iter().filter(|slot| slot.shape.len() == 2 && slot.layer.is_some());
-        let (mut all, mut trained) = (head, if self.trainable.embeddings { head } else { 0.0 });
+        let (mut all, mut trained) = (head, if self.trainable.embeddings() { head } else { 0.0 });
         for slot in matrices {
             all += slot.count() as f64;
             trained += if self.trainable.trains(slot) { slot.count() as f64 } else { 0.0 };
@@ -87,12 +85,12 @@ impl Size {
     pub fn operations(&self, length: usize) -> f64 {
         let (all, trained) = self.multiplied();
         let head = (self.spec.vocabulary * self.spec.embedding_width) as f64;
-        let passed = if self.trainable.embeddings { trained } else { trained + head };
+        let passed = if self.trainable.embeddings() { trained } else { trained + head };
         let attention = |layers: usize| 2.0 * (layers * length * self.spec.query_width()) as f64;
         let layers = self.spec.layers;
         2.0 * (all + trained + passed)
             + attention(layers)
-            + 2.5 * attention(layers - self.trainable.first_layer)
+            + 2.5 * attention(layers - self.trainable.first_layer())
     }
 
     /// Bytes that a step of decoding reads at least: all matrices once, and keys and values of
@@ -123,7 +121,7 @@ mod tests {
         let options = Options { clock: &|| 0.0, seconds: 0.0, quick: false };
         let counts: Vec<f64> = sizes(options)
             .iter()
-            .map(|size| Params::slots(&size.spec, Top::Language).count() as f64)
+            .map(|size| Params::slots(&size.spec, HeadKind::Language).count() as f64)
             .collect();
         for (count, expected) in counts.iter().zip([124.4e6, 1.316e9, 6.738e9]) {
             assert!((count / expected - 1.0).abs() < 0.005, "{count} and {expected}");

@@ -1,7 +1,7 @@
 //! Products of matrices: the shapes of layers and heads, of whole batches and of few rows.
 
 use super::kernels::Kernels;
-use crate::backend::{Activation, Backend, Epilogue};
+use crate::backend::{Activation, Backend, Epilogue, ops};
 
 /// Input and output widths of the layers of the three models, and of their language heads.
 const LAYERS: [(&str, [(usize, usize); 4]); 3] = [
@@ -35,35 +35,26 @@ pub fn whole_batches<B: Backend>(kernels: &mut Kernels<'_, B>) {
         let operations = 2.0 * n as f64 * i as f64 * o as f64;
         let bytes = (size * (n * i + o * i + n * o)) as f64;
         kernels.row("linear", &shape, operations, bytes, &mut || {
-            b.linear(&mut out, &x, &weight, None, n, i, o)
+            b.linear(ops::Linear { out: &mut out, x: &x, weight: &weight, bias: None, n, i, o })
         });
         let beside = kernels.random(n * o);
         let more = bytes + (size * n * o) as f64;
         kernels.row("linear_with, residual", &shape, operations, more, &mut || {
-            b.linear_with(&mut out, &x, &weight, None, Epilogue::Add(&beside), n, i, o);
+            b.linear_with(
+                ops::Linear { out: &mut out, x: &x, weight: &weight, bias: None, n, i, o },
+                Epilogue::Add(&beside),
+            );
         });
         kernels.row("linear_with, gelu", &shape, operations, bytes, &mut || {
             b.linear_with(
-                &mut out,
-                &x,
-                &weight,
-                None,
+                ops::Linear { out: &mut out, x: &x, weight: &weight, bias: None, n, i, o },
                 Epilogue::Activate { kept: None, activation: Activation::Gelu },
-                n,
-                i,
-                o,
             );
         });
         kernels.row("linear_with, gate", &shape, operations, more, &mut || {
             b.linear_with(
-                &mut out,
-                &x,
-                &weight,
-                None,
+                ops::Linear { out: &mut out, x: &x, weight: &weight, bias: None, n, i, o },
                 Epilogue::Gate { kept: None, up: &beside },
-                n,
-                i,
-                o,
             );
         });
         drop(beside);
@@ -71,12 +62,27 @@ pub fn whole_batches<B: Backend>(kernels: &mut Kernels<'_, B>) {
         // The output is read and written.
         let input = (size * (2 * n * i + o * i + n * o)) as f64;
         kernels.row("linear_backward_input", &shape, operations, input, &mut || {
-            b.linear_backward_input(&mut dx, &out, &weight, n, i, o);
+            b.linear_backward_input(ops::LinearBackwardInput {
+                dx: &mut dx,
+                dout: &out,
+                weight: &weight,
+                n,
+                i,
+                o,
+            });
         });
         let mut dweight = kernels.floats(o * i);
         let weights = (size * (n * i + n * o) + 2 * b.sizes().wide * o * i) as f64;
         kernels.row("linear_backward_weight", &shape, operations, weights, &mut || {
-            b.linear_backward_weight(&mut dweight, None, &out, &x, n, i, o);
+            b.linear_backward_weight(ops::LinearBackwardWeight {
+                dweight: &mut dweight,
+                dbias: None,
+                dout: &out,
+                x: &x,
+                n,
+                i,
+                o,
+            });
         });
     }
 }
@@ -101,7 +107,15 @@ pub fn few_rows<B: Backend>(kernels: &mut Kernels<'_, B>) {
                     bytes,
                     &mut || {
                         turn += 1;
-                        b.linear(&mut out, &x, &weights[turn % sets], None, n, i, o);
+                        b.linear(ops::Linear {
+                            out: &mut out,
+                            x: &x,
+                            weight: &weights[turn % sets],
+                            bias: None,
+                            n,
+                            i,
+                            o,
+                        });
                     },
                 );
             }

@@ -6,7 +6,7 @@ use super::{Bench, Row};
 use crate::backend::Backend;
 use crate::data::tokenised::Tokenised;
 use crate::error::Result;
-use crate::model::params::Top;
+use crate::model::params::HeadKind;
 use crate::train::language::accumulate;
 use crate::train::optimiser::{OptimiserConfig, TrainState};
 use crate::train::schedule::Schedule;
@@ -31,8 +31,11 @@ pub fn optimiser() -> OptimiserConfig {
 pub fn run<B: Backend>(bench: &Bench<'_, B>, size: &Size) -> Result<Vec<Row>> {
     let (count, length) = if bench.options.quick { (2, 9) } else { BATCH };
     let b = bench.b;
-    let mut state =
-        TrainState::new(b, &size.model(b, bench.options, Top::Language), size.trainable)?;
+    let mut state = TrainState::new(
+        b,
+        &size.model(b, bench.options, HeadKind::Language),
+        size.trainable.clone(),
+    )?;
     let rows: Vec<Tokenised> = models::sequences(&size.spec, count, length)
         .into_iter()
         .map(|tokens| Tokenised { tokens, ..Tokenised::default() })

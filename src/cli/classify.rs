@@ -30,7 +30,7 @@ impl rows::Command for Arguments {
     }
 
     fn memory(&self, reader: &Reader, prepared: &Self::Prepared) -> Memory {
-        classify::memory(&reader.spec, reader.top, prepared, self.rows.batch_size())
+        classify::memory(&reader.spec, reader.head, prepared, self.rows.batch_size())
     }
 
     fn run<B: Backend>(

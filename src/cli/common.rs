@@ -12,7 +12,7 @@ use crate::dag::node::Numerics;
 use crate::dag::record::Invocation;
 use crate::dag::request::Request;
 use crate::dag::store::Store;
-use crate::device::{self, Device, DeviceRequest, Gemm, Outlook, Storage};
+use crate::device::{self, DType, Device, DeviceRequest, GemmRequest, Outlook};
 use crate::error::{Context, Result};
 use crate::inference::Reader;
 use crate::pipeline::defaults::{Defaults, without_defaults};
@@ -111,19 +111,19 @@ pub struct DeviceOption {
     /// cublaslt (NVIDIA's library, where it is installed; gradients alone: what samples, scores and
     /// trains must have the same bits), auto (what a table in the source says was faster)
     #[arg(long, value_name = "GEMM", default_value = "auto")]
-    gemm: Gemm,
+    gemm: GemmRequest,
 }
 
 impl DeviceOption {
     /// The device that this means here, with numbers stored in this way, and machine code kept
     /// beside the artefacts of `store`.
-    pub fn device(&self, store: &Store, storage: Option<Storage>) -> Result<Device> {
-        Device::of(self.device, storage, self.gemm, &store.root().join(KERNELS))
+    pub fn device(&self, store: &Store, dtype: Option<DType>) -> Result<Device> {
+        Device::of(self.device, dtype, self.gemm, &store.root().join(KERNELS))
     }
 
     /// As if this device had been asked for.
     pub fn of(device: DeviceRequest) -> Self {
-        DeviceOption { device, gemm: Gemm::Auto }
+        DeviceOption { device, gemm: GemmRequest::Auto }
     }
 
     /// Whether the choice was left open.
@@ -132,10 +132,10 @@ impl DeviceOption {
     }
 
     /// The device that this means here, where no store is named.
-    pub fn alone(&self, storage: Option<Storage>) -> Result<Device> {
+    pub fn alone(&self, dtype: Option<DType>) -> Result<Device> {
         let root = std::path::absolute(Store::default_root(None))
             .context("cannot tell the current folder")?;
-        Device::of(self.device, storage, self.gemm, &root.join(KERNELS))
+        Device::of(self.device, dtype, self.gemm, &root.join(KERNELS))
     }
 }
 
@@ -147,7 +147,7 @@ pub struct DeviceAndDtype {
     /// How weights and activations are stored: bf16 (on a CUDA device; sums are f32, and so are the
     /// masters of weights that train), f32 [default: bf16 on a CUDA device, f32 on the CPU]
     #[arg(long, value_name = "DTYPE")]
-    dtype: Option<Storage>,
+    dtype: Option<DType>,
 }
 
 impl DeviceAndDtype {

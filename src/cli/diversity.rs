@@ -21,8 +21,8 @@ use crate::hub;
 use crate::inference::diversity::{Metric, Need, Samples};
 use crate::inference::pairs::PairModel;
 use crate::inference::{Reader, Subject};
+use crate::model::batch::MICRO_BATCH_TOKENS;
 use crate::model::memory::Memory;
-use crate::model::score::MICRO_BATCH_TOKENS;
 use crate::report::metrics::{Direction, define};
 
 /// How much samples vary, per input and across inputs
@@ -252,7 +252,7 @@ impl ByModel<'_> {
         let reader = super::common::reader(&folder)?;
         let tokens =
             (self.arguments.batch_size as usize * reader.spec.context).min(MICRO_BATCH_TOKENS);
-        let memory = Memory::weights(&reader.spec, reader.top).forward(&reader.spec, tokens, 0);
+        let memory = Memory::weights(&reader.spec, reader.head).forward(&reader.spec, tokens, 0);
         let name = reader.name().to_string();
         let device = self.arguments.device.alone()?;
         memory.check(

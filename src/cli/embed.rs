@@ -50,7 +50,7 @@ impl rows::Command for Arguments {
     }
 
     fn memory(&self, reader: &Reader, prepared: &Self::Prepared) -> Memory {
-        embed::memory(&reader.spec, reader.top, &prepared.1, self.rows.batch_size())
+        embed::memory(&reader.spec, reader.head, &prepared.1, self.rows.batch_size())
     }
 
     fn run<B: Backend>(

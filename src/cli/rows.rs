@@ -13,7 +13,7 @@ use super::common::{DeviceOption, print};
 use super::fetch::{Manner, Speaker};
 use crate::backend::Backend;
 use crate::data::rows::parse_jsonl;
-use crate::device::{Device, Precision, Storage, Task};
+use crate::device::{DType, Device, Precision, Task};
 use crate::error::{Context, Result, user};
 use crate::fs;
 use crate::hub;
@@ -36,7 +36,7 @@ pub struct ModelAndRows {
     device: DeviceOption,
     /// The precision to compute in [default: bf16 on a CUDA device, f32 on the CPU]
     #[arg(long, value_enum)]
-    dtype: Option<Dtype>,
+    dtype: Option<RowsDType>,
     /// Rows at a time; no result depends on it
     #[arg(long, value_name = "N", default_value_t = 16,
         value_parser = clap::value_parser!(u32).range(1..))]
@@ -55,22 +55,23 @@ impl ModelAndRows {
     /// What to compute on. Double precision is the CPU's, where nothing else is asked for.
     pub fn device(&self) -> Result<Device> {
         match (self.dtype, self.device.is_auto()) {
-            (Some(Dtype::F64), true) => Ok(Device::Processor),
-            (dtype, _) => self.device.alone(dtype.and_then(Dtype::storage)),
+            (Some(RowsDType::F64), true) => Ok(Device::Processor),
+            (dtype, _) => self.device.alone(dtype.and_then(RowsDType::stored)),
         }
     }
 
     /// The precision of results.
     pub fn precision(&self) -> Precision {
         match self.dtype {
-            Some(Dtype::F64) => Precision::Double,
-            Some(Dtype::F32 | Dtype::Bf16) | None => Precision::Single,
+            Some(RowsDType::F64) => Precision::Double,
+            Some(RowsDType::F32 | RowsDType::Bf16) | None => Precision::Single,
         }
     }
 }
 
+/// The words of `--dtype`: a storage type, or double precision, which only the CPU computes in.
 #[derive(Clone, Copy, ValueEnum)]
-enum Dtype {
+enum RowsDType {
     /// Numbers of 8 digits in base 2, added up in single precision; on a CUDA device
     Bf16,
     /// Single precision
@@ -79,13 +80,13 @@ enum Dtype {
     F64,
 }
 
-impl Dtype {
+impl RowsDType {
     /// How numbers are stored, where there is a choice.
-    fn storage(self) -> Option<Storage> {
+    fn stored(self) -> Option<DType> {
         match self {
-            Dtype::Bf16 => Some(Storage::Bf16),
-            Dtype::F32 => Some(Storage::F32),
-            Dtype::F64 => None,
+            RowsDType::Bf16 => Some(DType::Bf16),
+            RowsDType::F32 => Some(DType::F32),
+            RowsDType::F64 => None,
         }
     }
 }

@@ -1,9 +1,9 @@
 //! What a model was trained on, itself and all that it was made of, by content: digests of
 //! normalised texts, and a file of them. Uses rows and folders, no model.
 //!
-//! 1. A text is digested as decontamination compares it (`src/data/decontamination.rs`): the first 64 bits of its
-//!    BLAKE3 hash. Among 10^6 training rows, 10^3 test rows meet a digest by chance with
-//!    probability 10^-10.
+//! 1. A text is digested as decontamination compares it (`src/data/decontamination.rs`): the first
+//!    64 bits of its BLAKE3 hash. Among 10^6 training rows, 10^3 test rows meet a digest by chance
+//!    with probability 10^-10.
 //! 2. Texts have roles: prompts (in each of their forms), whole texts (prompt and completion; of a
 //!    document its lines too), and of preference pairs the two answers, each with its prompt, and
 //!    the pair. A completion alone identifies nothing ("yes").

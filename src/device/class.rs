@@ -126,6 +126,12 @@ fn fingerprint() -> String {
     blake3::hash(&given).to_hex()[..8].to_owned()
 }
 
+/// The numerics class of what is computed on no device.
+pub fn host_class() -> &'static str {
+    static HOST: OnceLock<String> = OnceLock::new();
+    HOST.get_or_init(|| format!("host {}", machine()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

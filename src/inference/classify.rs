@@ -14,7 +14,7 @@ use crate::error::{Context, Result, user};
 use crate::model::heads;
 use crate::model::memory::Memory;
 use crate::model::pairs::{best, features};
-use crate::model::params::Top;
+use crate::model::params::HeadKind;
 use crate::model::spec::Spec;
 use crate::model::transformer;
 
@@ -56,8 +56,8 @@ pub struct Text {
 
 /// Refuses a model that gives no logits.
 pub fn check_top(reader: &Reader) -> Result<()> {
-    match reader.top {
-        Top::Classifier | Top::Reward => Ok(()),
+    match reader.head {
+        HeadKind::Classifier | HeadKind::Reward => Ok(()),
         _ => Err(user("this model has no head for classes")
             .hint("a `*ForSequenceClassification` is expected")
             .into()),
@@ -109,11 +109,11 @@ pub fn prepare(reader: &Reader, rows: Vec<(usize, Row)>) -> Result<Vec<Text>> {
 }
 
 /// What classifying takes.
-pub fn memory(spec: &Spec, top: Top, texts: &[Text], batch_size: usize) -> Memory {
+pub fn memory(spec: &Spec, head: HeadKind, texts: &[Text], batch_size: usize) -> Memory {
     let tokens = |part: &[Text]| {
         part.iter().flat_map(|text| &text.sequences).map(|sequence| sequence.tokens.len()).sum()
     };
-    Memory::weights(spec, top).forward(
+    Memory::weights(spec, head).forward(
         spec,
         texts.chunks(batch_size).map(tokens).max().unwrap_or(0),
         0,
@@ -132,7 +132,11 @@ pub fn classify<B: Backend>(
     let network = Description::open(&reader.folder)?;
     let names = match &network {
         Some((description, _)) => description.labels.clone(),
-        None => reader.origin.labels(if reader.top == Top::Reward { 1 } else { model.spec.labels }),
+        None => reader.origin.labels(if reader.head == HeadKind::Reward {
+            1
+        } else {
+            model.spec.labels
+        }),
     };
     let labels = names.len();
     let mut answers = Vec::with_capacity(total);
@@ -148,8 +152,8 @@ pub fn classify<B: Backend>(
             None => {
                 let batch = batch(sequences);
                 let hidden = transformer::hidden(b, model, &batch);
-                match reader.top {
-                    Top::Reward => heads::scalar_scores(b, model, &hidden, &batch.lasts()),
+                match reader.head {
+                    HeadKind::Reward => heads::scalar_scores(b, model, &hidden, &batch.lasts()),
                     _ => heads::class_logits(b, model, &hidden, &batch.firsts()).logits,
                 }
             }

@@ -15,7 +15,7 @@ use crate::data::tokens::Encoded;
 use crate::error::{Context, Result, user};
 use crate::fs;
 use crate::model::memory::Memory;
-use crate::model::params::Top;
+use crate::model::params::HeadKind;
 pub use crate::model::pooling::Pooling;
 use crate::model::spec::Spec;
 use crate::model::transformer;
@@ -150,9 +150,9 @@ pub fn prepare(reader: &Reader, rows: Vec<(usize, Row)>, options: Options) -> Re
 }
 
 /// What embedding takes.
-pub fn memory(spec: &Spec, top: Top, texts: &[Text], batch_size: usize) -> Memory {
+pub fn memory(spec: &Spec, head: HeadKind, texts: &[Text], batch_size: usize) -> Memory {
     let tokens = |part: &[Text]| part.iter().map(|text| text.encoded.tokens.len()).sum();
-    Memory::weights(spec, top).forward(
+    Memory::weights(spec, head).forward(
         spec,
         texts.chunks(batch_size).map(tokens).max().unwrap_or(0),
         0,

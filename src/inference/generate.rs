@@ -11,7 +11,7 @@ use crate::data::messages;
 use crate::data::tokens::Tokenizer;
 use crate::error::{Context, Failure, Result, user};
 use crate::model::memory::Memory;
-use crate::model::params::Top;
+use crate::model::params::HeadKind;
 use crate::model::spec::Spec;
 use crate::random::Stream;
 use crate::sample::{GenerateOptions, Limits, PREFILL, Sample, failed, generate_until};
@@ -141,7 +141,7 @@ pub struct Prompt {
 
 /// Rows as tokens.
 pub fn prepare(reader: &Reader, rows: Vec<(usize, Row)>, options: &Options) -> Result<Vec<Prompt>> {
-    if !matches!(reader.top, Top::Language | Top::LanguageAndValue) {
+    if !matches!(reader.head, HeadKind::Language | HeadKind::LanguageAndValue) {
         return Err(user("this model has no language head, so it writes nothing").into());
     }
     rows.into_iter().map(|(row, content)| prompt(reader, row, content, options)).collect()
@@ -190,7 +190,7 @@ pub fn memory(spec: &Spec, prompts: &[Prompt], options: &Options) -> Memory {
     let largest = lengths().max().map_or(0, |length| options.n * (length + options.max_new_tokens));
     let rows = options.batch_size.max(options.n);
     let held = positions.min(limits(spec, options).positions.max(largest));
-    Memory::weights(spec, Top::Language)
+    Memory::weights(spec, HeadKind::Language)
         .generation(spec, prefill, rows, options.n)
         .cached(spec, held)
 }

@@ -26,10 +26,10 @@ use crate::data::tokens::{CONVERT, Encoded, Tokenizer, has_sentencepiece_alone, 
 use crate::device::Precision;
 use crate::error::{Result, user};
 use crate::model::arch::{Description, Origin};
+use crate::model::batch::Batch;
 use crate::model::checkpoint;
-use crate::model::params::Top;
+use crate::model::params::HeadKind;
 use crate::model::spec::Spec;
-use crate::model::transformer::Batch;
 use crate::model::weights::Model;
 
 /// Hears of (rows done, rows in all), and stops the work by returning an error.
@@ -40,7 +40,7 @@ pub struct Reader {
     /// What the model is.
     pub spec: Spec,
     /// The head on its trunk.
-    pub top: Top,
+    pub head: HeadKind,
     /// Where it comes from.
     pub origin: Origin,
     /// Its tokenizer; a folder without one works with token ids.
@@ -58,7 +58,7 @@ impl Reader {
     pub fn open(folder: &Path) -> Result<Self> {
         let description = checkpoint::describe(folder)?;
         let remark = description.remark(folder);
-        let Description { origin, spec, top, .. } = description;
+        let Description { origin, spec, head, .. } = description;
         let (tokenizer, chat_template) =
             (Tokenizer::open_if_there(folder)?, ChatTemplate::open(folder)?);
         let ends = match &tokenizer {
@@ -68,7 +68,7 @@ impl Reader {
                 .unwrap_or(origin.special.eos.into_iter().collect()),
         };
         let folder = folder.to_owned();
-        Ok(Reader { spec, top, origin, tokenizer, chat_template, ends, remark, folder })
+        Ok(Reader { spec, head, origin, tokenizer, chat_template, ends, remark, folder })
     }
 
     /// What errors call the model: its folder.
@@ -154,9 +154,9 @@ pub struct Subject<B: Backend> {
 impl<B: Backend> Subject<B> {
     /// Loads the model's tensors.
     pub fn load(b: B, precision: Precision, reader: Reader) -> Result<Self> {
-        let (Description { spec, .. }, weights) =
+        let (Description { spec, head, .. }, weights) =
             checkpoint::load_with(&reader.folder, |numbers| Arc::new(b.upload_owned(numbers)))?;
-        Ok(Subject { model: Model::from_weights(&b, spec, weights), b, precision, reader })
+        Ok(Subject { model: Model::from_weights(&b, spec, head, weights), b, precision, reader })
     }
 
     /// Numbers as they are printed: shortest in their precision.

@@ -6,12 +6,12 @@ use super::{Answer, Given, Known, Numbers, Progress, Reader, Subject, check_fini
 use crate::backend::Backend;
 use crate::data::json::Object;
 use crate::error::{Context, Result, user};
-use crate::model::heads::{self, Scored};
+use crate::model::batch::{Batch, scored_tokens};
+use crate::model::heads::{self, TargetTokens};
 use crate::model::memory::Memory;
-use crate::model::params::Top;
-use crate::model::score::scored_tokens;
+use crate::model::params::HeadKind;
 use crate::model::spec::Spec;
-use crate::model::transformer::{self, Batch};
+use crate::model::transformer;
 
 /// What a row may have.
 #[derive(Clone, Debug, Deserialize)]
@@ -56,7 +56,7 @@ pub struct Sequence {
 
 /// Rows as tokens.
 pub fn prepare(reader: &Reader, rows: Vec<(usize, Row)>) -> Result<Vec<Sequence>> {
-    if !matches!(reader.top, Top::Language | Top::LanguageAndValue) {
+    if !matches!(reader.head, HeadKind::Language | HeadKind::LanguageAndValue) {
         return Err(user("this model has no language head, so tokens have no probability").into());
     }
     rows.into_iter().map(|(row, content)| sequence(reader, row, content)).collect()
@@ -66,7 +66,7 @@ pub fn prepare(reader: &Reader, rows: Vec<(usize, Row)>) -> Result<Vec<Sequence>
 pub fn memory(spec: &Spec, sequences: &[Sequence], batch_size: usize) -> Memory {
     let tokens = |part: &[Sequence]| part.iter().map(|sequence| sequence.tokens.len()).sum();
     let most: usize = sequences.chunks(batch_size).map(tokens).max().unwrap_or(0);
-    Memory::weights(spec, Top::Language).forward(spec, most, most)
+    Memory::weights(spec, HeadKind::Language).forward(spec, most, most)
 }
 
 /// Scores sequences, `batch_size` at a time, at a temperature.
@@ -87,7 +87,7 @@ pub fn score<B: Backend>(
         let from: Vec<usize> = part.iter().map(|sequence| sequence.from).collect();
         let (rows, targets) = scored_tokens(&tokens, &from);
         let hidden = transformer::hidden(b, model, &Batch::new(&tokens));
-        let scored = Scored { rows: &rows, targets: &targets, temperature };
+        let scored = TargetTokens { rows: &rows, targets: &targets, temperature };
         let scores = heads::token_logprobs(b, model, &hidden, scored, false);
         let mut logprobs = b.download_f64(&scores.logprobs).into_iter();
         for Sequence { row, mut tokens, from, shown, rest } in part {

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::arch::{self, Description, Origin, Stored};
 use super::form::{Form, Part};
-use super::params::{Params, Slot, Top};
+use super::params::{HeadKind, Params, Slot};
 use super::spec::Spec;
 use super::tensors::{Named, Tensors, shortened, write};
 use super::unlike::unlike;
@@ -46,7 +46,9 @@ pub struct Checkpoint {
     pub origin: Origin,
     /// What it is.
     pub spec: Spec,
-    /// Its tensors; [`Params::top`] tells a reward model from a language model.
+    /// What is on its trunk.
+    pub head: HeadKind,
+    /// Its tensors.
     pub params: Params<Vec<f32>>,
 }
 
@@ -74,8 +76,8 @@ pub fn describe(folder: &Path) -> Result<Description> {
 
 /// Reads a model. What is missing, not expected or misshapen is listed in one error.
 pub fn load(folder: &Path) -> Result<Checkpoint> {
-    let (Description { origin, spec, .. }, params) = load_with(folder, |numbers| numbers)?;
-    Ok(Checkpoint { origin, spec, params })
+    let (Description { origin, spec, head, .. }, params) = load_with(folder, |numbers| numbers)?;
+    Ok(Checkpoint { origin, spec, head, params })
 }
 
 /// [`load`] onto a device, tensor by tensor: `upload` takes each as soon as it is read.
@@ -100,7 +102,7 @@ impl Opened {
     /// Finds every tensor. What is missing, not expected or misshapen is listed in one error.
     pub fn new(folder: &Path) -> Result<Self> {
         let description = describe(folder)?;
-        let Description { origin, spec, top, .. } = &description;
+        let Description { origin, spec, head, .. } = &description;
         let tensors = Tensors::open(&files(folder)?)?;
         // Before anything is made for each of them.
         if spec.layers > tensors.names().count() {
@@ -111,14 +113,15 @@ impl Opened {
             );
             return Err(user(message).into());
         }
-        let placed = Params::slots(spec, *top).map(|slot| {
-            let stored = arch::stored(origin, spec, *top, &slot);
+        let placed = Params::slots(spec, *head).map(|slot| {
+            let stored = arch::stored(origin, spec, *head, &slot);
             let name =
                 spelling(&tensors, origin, &stored.name).unwrap_or_else(|| stored.name.clone());
             (Stored { name, ..stored }, slot)
         });
-        let copy = copied_head(&tensors, origin, spec, *top);
-        let extra = |name: &str| arch::ignored(origin, *top, name) || copy.as_deref() == Some(name);
+        let copy = copied_head(&tensors, origin, spec, *head);
+        let extra =
+            |name: &str| arch::ignored(origin, *head, name) || copy.as_deref() == Some(name);
         compare(&tensors, &placed, &extra, folder)?;
         let opened = Opened { description, tensors, placed };
         if let Some(copy) = copy
@@ -182,8 +185,8 @@ pub fn read_some(
 /// Writes a model into a folder that exists. A value head is left out: it belongs to a training
 /// run, not to the model.
 pub fn save(folder: &Path, checkpoint: &Checkpoint) -> Result<()> {
-    let Checkpoint { origin, spec, params } = checkpoint;
-    save_with(folder, origin, spec, params, SHARD, |numbers| numbers.into())
+    let Checkpoint { origin, spec, head, params } = checkpoint;
+    save_with(folder, origin, (spec, *head), params, SHARD, |numbers| numbers.into())
 }
 
 /// [`save`] from a device: `download` gives a tensor's numbers, and is called when they are
@@ -191,24 +194,24 @@ pub fn save(folder: &Path, checkpoint: &Checkpoint) -> Result<()> {
 pub fn save_with<'a, T>(
     folder: &Path,
     origin: &Origin,
-    spec: &Spec,
+    (spec, head): (&Spec, HeadKind),
     params: &'a Params<T>,
     shard: usize,
     download: impl Fn(&'a T) -> Cow<'a, [f32]>,
 ) -> Result<()> {
-    let top = match params.top(spec) {
-        Top::LanguageAndValue => Top::Language,
-        top => top,
+    let written_head = match head {
+        HeadKind::LanguageAndValue => HeadKind::Language,
+        head => head,
     };
     let written: BTreeSet<String> =
-        Params::slots(spec, top).map(|slot| slot.name).into_vec().into_iter().collect();
+        Params::slots(spec, written_head).map(|slot| slot.name).into_vec().into_iter().collect();
     let mut places = BTreeMap::new();
     let mut tensors: Vec<Vec<Piece<'a, T>>> = Vec::new();
-    for (slot, tensor) in params.slots_of(spec).zip(params.as_ref()).into_vec() {
+    for (slot, tensor) in Params::slots(spec, head).zip(params.as_ref()).into_vec() {
         if !written.contains(&slot.name) {
             continue;
         }
-        let Stored { name, form } = arch::stored(origin, spec, top, &slot);
+        let Stored { name, form } = arch::stored(origin, spec, written_head, &slot);
         let place = *places.entry(name.clone()).or_insert(tensors.len());
         if place == tensors.len() {
             tensors.push(Vec::new());
@@ -226,7 +229,7 @@ pub fn save_with<'a, T>(
         Named { name, shape, parts: Box::new(move || pieces.iter().map(part).collect()) }
     });
     write_shards(folder, named.collect(), shard)?;
-    let config = arch::write(origin, top);
+    let config = arch::write(origin, written_head);
     fs::write_atomic(&folder.join(CONFIG), config.as_bytes())
 }
 
@@ -323,11 +326,11 @@ fn spelling(tensors: &Tensors, origin: &Origin, name: &str) -> Option<String> {
 }
 
 /// The name under which a tied model's checkpoint holds its embedding a second time, if it does.
-fn copied_head(tensors: &Tensors, origin: &Origin, spec: &Spec, top: Top) -> Option<String> {
-    let head =
-        Params::slots(&Spec { tied: false, layers: 0, ..spec.clone() }, Top::Language).lm_head;
-    let slot = head.filter(|_| spec.tied)?;
-    let name = spelling(tensors, origin, &arch::stored(origin, spec, top, &slot).name)?;
+fn copied_head(tensors: &Tensors, origin: &Origin, spec: &Spec, head: HeadKind) -> Option<String> {
+    let lm_head =
+        Params::slots(&Spec { tied: false, layers: 0, ..spec.clone() }, HeadKind::Language).lm_head;
+    let slot = lm_head.filter(|_| spec.tied)?;
+    let name = spelling(tensors, origin, &arch::stored(origin, spec, head, &slot).name)?;
     (tensors.shape(&name) == Some(&slot.shape)).then_some(name)
 }
 

@@ -12,9 +12,9 @@
 //!    ([`token_gradients`]). Where it depends on them, as PPO's does, the logits of a batch of one
 //!    chunk are kept for the backward pass, those of a larger one are made again: the same bits.
 
-use crate::backend::{Activation, Backend, GROUP};
+use crate::backend::{Activation, Backend, GROUP, ops};
 
-use super::params::Affine;
+use super::linear::Linear;
 use super::weights::{Gradients, Model};
 
 /// Logits made at a time (numbers, not bytes): 128 MiB in single precision, and a half or all of it
@@ -25,9 +25,9 @@ const CHUNK: usize = 1 << 25;
 /// Rows of a tile: chunks of at least this many rows are whole tiles.
 const TILE: usize = 128;
 
-/// What is scored: for each of m rows of hidden states, the token that follows it.
+/// Tokens to score: for each of m rows of hidden states, the token that follows it.
 #[derive(Clone, Copy, Debug)]
-pub struct Scored<'a> {
+pub struct TargetTokens<'a> {
     /// `[m]`: rows of the batch; the row of a token predicts the next one.
     pub rows: &'a [u32],
     /// `[m]`: the tokens that follow.
@@ -64,25 +64,25 @@ fn gather<B: Backend>(b: &B, hidden: &B::Buf, rows: &[u32], d: usize) -> B::Buf 
 /// `[m,v]`, wide: logits of all `m` rows of `hidden[m,e]`.
 pub fn logits<B: Backend>(b: &B, model: &Model<B>, hidden: &B::Buf, m: usize) -> B::Buf {
     let mut out = b.wide(m * model.spec.vocabulary);
-    b.linear(
-        &mut out,
-        hidden,
-        model.language_head(),
-        None,
-        m,
-        model.spec.embedding_width,
-        model.spec.vocabulary,
-    );
+    language_head(b, model).forward(&mut out, hidden, m);
     out
 }
 
-impl<'a> Scored<'a> {
+/// The layer from what heads read to logits of tokens.
+fn language_head<'a, B: Backend>(b: &'a B, model: &'a Model<B>) -> Linear<'a, B> {
+    let sizes = [model.spec.embedding_width, model.spec.vocabulary];
+    Linear::new(b, model.language_head(), None, sizes)
+}
+
+impl<'a> TargetTokens<'a> {
     /// Some rows after others, each with its first row's index.
-    fn chunks(self, v: usize) -> impl Iterator<Item = (usize, Scored<'a>)> {
+    fn chunks(self, v: usize) -> impl Iterator<Item = (usize, TargetTokens<'a>)> {
         assert_eq!(self.rows.len(), self.targets.len(), "a target for every scored row");
-        let (size, Scored { rows, targets, temperature }) = (chunk_rows(v), self);
+        let (size, TargetTokens { rows, targets, temperature }) = (chunk_rows(v), self);
         let chunks = rows.chunks(size).zip(targets.chunks(size)).enumerate();
-        chunks.map(move |(at, (rows, targets))| (at * size, Scored { rows, targets, temperature }))
+        chunks.map(move |(at, (rows, targets))| {
+            (at * size, TargetTokens { rows, targets, temperature })
+        })
     }
 }
 
@@ -98,18 +98,18 @@ impl<B: Backend> Chunks<B> {
     }
 
     /// Adds the scores of a chunk; gives back its `lse[m]`.
-    fn push(&mut self, b: &B, logits: &B::Buf, chunk: Scored<'_>, v: usize) -> B::Buf {
+    fn push(&mut self, b: &B, logits: &B::Buf, chunk: TargetTokens<'_>, v: usize) -> B::Buf {
         let m = chunk.rows.len();
         let (mut logprob, mut lse, mut entropy) = (b.wide(m), b.wide(m), b.wide(m));
-        b.token_logprobs(
-            &mut logprob,
-            &mut lse,
-            &mut entropy,
+        b.token_logprobs(ops::TokenLogprobs {
+            logprob: &mut logprob,
+            lse: &mut lse,
+            entropy: &mut entropy,
             logits,
-            chunk.targets,
-            chunk.temperature,
+            targets: chunk.targets,
+            temperature: chunk.temperature,
             v,
-        );
+        });
         self.logprobs.push(logprob);
         self.entropies.push(entropy);
         lse
@@ -146,7 +146,7 @@ pub fn token_logprobs<B: Backend>(
     b: &B,
     model: &Model<B>,
     hidden: &B::Buf,
-    scored: Scored<'_>,
+    scored: TargetTokens<'_>,
     keep: bool,
 ) -> Scores<B> {
     let (d, v) = (model.spec.embedding_width, model.spec.vocabulary);
@@ -174,7 +174,7 @@ pub fn token_logprobs_backward<B: Backend>(
     dhidden: &mut B::Buf,
     gradients: &mut Gradients<B>,
     hidden: &B::Buf,
-    scored: Scored<'_>,
+    scored: TargetTokens<'_>,
     mut scores: Scores<B>,
     dlogprobs: &B::Buf,
 ) {
@@ -217,7 +217,7 @@ pub fn token_gradients<B: Backend>(
     dhidden: &mut B::Buf,
     gradients: &mut Gradients<B>,
     hidden: &B::Buf,
-    scored: Scored<'_>,
+    scored: TargetTokens<'_>,
     dlogprob: f64,
 ) -> Scores<B> {
     let (d, v) = (model.spec.embedding_width, model.spec.vocabulary);
@@ -242,28 +242,26 @@ fn backward<B: Backend>(
     x: B::Buf,
     logits: B::Buf,
     lse: &B::Buf,
-    chunk: Scored<'_>,
+    chunk: TargetTokens<'_>,
     dlogprobs: &B::Buf,
 ) {
     let (m, d, v) = (chunk.rows.len(), model.spec.embedding_width, model.spec.vocabulary);
     // logprob = logits[target] / temperature - lse
     let mut dlogits = b.zeros(m * v);
-    b.token_logprobs_backward(
-        &mut dlogits,
-        &logits,
-        dlogprobs,
+    b.token_logprobs_backward(ops::TokenLogprobsBackward {
+        dlogits: &mut dlogits,
+        logits: &logits,
+        dlogprob: dlogprobs,
         lse,
-        chunk.targets,
-        chunk.temperature,
+        targets: chunk.targets,
+        temperature: chunk.temperature,
         v,
-    );
+    });
     drop(logits);
     // logits = linear(x, language_head)
-    let mut dx = b.zeros(m * d);
-    b.linear_backward_input(&mut dx, &dlogits, model.language_head(), m, d, v);
-    if let Some(dhead) = gradients.language_head_mut(b) {
-        b.linear_backward_weight(dhead, None, &dlogits, &x, m, d, v);
-    }
+    let (head, mut dx) = (language_head(b, model), b.zeros(m * d));
+    head.backward_input(&mut dx, &dlogits, m);
+    head.backward_weight(gradients.language_head_mut(b), None, &dlogits, &x, m);
     // x = hidden[rows]
     b.scatter_add_rows(dhidden, &dx, chunk.rows, d);
 }
@@ -274,11 +272,19 @@ fn backward<B: Backend>(
 /// # Panics
 /// Where the model has no scalar head.
 pub fn scalars<B: Backend>(b: &B, model: &Model<B>, hidden: &B::Buf, rows: &[u32]) -> B::Buf {
-    let (m, d) = (rows.len(), model.spec.embedding_width);
-    let head = model.weights.scalar.as_ref().expect("the model has a scalar head");
-    let mut scores = b.wide(m);
-    b.linear(&mut scores, &gather(b, hidden, rows, d), &head.weight, head.bias.as_deref(), m, d, 1);
+    let (m, mut scores) = (rows.len(), b.wide(rows.len()));
+    let x = gather(b, hidden, rows, model.spec.embedding_width);
+    scalar_head(b, model).forward(&mut scores, &x, m);
     scores
+}
+
+/// The layer from what heads read to one number.
+///
+/// # Panics
+/// If the model has no scalar head.
+fn scalar_head<'a, B: Backend>(b: &'a B, model: &'a Model<B>) -> Linear<'a, B> {
+    let weights = model.weights.scalar.as_ref().expect("the model has a scalar head");
+    Linear::of(b, weights, [model.spec.embedding_width, 1])
 }
 
 /// What [`scalars`] gives, on the host.
@@ -308,15 +314,13 @@ pub fn scalar_scores_backward<B: Backend>(
     rows: &[u32],
     dscores: &B::Buf,
 ) {
-    let (m, d) = (rows.len(), model.spec.embedding_width);
-    let head = model.weights.scalar.as_ref().expect("the model has a scalar head");
+    let (m, d, head) = (rows.len(), model.spec.embedding_width, scalar_head(b, model));
     let dhead =
         gradients.params_mut().scalar.as_mut().expect("the gradients have the model's form");
     // scores = linear(hidden[rows], weight, bias)
-    let (dweight, dbias) = head_gradients(dhead);
-    b.linear_backward_weight(dweight, dbias, dscores, &gather(b, hidden, rows, d), m, d, 1);
+    head.backward_weights(dhead, dscores, &gather(b, hidden, rows, d), m);
     let mut dx = b.zeros(m * d);
-    b.linear_backward_input(&mut dx, dscores, &head.weight, m, d, 1);
+    head.backward_input(&mut dx, dscores, m);
     b.scatter_add_rows(dhidden, &dx, rows, d);
 }
 
@@ -344,14 +348,24 @@ pub fn class_logits<B: Backend>(
     rows: &[u32],
 ) -> Classified<B> {
     let (s, d, labels) = (rows.len(), model.spec.width, model.spec.labels);
-    let head = model.weights.classifier.as_ref().expect("the model has a classifier");
+    let (dense_layer, out) = classifier(b, model);
     let x = gather(b, hidden, rows, d);
     let (mut dense, mut features, mut logits) =
         (b.zeros(s * d), b.zeros(s * d), b.wide(s * labels));
-    b.linear(&mut dense, &x, &head.dense.weight, head.dense.bias.as_deref(), s, d, d);
+    dense_layer.forward(&mut dense, &x, s);
     b.activation(&mut features, &dense, Activation::Tanh);
-    b.linear(&mut logits, &features, &head.out.weight, head.out.bias.as_deref(), s, d, labels);
+    out.forward(&mut logits, &features, s);
     Classified { logits: b.download_f64(&logits), x, dense, features }
+}
+
+/// The two layers of the classifier.
+///
+/// # Panics
+/// If the model has no classifier.
+fn classifier<'a, B: Backend>(b: &'a B, model: &'a Model<B>) -> (Linear<'a, B>, Linear<'a, B>) {
+    let (d, labels) = (model.spec.width, model.spec.labels);
+    let head = model.weights.classifier.as_ref().expect("the model has a classifier");
+    (Linear::of(b, &head.dense, [d, d]), Linear::of(b, &head.out, [d, labels]))
 }
 
 /// Adds to `dhidden[n,d]` and to the classifier's gradients, from `dlogits[s,labels]`, the gradient
@@ -368,32 +382,21 @@ pub fn class_logits_backward<B: Backend>(
     classified: &Classified<B>,
     dlogits: &[f64],
 ) {
-    let (s, d, labels) = (rows.len(), model.spec.width, model.spec.labels);
-    let head = model.weights.classifier.as_ref().expect("the model has a classifier");
+    let (s, d, (dense, out)) = (rows.len(), model.spec.width, classifier(b, model));
     let dhead =
         gradients.params_mut().classifier.as_mut().expect("the gradients have the model's form");
     let dlogits = b.upload_f64(dlogits);
     let zeros = || b.zeros(s * d);
     // logits = linear(features, out)
     let mut dfeatures = zeros();
-    b.linear_backward_input(&mut dfeatures, &dlogits, &head.out.weight, s, d, labels);
-    let (dweight, dbias) = head_gradients(&mut dhead.out);
-    b.linear_backward_weight(dweight, dbias, &dlogits, &classified.features, s, d, labels);
+    out.backward_input(&mut dfeatures, &dlogits, s);
+    out.backward_weights(&mut dhead.out, &dlogits, &classified.features, s);
     // features = tanh(dense)
     let mut ddense = zeros();
     b.activation_backward(&mut ddense, &dfeatures, &classified.dense, Activation::Tanh);
     // dense = linear(x, dense)
     let mut dx = zeros();
-    b.linear_backward_input(&mut dx, &ddense, &head.dense.weight, s, d, d);
-    let (dweight, dbias) = head_gradients(&mut dhead.dense);
-    b.linear_backward_weight(dweight, dbias, &ddense, &classified.x, s, d, d);
+    dense.backward_input(&mut dx, &ddense, s);
+    dense.backward_weights(&mut dhead.dense, &ddense, &classified.x, s);
     b.scatter_add_rows(dhidden, &dx, rows, d);
-}
-
-/// Where the gradients of a head's linear layer are added; a head of a task always trains.
-fn head_gradients<T>(gradients: &mut Affine<Option<T>>) -> (&mut T, Option<&mut T>) {
-    (
-        gradients.weight.as_mut().expect("a head trains"),
-        gradients.bias.as_mut().and_then(Option::as_mut),
-    )
 }

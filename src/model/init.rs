@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::random::Stream;
 
-use super::params::{Affine, Layer, Params, Role, Slot, Top};
+use super::params::{Affine, HeadKind, Layer, Params, Role, Slot};
 use super::spec::Spec;
 
 /// How the weights of a new model are drawn. Norm weights are 1, biases 0.
@@ -42,7 +42,7 @@ const VALUE_IN_OUTPUT: f64 = 0.8;
 
 /// The weights of a new language model.
 pub fn language_model(spec: &Spec, init: Init, seed: u64) -> Params<Vec<f32>> {
-    let mut params = Params::slots(spec, Top::Language).map(|slot| match slot.role {
+    let mut params = Params::slots(spec, HeadKind::Language).map(|slot| match slot.role {
         _ if slot.bias => vec![0.0; slot.count()],
         role if role.is_norm() => vec![1.0; slot.count()],
         role => match (init, role) {
@@ -59,9 +59,14 @@ pub fn language_model(spec: &Spec, init: Init, seed: u64) -> Params<Vec<f32>> {
 }
 
 /// A new scalar head: a value head with a bias, or a reward head without.
-pub fn scalar_head(spec: &Spec, top: Top, init: ScalarInit, seed: u64) -> Option<Affine<Vec<f32>>> {
+pub fn scalar_head(
+    spec: &Spec,
+    head: HeadKind,
+    init: ScalarInit,
+    seed: u64,
+) -> Option<Affine<Vec<f32>>> {
     let std = 1.0 / (spec.embedding_width as f64 + 1.0).sqrt();
-    let params = Params::slots(spec, top).map(|slot| match (slot.role, init) {
+    let params = Params::slots(spec, head).map(|slot| match (slot.role, init) {
         (Role::Scalar, ScalarInit::Normal) if !slot.bias => normal(&slot, std, seed),
         (Role::Scalar, _) => vec![0.0; slot.count()],
         _ => Vec::new(),

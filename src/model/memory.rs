@@ -11,7 +11,7 @@
 use std::fmt;
 
 use super::heads::chunk_rows;
-use super::params::{Params, Slot, Top, Trainable};
+use super::params::{HeadKind, Params, Slot, Trainable};
 use super::spec::{Norm, Spec, Wiring};
 use super::transformer::Recompute;
 use crate::backend::{BLOCK, Sizes};
@@ -49,10 +49,10 @@ pub struct Memory {
 
 impl Memory {
     /// A model at rest.
-    pub fn weights(spec: &Spec, top: Top) -> Self {
-        let angles = spec.rotary().map_or(0, |rotary| spec.context * rotary.channels);
+    pub fn weights(spec: &Spec, head: HeadKind) -> Self {
+        let angles = spec.rotaries().iter().map(|rotary| spec.context * rotary.channels).sum();
         Memory {
-            weights: Params::slots(spec, top).count(),
+            weights: Params::slots(spec, head).count(),
             angles,
             channels: spec.channels,
             ..Memory::default()
@@ -62,7 +62,7 @@ impl Memory {
     /// Without what it shares with another model: the embeddings and the lowest `blocks` blocks.
     pub fn sharing(self, spec: &Spec, blocks: Option<usize>) -> Self {
         let Some(blocks) = blocks else { return self };
-        let slots = Params::slots(spec, Top::Reward);
+        let slots = Params::slots(spec, HeadKind::Reward);
         let is_low =
             |slot: &&Slot| slot.layer.map_or(slot.role.is_embedding(), |layer| layer < blocks);
         let shared: usize = slots.iter().filter(is_low).map(Slot::count).sum();
@@ -149,9 +149,9 @@ impl Memory {
     }
 
     /// What a forward pass over `tokens` keeps for the way back, and the hidden states' gradient.
-    pub fn kept(spec: &Spec, trainable: Trainable, recompute: Recompute, tokens: usize) -> Self {
+    pub fn kept(spec: &Spec, trainable: &Trainable, recompute: Recompute, tokens: usize) -> Self {
         let (d, e, layers) =
-            (spec.width, spec.embedding_width, spec.layers - trainable.first_layer);
+            (spec.width, spec.embedding_width, spec.layers - trainable.first_layer());
         let (numbers, statistics) = match recompute {
             Recompute::None => (layers * block(spec), layers * block_statistics(spec)),
             Recompute::Block => (layers * d, 0),
@@ -174,17 +174,17 @@ impl Memory {
     pub fn training(
         self,
         spec: &Spec,
-        top: Top,
-        trainable: Trainable,
+        head: HeadKind,
+        trainable: &Trainable,
         recompute: Recompute,
         tokens: usize,
         scored: usize,
     ) -> Self {
-        let slots = Params::slots(spec, top);
+        let slots = Params::slots(spec, head);
         let trained: usize =
             slots.iter().filter(|slot| trainable.trains(slot)).map(|slot| slot.count()).sum();
-        let has_logits = matches!(top, Top::Language | Top::LanguageAndValue);
-        let tied_head = if spec.tied && trainable.embeddings && has_logits {
+        let has_logits = head.has_language();
+        let tied_head = if spec.tied && trainable.trains(&slots.embedding) && has_logits {
             slots.embedding.count()
         } else {
             0
@@ -198,12 +198,12 @@ impl Memory {
         // Blocks: one set of gradients of activations, and the stream's; the block that was run
         // again; below them, what embeddings are made of again.
         let (again, statistics) = match recompute {
-            Recompute::Block if trainable.first_layer < spec.layers => {
+            Recompute::Block if trainable.first_layer() < spec.layers => {
                 (block(spec), block_statistics(spec))
             }
             _ => (0, 0),
         };
-        let below = match trainable.embeddings {
+        let below = match trainable.embeddings() {
             true if slots.embedding_norm.is_some() => 3 * d,
             true if slots.project_in.is_some() => 2 * e,
             _ => 0,
@@ -218,7 +218,7 @@ impl Memory {
             moments: self.moments + 2 * trained,
             ..self
         };
-        let all = match trainable.first_layer {
+        let all = match trainable.first_layer() {
             0 => all,
             _ => all.moment(tokens * (passing(spec) + d), tokens * block_statistics(spec)),
         };
@@ -227,7 +227,7 @@ impl Memory {
             kept.head_logits + logits,
         )
         .moment(
-            kept.activations + tokens * (d + flight(spec) + again.max(below)),
+            kept.activations + tokens * (d + backward_buffers(spec) + again.max(below)),
             kept.statistics + tokens * statistics,
         )
     }
@@ -349,15 +349,15 @@ impl fmt::Display for Bytes {
 /// Numbers of a token in one block's buffers.
 fn block(spec: &Spec) -> usize {
     let (d, f, hc, gc) =
-        (spec.width, spec.feed_forward, spec.query_width(), spec.key_value_width());
+        (spec.width, spec.feed_forward_width, spec.query_width(), spec.key_value_width());
     let raw = if spec.query_key_norm { hc + gc } else { 0 };
     // x, a, y and, by the wiring, e or z.
-    4 * d + raw + 2 * hc + 2 * gc + (2 + usize::from(spec.gated)) * f
+    4 * d + raw + 2 * hc + 2 * gc + (2 + usize::from(spec.feed_forward.is_gated())) * f
 }
 
 /// The same where there is no backward pass: what the activation is applied to is not stored.
 fn passing(spec: &Spec) -> usize {
-    block(spec) - spec.feed_forward
+    block(spec) - spec.feed_forward_width
 }
 
 /// Wide numbers of a token beside them.
@@ -369,10 +369,10 @@ fn block_statistics(spec: &Spec) -> usize {
 }
 
 /// Numbers of a token's gradients of activations in one block.
-fn flight(spec: &Spec) -> usize {
+fn backward_buffers(spec: &Spec) -> usize {
     let (d, f, hc, gc) =
-        (spec.width, spec.feed_forward, spec.query_width(), spec.key_value_width());
+        (spec.width, spec.feed_forward_width, spec.query_width(), spec.key_value_width());
     let stream = if spec.wiring == Wiring::Pre { 0 } else { d };
     let raw = if spec.query_key_norm { hc + gc } else { 0 };
-    d + stream + raw + 2 * hc + 2 * gc + (2 + usize::from(spec.gated)) * f
+    d + stream + raw + 2 * hc + 2 * gc + (2 + usize::from(spec.feed_forward.is_gated())) * f
 }

@@ -8,6 +8,7 @@
 
 use std::path::Path;
 
+use super::linear::Linear;
 use super::tensors::{self, Named, Tensors};
 use crate::backend::{Activation, Backend};
 use crate::error::{Context, Result, user};
@@ -128,10 +129,9 @@ impl PairHead {
     /// Logits `[n,labels]` of features `[n,inputs]`.
     pub fn logits<B: Backend>(&self, b: &B, features: &[f32]) -> Vec<f64> {
         let tensors = self.tensors.each_ref().map(|tensor| b.upload(tensor));
-        b.download_f64(
-            &forward(b, self.sizes(), &tensors, &b.upload(features), features.len() / self.inputs)
-                .logits,
-        )
+        let n = features.len() / self.inputs;
+        let network = PairNetwork::new(b, self.sizes(), &tensors);
+        b.download_f64(&network.forward(&b.upload(features), n).logits)
     }
 
     /// (inputs, hidden, labels).
@@ -140,30 +140,81 @@ impl PairHead {
     }
 }
 
-/// What a forward pass leaves for the backward pass.
+/// The network on a device.
+pub struct PairNetwork<'a, B: Backend> {
+    b: &'a B,
+    dense: Linear<'a, B>,
+    out: Linear<'a, B>,
+    hidden: usize,
+    labels: usize,
+}
+
+/// Activations of a forward pass.
 pub struct Forward<B: Backend> {
     /// `[n,hidden]`, before the activation.
-    pub dense: B::Buf,
+    dense: B::Buf,
     /// `[n,hidden]`, after it.
-    pub activated: B::Buf,
+    activated: B::Buf,
     /// `[n,labels]`.
     pub logits: B::Buf,
 }
 
-/// The network on features `x [n,inputs]`.
-pub fn forward<B: Backend>(
-    b: &B,
-    (i, h, o): (usize, usize, usize),
-    tensors: &[B::Buf; 4],
-    x: &B::Buf,
-    n: usize,
-) -> Forward<B> {
-    let [weight, bias, out, out_bias] = tensors;
-    let (mut dense, mut activated, mut logits) = (b.zeros(n * h), b.zeros(n * h), b.zeros(n * o));
-    b.linear(&mut dense, x, weight, Some(bias), n, i, h);
-    b.activation(&mut activated, &dense, Activation::Relu);
-    b.linear(&mut logits, &activated, out, Some(out_bias), n, h, o);
-    Forward { dense, activated, logits }
+impl<'a, B: Backend> PairNetwork<'a, B> {
+    /// The network of (inputs, hidden, labels) with these tensors, in the order of [`NAMES`].
+    pub fn new(
+        b: &'a B,
+        (inputs, hidden, labels): (usize, usize, usize),
+        tensors: &'a [B::Buf; 4],
+    ) -> Self {
+        let [weight, bias, out, out_bias] = tensors;
+        PairNetwork {
+            b,
+            dense: Linear::new(b, weight, Some(bias), [inputs, hidden]),
+            out: Linear::new(b, out, Some(out_bias), [hidden, labels]),
+            hidden,
+            labels,
+        }
+    }
+
+    /// Logits of features `x[n,inputs]`.
+    pub fn forward(&self, x: &B::Buf, n: usize) -> Forward<B> {
+        let zeros = |width: usize| self.b.zeros(n * width);
+        let (mut dense, mut activated, mut logits) =
+            (zeros(self.hidden), zeros(self.hidden), zeros(self.labels));
+        self.dense.forward(&mut dense, x, n);
+        self.b.activation(&mut activated, &dense, Activation::Relu);
+        self.out.forward(&mut logits, &activated, n);
+        Forward { dense, activated, logits }
+    }
+
+    /// Adds to the gradients of the tensors, from `dlogits[n,labels]` and the forward pass of
+    /// `x[n,inputs]`. Returns the gradient `[n,hidden]` of the hidden layer before its activation.
+    pub fn backward(
+        &self,
+        gradients: &mut [B::Buf; 4],
+        forward: &Forward<B>,
+        dlogits: &B::Buf,
+        x: &B::Buf,
+        n: usize,
+    ) -> B::Buf {
+        let (b, zeros) = (self.b, || self.b.zeros(n * self.hidden));
+        let [dweight, dbias, dout, dout_bias] = gradients;
+        // logits = linear(activated, out)
+        self.out.backward_weight(Some(dout), Some(dout_bias), dlogits, &forward.activated, n);
+        let (mut dactivated, mut ddense) = (zeros(), zeros());
+        self.out.backward_input(&mut dactivated, dlogits, n);
+        // activated = relu(dense)
+        b.activation_backward(&mut ddense, &dactivated, &forward.dense, Activation::Relu);
+        // dense = linear(x, weight, bias)
+        self.dense.backward_weight(Some(dweight), Some(dbias), &ddense, x, n);
+        ddense
+    }
+
+    /// Adds to the gradient `dx[n,inputs]` of the features, from what [`PairNetwork::backward`]
+    /// gave.
+    pub fn backward_features(&self, dx: &mut B::Buf, ddense: &B::Buf, n: usize) {
+        self.dense.backward_input(dx, ddense, n);
+    }
 }
 
 /// The class with the greatest logit, the first of several.

@@ -4,12 +4,13 @@
 //! [`Params::slots`] is the one list of names, shapes and roles; every other list (load, save,
 //! count, update, tests) is a zip with it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::backend::Backend;
+use crate::backend::Buffers;
 use crate::error::{Result, user};
 
-use super::spec::{Mask, Norm, Position, Spec};
+use super::spec::{Norm, Spec};
 
 /// A model's tensors, each a `T`.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,7 +87,7 @@ pub struct Classifier<T> {
 
 /// The heads on the trunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Top {
+pub enum HeadKind {
     /// The language head.
     Language,
     /// The language head and a scalar head with a bias.
@@ -101,6 +102,18 @@ pub enum Top {
     Encoder,
     /// A head that classifies sequences, into [`Spec::labels`] classes.
     Classifier,
+}
+
+impl HeadKind {
+    /// Whether there is a language head.
+    pub fn has_language(self) -> bool {
+        matches!(self, HeadKind::Language | HeadKind::LanguageAndValue)
+    }
+
+    /// Whether there is a scalar head.
+    pub fn has_scalar(self) -> bool {
+        matches!(self, HeadKind::Reward | HeadKind::Value | HeadKind::LanguageAndValue)
+    }
 }
 
 /// What a tensor does.
@@ -173,7 +186,7 @@ impl Slot {
 }
 
 /// Weights on a device. Tensors may be shared between models (a frozen trunk).
-pub type Weights<B> = Params<Arc<<B as Backend>::Buf>>;
+pub type Weights<B> = Params<Arc<<B as Buffers>::Buf>>;
 
 /// The one walk over the fields, for a tree taken by value, by `&` or by `&mut`, in the order of
 /// [`Params::slots`].
@@ -270,33 +283,14 @@ impl<T> Params<T> {
         assert!(others.next().is_none(), "both trees have one form");
         pairs
     }
-
-    /// The heads on the trunk; `spec` is of the tree's model.
-    pub fn top(&self, spec: &Spec) -> Top {
-        match (&self.scalar, &self.classifier) {
-            (Some(Affine { bias: Some(_), .. }), _) if spec.tied || self.lm_head.is_some() => {
-                Top::LanguageAndValue
-            }
-            (Some(Affine { bias: Some(_), .. }), _) => Top::Value,
-            (Some(Affine { bias: None, .. }), _) => Top::Reward,
-            (None, Some(_)) => Top::Classifier,
-            (None, None) if spec.mask == Mask::Bidirectional => Top::Encoder,
-            (None, None) => Top::Language,
-        }
-    }
-
-    /// The slots of this tree, which is one of a model of `spec`.
-    pub fn slots_of(&self, spec: &Spec) -> Params<Slot> {
-        Params::slots(spec, self.top(spec))
-    }
 }
 
 impl Params<Slot> {
     /// The one list of a model's tensors: names, shapes, roles.
-    pub fn slots(spec: &Spec, top: Top) -> Self {
-        let (v, d, e, f) = (spec.vocabulary, spec.width, spec.embedding_width, spec.feed_forward);
+    pub fn slots(spec: &Spec, head: HeadKind) -> Self {
+        let (v, d, e, f) =
+            (spec.vocabulary, spec.width, spec.embedding_width, spec.feed_forward_width);
         let (hc, gc, c) = (spec.query_width(), spec.key_value_width(), spec.channels);
-        let language = matches!(top, Top::Language | Top::LanguageAndValue);
         let slot =
             |layer: Option<usize>, name: &str, role: Role, shape: &[usize], bias: bool| Slot {
                 name: layer
@@ -333,18 +327,18 @@ impl Params<Slot> {
                 key_norm: head_norm("attention.key_norm", Role::KeyNorm),
                 output: linear("attention.output", Role::Output, [d, hc], spec.output_bias),
                 feed_forward_norm: norm(Some(index), "feed_forward.norm", Role::FeedForwardNorm),
-                gate: spec.gated.then(|| {
+                gate: spec.feed_forward.is_gated().then(|| {
                     linear("feed_forward.gate", Role::Gate, [f, d], spec.feed_forward_bias)
                 }),
                 up: linear("feed_forward.up", Role::Up, [f, d], spec.feed_forward_bias),
                 down: linear("feed_forward.down", Role::Down, [d, f], spec.feed_forward_bias),
             }
         };
-        let scalar = matches!(top, Top::Reward | Top::Value | Top::LanguageAndValue);
         Params {
             embedding: top_level("embedding", Role::Embedding, &[v, e]),
             project_in: (e != d).then(|| top_level("project_in", Role::ProjectIn, &[d, e])),
-            positions: (spec.position == Position::Learned)
+            positions: spec
+                .learned_positions
                 .then(|| top_level("positions", Role::Positions, &[spec.context, d])),
             token_types: (spec.token_types > 0)
                 .then(|| top_level("token_types", Role::TokenTypes, &[spec.token_types, d])),
@@ -354,14 +348,14 @@ impl Params<Slot> {
             layers: (0..spec.layers).map(layer).collect(),
             norm: spec.final_norm.then(|| norm(None, "norm", Role::FinalNorm)),
             project_out: (e != d).then(|| top_level("project_out", Role::ProjectOut, &[e, d])),
-            lm_head: (language && !spec.tied)
+            lm_head: (head.has_language() && !spec.tied)
                 .then(|| top_level("lm_head", Role::LanguageHead, &[v, e])),
-            scalar: scalar.then(|| Affine {
+            scalar: head.has_scalar().then(|| Affine {
                 weight: top_level("scalar.weight", Role::Scalar, &[1, e]),
-                bias: (top != Top::Reward)
+                bias: (head != HeadKind::Reward)
                     .then(|| slot(None, "scalar.bias", Role::Scalar, &[1], true)),
             }),
-            classifier: (top == Top::Classifier).then(|| Classifier {
+            classifier: (head == HeadKind::Classifier).then(|| Classifier {
                 dense: affine(None, "classifier.dense", Role::ClassifierDense, &[d, d], true),
                 out: affine(None, "classifier.out", Role::ClassifierOut, &[spec.labels, d], true),
             }),
@@ -374,56 +368,81 @@ impl Params<Slot> {
     }
 }
 
-/// Which tensors training changes. The last norm and the heads of the task always train.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which tensors of a model training changes: all except those of a set. A head that is new to the
+/// model is in no set, so it trains.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trainable {
-    /// The blocks below it are frozen.
-    pub first_layer: usize,
-    /// All embeddings and the language head train; then no block may be frozen.
-    pub embeddings: bool,
+    /// Names of slots.
+    frozen: BTreeSet<String>,
+    first_layer: usize,
+    embeddings: bool,
 }
 
 impl Trainable {
     /// Everything trains.
-    pub const ALL: Trainable = Trainable { first_layer: 0, embeddings: true };
+    pub const ALL: Trainable =
+        Trainable { frozen: BTreeSet::new(), first_layer: 0, embeddings: true };
+
+    /// The tensors of a language model of `spec` for which `trains` is true, and all heads that are
+    /// new to it.
+    pub fn new(spec: &Spec, trains: impl Fn(&Slot) -> bool) -> Self {
+        let slots = Params::slots(spec, HeadKind::Language).into_vec();
+        let (trained, frozen): (Vec<Slot>, Vec<Slot>) = slots.into_iter().partition(trains);
+        let embeddings = trained.iter().any(|slot| slot.role.is_embedding());
+        let lowest = trained.iter().filter_map(|slot| slot.layer).min().unwrap_or(spec.layers);
+        Trainable {
+            frozen: frozen.into_iter().map(|slot| slot.name).collect(),
+            first_layer: if embeddings { 0 } else { lowest },
+            embeddings,
+        }
+    }
+
+    /// The blocks from `first` on and the last norm; embeddings, projections and the language head
+    /// are frozen.
+    pub fn above(spec: &Spec, first: usize) -> Self {
+        Trainable::new(spec, |slot| match slot.layer {
+            Some(layer) => layer >= first,
+            None => slot.role == Role::FinalNorm,
+        })
+    }
 
     /// The lowest `int(fraction * layers)` blocks, the embedding and the language head are frozen;
     /// all train where `fraction` is 0.
     pub fn frozen_fraction(spec: &Spec, fraction: f64) -> Self {
         match fraction > 0.0 {
-            true => Trainable {
-                first_layer: ((fraction * spec.layers as f64) as usize).min(spec.layers),
-                embeddings: false,
-            },
+            true => {
+                Trainable::above(spec, ((fraction * spec.layers as f64) as usize).min(spec.layers))
+            }
             false => Trainable::ALL,
         }
     }
 
-    /// A user error where the choice does not fit the model.
+    /// The lowest block that a backward pass goes through: the first with a tensor that trains, or
+    /// block 0 if an embedding does.
+    pub fn first_layer(&self) -> usize {
+        self.first_layer
+    }
+
+    /// Whether a tensor trains that takes part in turning tokens into the first block's input.
+    pub fn embeddings(&self) -> bool {
+        self.embeddings
+    }
+
+    /// A user error where the choice is of a model with more blocks.
     pub fn check(&self, spec: &Spec) -> Result<()> {
-        if self.first_layer > spec.layers {
-            return Err(user(format!(
+        match self.first_layer > spec.layers {
+            true => Err(user(format!(
                 "cannot freeze {} blocks of a model that has {}",
                 self.first_layer, spec.layers
             ))
-            .into());
+            .into()),
+            false => Ok(()),
         }
-        if self.embeddings && self.first_layer > 0 {
-            let message = format!(
-                "the embedding cannot train while the {} blocks above it are frozen",
-                self.first_layer
-            );
-            return Err(user(message).hint("freeze the embedding too, or no block").into());
-        }
-        Ok(())
     }
 
     /// Whether the tensor in `slot` trains.
     pub fn trains(&self, slot: &Slot) -> bool {
-        match slot.role {
-            Role::FinalNorm | Role::Scalar | Role::ClassifierDense | Role::ClassifierOut => true,
-            _ => slot.layer.map_or(self.embeddings, |layer| layer >= self.first_layer),
-        }
+        !self.frozen.contains(&slot.name)
     }
 }
 
@@ -444,18 +463,17 @@ mod tests {
     /// Every kind of tensor except the heads.
     fn full() -> Spec {
         let spec = Spec {
-            position: Position::Learned,
             norm: Norm::Layer,
             embedding_width: 3,
             query_key_norm: true,
-            ..spec()
+            ..spec().with_learned_positions()
         };
         Spec { feed_forward_bias: true, token_types: 2, embedding_norm: true, labels: 3, ..spec }
     }
 
     #[test]
     fn names_are_unique_and_in_walking_order() {
-        let slots = Params::slots(&spec(), Top::LanguageAndValue);
+        let slots = Params::slots(&spec(), HeadKind::LanguageAndValue);
         let names: Vec<String> = slots.iter().map(|slot| slot.name.clone()).collect();
         assert_eq!(names.len(), 1 + 5 * 13 + 1 + 1 + 2);
         assert_eq!(names.iter().collect::<std::collections::BTreeSet<_>>().len(), names.len());
@@ -464,7 +482,7 @@ mod tests {
             ("embedding", "layers.0.attention.norm")
         );
         assert_eq!(names[names.len() - 1], "scalar.bias");
-        let full: Vec<String> = Params::slots(&full(), Top::Classifier)
+        let full: Vec<String> = Params::slots(&full(), HeadKind::Classifier)
             .into_vec()
             .into_iter()
             .map(|slot| slot.name)
@@ -477,29 +495,37 @@ mod tests {
     }
 
     #[test]
-    fn the_top_is_read_off_the_tree() {
-        for top in [Top::Language, Top::LanguageAndValue, Top::Value, Top::Reward] {
-            assert_eq!(Params::slots(&spec(), top).top(&spec()), top);
-        }
-        let encoder = Spec { mask: Mask::Bidirectional, ..full() };
-        for top in [Top::Encoder, Top::Classifier] {
-            assert_eq!(Params::slots(&encoder, top).top(&encoder), top);
-        }
-        assert!(Params::slots(&spec(), Top::Reward).lm_head.is_none());
+    fn a_reward_model_has_no_separate_language_head() {
+        assert!(Params::slots(&spec(), HeadKind::Reward).lm_head.is_none());
         assert_eq!(
-            Params::slots(&spec(), Top::Reward).count() + 7 * 4,
-            Params::slots(&spec(), Top::LanguageAndValue).count() - 1
+            Params::slots(&spec(), HeadKind::Reward).count() + 7 * 4,
+            Params::slots(&spec(), HeadKind::LanguageAndValue).count() - 1
         );
     }
 
     #[test]
     fn the_papers_choice_freezes_the_lowest_four_fifths_and_both_ends() {
         let trainable = Trainable::frozen_fraction(&spec(), 0.8);
-        let slots = Params::slots(&spec(), Top::LanguageAndValue);
+        let slots = Params::slots(&spec(), HeadKind::LanguageAndValue);
         let trained: Vec<&Slot> = slots.iter().filter(|slot| trainable.trains(slot)).collect();
         assert_eq!(trained.len(), 13 + 1 + 2);
         assert!(trained.iter().all(|slot| slot.layer.is_none_or(|layer| layer == 4)));
         assert!(slots.iter().all(|slot| Trainable::ALL.trains(slot)));
-        assert!(Trainable { first_layer: 1, embeddings: true }.check(&spec()).is_err());
+        assert_eq!((trainable.first_layer(), trainable.embeddings()), (4, false));
+        let fewer = Spec { layers: 3, ..spec() };
+        assert!(trainable.check(&spec()).is_ok() && trainable.check(&fewer).is_err());
+    }
+
+    #[test]
+    fn any_set_of_tensors_may_train() {
+        let values = |slot: &Slot| slot.role == Role::Value && slot.layer >= Some(2);
+        let trainable = Trainable::new(&spec(), values);
+        assert_eq!((trainable.first_layer(), trainable.embeddings()), (2, false));
+        let slots = Params::slots(&spec(), HeadKind::Reward);
+        let trained: Vec<&Slot> = slots.iter().filter(|slot| trainable.trains(slot)).collect();
+        // Weights and biases of three blocks, and the head.
+        assert_eq!(trained.len(), 2 * 3 + 1);
+        let embedding = Trainable::new(&spec(), |slot| slot.role == Role::Embedding);
+        assert_eq!((embedding.first_layer(), embedding.embeddings()), (0, true));
     }
 }

@@ -16,6 +16,9 @@ pub struct Spec {
     pub embedding_width: usize,
     /// Blocks.
     pub layers: usize,
+    /// Attention of the blocks, which repeats: block `i` has the entry of `i` modulo their number.
+    /// One entry where all blocks are alike.
+    pub pattern: Vec<LayerSpec>,
     /// Query heads, each of `channels`.
     pub query_heads: usize,
     /// Key/value heads, a divisor of `query_heads`.
@@ -23,13 +26,11 @@ pub struct Spec {
     /// `c`: channels of a head; `query_heads * channels` need not be `width`.
     pub channels: usize,
     /// `f`: inner width of the feed-forward.
-    pub feed_forward: usize,
+    pub feed_forward_width: usize,
     /// Positions the model is made for.
     pub context: usize,
-    /// How positions enter.
-    pub position: Position,
-    /// Which positions a token attends to.
-    pub mask: Mask,
+    /// An embedding of each position is added.
+    pub learned_positions: bool,
     /// The order of norms and residual branches.
     pub wiring: Wiring,
     /// What norms divide by.
@@ -39,10 +40,8 @@ pub struct Spec {
     /// Each query and key head is normed by its root mean square, with a weight, before it is
     /// rotated.
     pub query_key_norm: bool,
-    /// Of the feed-forward.
-    pub activation: Activation,
-    /// The feed-forward is `down(activation(gate x) * up x)`, else `down(activation(up x))`.
-    pub gated: bool,
+    /// The kind of the feed-forward.
+    pub feed_forward: FeedForward,
     /// Queries, keys and values have a bias.
     pub query_key_value_bias: bool,
     /// Attention's output has a bias.
@@ -61,13 +60,13 @@ pub struct Spec {
     pub labels: usize,
 }
 
-/// How positions enter.
+/// Attention of one block, where blocks of a model may differ.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Position {
-    /// An embedding of each position is added.
-    Learned,
-    /// Queries and keys are rotated (Su et al. 2021).
-    Rotary(Rotary),
+pub struct LayerSpec {
+    /// Which positions a token attends to.
+    pub mask: Mask,
+    /// How queries and keys are rotated by their positions (Su et al. 2021), if they are.
+    pub rotary: Option<Rotary>,
 }
 
 /// Rotary positions.
@@ -106,6 +105,22 @@ pub enum Scaling {
     },
 }
 
+/// The feed-forward of a block, between linear layers `gate`, `up` and `down`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeedForward {
+    /// `down(activation(up x))`.
+    Plain(Activation),
+    /// `down(silu(gate x) * up x)` (Shazeer 2020).
+    SwiGlu,
+}
+
+impl FeedForward {
+    /// Whether it has a `gate`.
+    pub fn is_gated(self) -> bool {
+        self == FeedForward::SwiGlu
+    }
+}
+
 /// The order of norms and residual branches; A is attention, F the feed-forward, N a norm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wiring {
@@ -136,7 +151,7 @@ impl Spec {
         width: usize,
         layers: usize,
         heads: usize,
-        feed_forward: usize,
+        feed_forward_width: usize,
         context: usize,
     ) -> Self {
         let channels = width / heads.max(1);
@@ -148,16 +163,18 @@ impl Spec {
             query_heads: heads,
             key_value_heads: heads,
             channels,
-            feed_forward,
+            feed_forward_width,
             context,
-            position: Position::Rotary(Rotary { theta: 1e4, channels, scaling: Scaling::None }),
-            mask: Mask::Causal { window: None },
+            pattern: vec![LayerSpec {
+                mask: Mask::Causal { window: None },
+                rotary: Some(Rotary { theta: 1e4, channels, scaling: Scaling::None }),
+            }],
+            learned_positions: false,
             wiring: Wiring::Pre,
             norm: Norm::Rms,
             norm_epsilon: 1e-5,
             query_key_norm: false,
-            activation: Activation::Silu,
-            gated: true,
+            feed_forward: FeedForward::SwiGlu,
             query_key_value_bias: false,
             output_bias: false,
             feed_forward_bias: false,
@@ -184,12 +201,31 @@ impl Spec {
         self.key_value_heads * self.channels
     }
 
-    /// Rotary positions, where they are.
-    pub fn rotary(&self) -> Option<Rotary> {
-        match self.position {
-            Position::Rotary(rotary) => Some(rotary),
-            Position::Learned => None,
+    /// Attention of block `layer`.
+    pub fn layer(&self, layer: usize) -> LayerSpec {
+        self.pattern[layer % self.pattern.len()]
+    }
+
+    /// The same model with a change of every block's attention.
+    pub fn with_each_layer(mut self, change: impl Fn(&mut LayerSpec)) -> Self {
+        self.pattern.iter_mut().for_each(change);
+        self
+    }
+
+    /// The same model with learned positions and no rotary ones.
+    pub fn with_learned_positions(self) -> Self {
+        Spec { learned_positions: true, ..self.with_each_layer(|layer| layer.rotary = None) }
+    }
+
+    /// The different rotary positions of the blocks, in the order of the first that has each.
+    pub fn rotaries(&self) -> Vec<Rotary> {
+        let mut rotaries = Vec::new();
+        for rotary in self.pattern.iter().filter_map(|layer| layer.rotary) {
+            if !rotaries.contains(&rotary) {
+                rotaries.push(rotary);
+            }
         }
+        rotaries
     }
 
     /// Every number out of its range: the field, and what is wrong with it.
@@ -203,7 +239,7 @@ impl Spec {
             ("query_heads", self.query_heads),
             ("key_value_heads", self.key_value_heads),
             ("channels", self.channels),
-            ("feed_forward", self.feed_forward),
+            ("feed_forward_width", self.feed_forward_width),
             ("context", self.context),
         ];
         for (field, value) in sizes {
@@ -224,43 +260,43 @@ impl Spec {
                 format!("must be between 0 and 1, it is {}", self.norm_epsilon),
             ));
         }
-        if self.gated && self.activation != Activation::Silu {
-            problems.push((
-                "activation",
-                format!("of a gated feed-forward must be silu, it is {:?}", self.activation),
-            ));
+        if self.pattern.is_empty() || self.pattern.len() > self.layers.max(1) {
+            let message = format!("must have an entry for up to {} blocks", self.layers);
+            problems.push(("pattern", message));
         }
-        if let Mask::Causal { window: Some(0) } = self.mask {
+        if self.pattern.iter().any(|layer| layer.mask == Mask::Causal { window: Some(0) }) {
             problems.push(("mask", "a window must be at least 1, the token itself".into()));
         }
-        if let Position::Rotary(Rotary { theta, channels, scaling }) = self.position {
-            if !channels.is_multiple_of(2) || channels == 0 || channels > self.channels {
-                let most = self.channels;
-                problems.push((
-                    "channels",
-                    format!(
-                        "rotary positions turn pairs of a head's {most} channels, not {channels}"
-                    ),
-                ));
-            }
-            if !(theta >= 1.0 && theta.is_finite()) {
-                problems.push(("rotary_theta", format!("must be at least 1, it is {theta}")));
-            }
-            let numbers = match scaling {
-                Scaling::None => vec![],
-                Scaling::Linear { factor } => vec![factor],
-                Scaling::Ramp { factor, low, high, context } => {
-                    vec![factor, low, high - low, context]
-                }
-            };
-            if numbers.iter().any(|number| !(*number > 0.0 && number.is_finite())) {
-                problems.push((
-                    "rotary_scaling",
-                    format!("has a number that is not above 0: {scaling:?}"),
-                ));
-            }
+        for rotary in self.rotaries() {
+            self.rotary_problems(rotary, &mut problems);
         }
         problems
+    }
+
+    /// Numbers of rotary positions out of their range.
+    fn rotary_problems(&self, rotary: Rotary, problems: &mut Vec<(&'static str, String)>) {
+        let Rotary { theta, channels, scaling } = rotary;
+        if !channels.is_multiple_of(2) || channels == 0 || channels > self.channels {
+            let most = self.channels;
+            problems.push((
+                "channels",
+                format!("rotary positions turn pairs of a head's {most} channels, not {channels}"),
+            ));
+        }
+        if !(theta >= 1.0 && theta.is_finite()) {
+            problems.push(("rotary_theta", format!("must be at least 1, it is {theta}")));
+        }
+        let numbers = match scaling {
+            Scaling::None => vec![],
+            Scaling::Linear { factor } => vec![factor],
+            Scaling::Ramp { factor, low, high, context } => {
+                vec![factor, low, high - low, context]
+            }
+        };
+        if numbers.iter().any(|number| !(*number > 0.0 && number.is_finite())) {
+            problems
+                .push(("rotary_scaling", format!("has a number that is not above 0: {scaling:?}")));
+        }
     }
 
     /// The problems as one user error; `place` is where the numbers are read from, `key` the name
@@ -294,8 +330,7 @@ mod tests {
             key_value_heads: 3,
             channels: 5,
             norm_epsilon: 0.0,
-            position: Position::Rotary(rotary),
-            ..Spec::decoder(10, 8, 1, 2, 8, 8)
+            ..Spec::decoder(10, 8, 1, 2, 8, 8).with_each_layer(|layer| layer.rotary = Some(rotary))
         };
         let message =
             spec.check("x.json", |field| field).expect_err("it is wrong in five ways").to_string();

@@ -543,8 +543,8 @@ fn write_tensor(file: &mut dyn std::io::Write, tensor: &Named<'_>) -> std::io::R
     }
     Ok(())
 }
+
 #[cfg(test)]
-#[expect(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

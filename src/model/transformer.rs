@@ -8,96 +8,50 @@
 //!    backward pass.
 //! 3. Backward is the forward pass read from below, each line quoted. Gradients of weights are
 //!    added; a residual branch adds to `dx`.
-//! 4. The embeddings' forward pass is cheap: backward makes it again rather than keep it.
-//!    [`Recompute`] selects what of the blocks is made again, from the same numbers in the same
-//!    order, so no bit depends on it.
+//! 4. [`Recompute`] selects the activations of blocks that backward recomputes, from the same
+//!    numbers in the same order, so no bit depends on it.
 
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::backend::{Backend, Heads, Mask};
+use crate::backend::Backend;
 
-use super::block::{
-    Block, Flight, NormStatistics, block_again, block_backward, block_forward, norm, norm_backward,
-    norm_residual, trained,
-};
+use super::activations::{BackwardBuffers, BlockActivations};
+use super::attend::{Attend, WholeSequences};
+use super::batch::Batch;
+use super::block::{block_backward, block_forward, recompute_block};
+use super::embeddings::{embed, embed_backward};
+use super::linear::Linear;
+use super::norm::{NormStatistics, StreamNorm};
 use super::params::{Params, Trainable};
-use super::spec::Spec;
-use super::weights::{Gradients, Model, Weight};
+use super::pass::Pass;
+use super::weights::{Gradients, Model};
 
-/// Sequences packed one after the other.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Batch {
-    /// `[n]`: the tokens of all sequences.
-    pub tokens: Vec<u32>,
-    /// `[n]`: each token's position in its sequence.
-    pub positions: Vec<u32>,
-    /// `[n]`: each token's segment, in models that have token types.
-    pub types: Vec<u32>,
-    /// Sequence s is rows `starts[s]..starts[s + 1]`; one more entry than sequences.
-    pub starts: Vec<usize>,
-}
-
-impl Batch {
-    /// Packs sequences.
-    pub fn new<S: AsRef<[u32]>>(sequences: &[S]) -> Self {
-        let mut batch = Batch { starts: vec![0], ..Batch::default() };
-        for sequence in sequences {
-            let sequence = sequence.as_ref();
-            batch.tokens.extend_from_slice(sequence);
-            batch.positions.extend(0..sequence.len() as u32);
-            batch.starts.push(batch.tokens.len());
-        }
-        batch.types = vec![0; batch.tokens.len()];
-        batch
-    }
-
-    /// `n`: tokens in all.
-    pub fn rows(&self) -> usize {
-        self.tokens.len()
-    }
-
-    /// Sequences in all.
-    pub fn sequences(&self) -> usize {
-        self.starts.len() - 1
-    }
-
-    /// The row of each sequence's first token; no sequence may be empty.
-    pub fn firsts(&self) -> Vec<u32> {
-        self.starts[..self.sequences()].iter().map(|&start| start as u32).collect()
-    }
-
-    /// The row of each sequence's last token; no sequence may be empty.
-    pub fn lasts(&self) -> Vec<u32> {
-        self.starts[1..].iter().map(|&end| end as u32 - 1).collect()
-    }
-}
-
-/// What a backward pass makes again instead of having it kept: less memory for more time. Changes
-/// no bit.
+/// Activations that a backward pass recomputes instead of reading saved ones: less memory for more
+/// time. Changes no bit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Recompute {
-    /// Nothing: every block keeps what its backward pass reads.
+    /// None: every block saves what its backward pass reads.
     #[default]
     None,
-    /// Blocks: each keeps its input alone, and is run again before its backward pass.
+    /// Those of blocks: each saves only its input, and is run again before its backward pass.
     Block,
 }
 
-/// What the blocks keep for a backward pass, the first that trains first.
-enum Kept<B: Backend> {
-    Whole(Vec<Block<B>>),
+/// Activations of blocks, saved for a backward pass, the first that trains first.
+enum Saved<B: Backend> {
+    Whole(Vec<BlockActivations<B>>),
     /// `[n,d]` each.
     Inputs(Vec<B::Buf>),
 }
 
-impl<B: Backend> Kept<B> {
+impl<B: Backend> Saved<B> {
     fn len(&self) -> usize {
         match self {
-            Kept::Whole(blocks) => blocks.len(),
-            Kept::Inputs(inputs) => inputs.len(),
+            Saved::Whole(blocks) => blocks.len(),
+            Saved::Inputs(inputs) => inputs.len(),
         }
     }
 }
@@ -108,160 +62,12 @@ pub struct Activations<B: Backend> {
     /// so.
     pub hidden: B::Buf,
     first_layer: usize,
-    blocks: Kept<B>,
+    blocks: Saved<B>,
     /// `[n,d]`: the last block's output, where it is normed.
     x: B::Buf,
     statistics: NormStatistics<B>,
     /// `[n,d]`: what is projected to `hidden`.
     projected: B::Buf,
-}
-
-/// Attention of queries to keys and values in one block, the only difference between training,
-/// prefill and decoding.
-pub trait Attend<B: Backend> {
-    /// `out[n,h,c]` and, where it is wanted later, `lse[n,h]`, from `q[n,h,c]`, `k[n,g,c]`,
-    /// `v[n,g,c]` of block `layer`.
-    fn attend(
-        &mut self,
-        b: &B,
-        layer: usize,
-        out: &mut B::Buf,
-        lse: &mut B::Buf,
-        qkv: [&B::Buf; 3],
-    );
-}
-
-/// Causal attention of each sequence of a batch to itself.
-pub struct WholeSequences<'a> {
-    /// As in [`Batch`].
-    pub starts: &'a [usize],
-    /// Sizes of attention.
-    pub heads: Heads,
-    /// Which positions a token attends to.
-    pub mask: Mask,
-}
-
-impl<'a> WholeSequences<'a> {
-    /// Of sequences that begin at these rows, the last entry being the end.
-    pub fn new(spec: &Spec, starts: &'a [usize]) -> Self {
-        WholeSequences { starts, heads: spec.heads(), mask: spec.mask }
-    }
-}
-
-impl<B: Backend> Attend<B> for WholeSequences<'_> {
-    fn attend(
-        &mut self,
-        b: &B,
-        _: usize,
-        out: &mut B::Buf,
-        lse: &mut B::Buf,
-        [q, k, v]: [&B::Buf; 3],
-    ) {
-        b.attention(out, lse, q, k, v, self.starts, self.heads, self.mask);
-    }
-}
-
-/// `[n,d]`: the embeddings of tokens, and what of segments and positions is added to them.
-fn embedded<B: Backend>(
-    b: &B,
-    model: &Model<B>,
-    tokens: &[u32],
-    positions: &[u32],
-    types: &[u32],
-) -> (B::Buf, Vec<B::Buf>) {
-    let (spec, w, n, d) = (&model.spec, &model.weights, tokens.len(), model.spec.width);
-    let mut x = b.zeros(n * spec.embedding_width);
-    b.embedding(&mut x, &w.embedding, tokens, spec.embedding_width);
-    if let Some(project) = &w.project_in {
-        let mut projected = b.zeros(n * d);
-        b.linear(&mut projected, &x, project, None, n, spec.embedding_width, d);
-        x = projected;
-    }
-    let rows = |(table, ids): (&Weight<B>, &[u32])| {
-        let mut rows = b.zeros(n * d);
-        b.embedding(&mut rows, table, ids, d);
-        rows
-    };
-    let tables = [(w.token_types.as_ref(), types), (w.positions.as_ref(), positions)];
-    let added = tables.into_iter().filter_map(|(table, ids)| Some(rows((table?, ids)))).collect();
-    (x, added)
-}
-
-/// The sum of the embeddings of tokens, `[n,d]`, with its norm and what that keeps, where there is
-/// one.
-type Embedded<B> = (<B as Backend>::Buf, Option<(<B as Backend>::Buf, NormStatistics<B>)>);
-
-/// [`embedded`], added up and normed.
-fn embedded_and_normed<B: Backend>(
-    b: &B,
-    model: &Model<B>,
-    tokens: &[u32],
-    positions: &[u32],
-    types: &[u32],
-) -> Embedded<B> {
-    let (spec, n) = (&model.spec, tokens.len());
-    let (mut x, mut added) = embedded(b, model, tokens, positions, types);
-    let Some(weights) = &model.weights.embedding_norm else {
-        added.iter().for_each(|rows| b.add(&mut x, rows));
-        return (x, None);
-    };
-    let (mut out, mut kept) = (b.zeros(n * spec.width), NormStatistics::zeros(b, spec, n));
-    let last = added.pop();
-    added.iter().for_each(|rows| b.add(&mut x, rows));
-    match last {
-        Some(last) => norm_residual(b, spec, &mut out, &mut kept, &mut x, &last, weights, n),
-        None => norm(b, spec, &mut out, &mut kept, &x, weights, n),
-    }
-    (x, Some((out, kept)))
-}
-
-/// `[n,d]`: the embeddings of tokens; `types` are read by models that have token types.
-pub fn embed<B: Backend>(
-    b: &B,
-    model: &Model<B>,
-    tokens: &[u32],
-    positions: &[u32],
-    types: &[u32],
-) -> B::Buf {
-    let (x, normed) = embedded_and_normed(b, model, tokens, positions, types);
-    normed.map_or(x, |(out, _)| out)
-}
-
-/// Adds to the gradients of the embeddings, from `dx[n,d]`, the gradient of [`embed`]'s output.
-fn embed_backward<B: Backend>(
-    b: &B,
-    model: &Model<B>,
-    batch: &Batch,
-    mut dx: B::Buf,
-    grads: &mut Params<Option<B::Buf>>,
-) {
-    let (spec, w, n, d, e) =
-        (&model.spec, &model.weights, batch.rows(), model.spec.width, model.spec.embedding_width);
-    // out = norm(x, embedding_norm)
-    if let (Some(weights), Some(dweights)) = (&w.embedding_norm, &mut grads.embedding_norm) {
-        let (x, normed) =
-            embedded_and_normed(b, model, &batch.tokens, &batch.positions, &batch.types);
-        let (_, kept) = normed.expect("an embedding's norm has its output");
-        let mut dsum = b.zeros(n * d);
-        norm_backward(b, spec, &mut dsum, dweights, &dx, &x, weights, &kept, n);
-        dx = dsum;
-    }
-    // x = project_in(embedding[tokens]) + token_types[types] + positions[positions]
-    if let Some(dpositions) = &mut grads.positions {
-        b.embedding_backward(trained(dpositions), &dx, &batch.positions, d);
-    }
-    if let Some(dtypes) = &mut grads.token_types {
-        b.embedding_backward(trained(dtypes), &dx, &batch.types, d);
-    }
-    if let (Some(project), Some(dproject)) = (&w.project_in, &mut grads.project_in) {
-        let mut tokens = b.zeros(n * e);
-        b.embedding(&mut tokens, &w.embedding, &batch.tokens, e);
-        b.linear_backward_weight(trained(dproject), None, &dx, &tokens, n, e, d);
-        let mut dtokens = b.zeros(n * e);
-        b.linear_backward_input(&mut dtokens, &dx, project, n, e, d);
-        dx = dtokens;
-    }
-    b.embedding_backward(trained(&mut grads.embedding), &dx, &batch.tokens, e);
 }
 
 /// The embedding and the blocks below `first_layer`: `[n,d]`, the input of block `first_layer`.
@@ -309,29 +115,29 @@ pub fn forward<B: Backend>(
     let n = batch.rows();
     let mut attend = WholeSequences::new(&model.spec, &batch.starts);
     let layers = first_layer..model.spec.layers;
-    let mut whole = Vec::new();
-    let mut inputs = Vec::new();
+    let pass = |layer| Pass { b, model, layer, positions: &batch.positions };
+    let (mut whole, mut inputs) = (Vec::new(), Vec::new());
     match keep {
         None => x = blocks(b, model, x, &batch.positions, layers, &mut attend),
         Some(Recompute::None) => {
             for layer in layers {
-                let mut block = Block::zeros(b, &model.spec, n, true);
-                std::mem::swap(&mut block.x, &mut x);
-                block_forward(b, model, layer, &mut block, &mut x, &batch.positions, &mut attend);
+                let mut block = BlockActivations::zeros(b, &model.spec, n, true);
+                std::mem::swap(&mut block.input, &mut x);
+                block_forward(&pass(layer), &mut block, &mut x, &mut attend);
                 whole.push(block);
             }
         }
         Some(Recompute::Block) => {
-            let mut block = Block::zeros(b, &model.spec, n, false);
+            let mut block = BlockActivations::zeros(b, &model.spec, n, false);
             for layer in layers {
-                block.x = std::mem::replace(&mut x, b.zeros(n * model.spec.width));
-                block_forward(b, model, layer, &mut block, &mut x, &batch.positions, &mut attend);
-                inputs.push(std::mem::replace(&mut block.x, b.zeros(0)));
+                block.input = std::mem::replace(&mut x, b.zeros(n * model.spec.width));
+                block_forward(&pass(layer), &mut block, &mut x, &mut attend);
+                inputs.push(std::mem::replace(&mut block.input, b.zeros(0)));
             }
         }
     }
     let blocks =
-        if keep == Some(Recompute::Block) { Kept::Inputs(inputs) } else { Kept::Whole(whole) };
+        if keep == Some(Recompute::Block) { Saved::Inputs(inputs) } else { Saved::Whole(whole) };
     Activations { first_layer, blocks, ..above_blocks(b, model, x, n) }
 }
 
@@ -339,19 +145,19 @@ pub fn forward<B: Backend>(
 /// does so. Without blocks.
 pub fn above_blocks<B: Backend>(b: &B, model: &Model<B>, x: B::Buf, n: usize) -> Activations<B> {
     let (spec, w) = (&model.spec, &model.weights);
-    let mut kept = NormStatistics::zeros(b, spec, if w.norm.is_some() { n } else { 0 });
+    let mut statistics = NormStatistics::zeros(b, spec, if w.norm.is_some() { n } else { 0 });
     let (x, normed) = match &w.norm {
         Some(weights) => {
             let mut out = b.zeros(n * spec.width);
-            norm(b, spec, &mut out, &mut kept, &x, weights, n);
+            StreamNorm::new(b, spec, weights).forward(&mut out, &mut statistics, &x, n);
             (x, out)
         }
         None => (b.zeros(0), x),
     };
     let (projected, hidden) = match &w.project_out {
-        Some(project) => {
+        Some(weight) => {
             let mut out = b.zeros(n * spec.embedding_width);
-            b.linear(&mut out, &normed, project, None, n, spec.width, spec.embedding_width);
+            projection(b, model, weight).forward(&mut out, &normed, n);
             (normed, out)
         }
         None => (b.zeros(0), normed),
@@ -359,9 +165,9 @@ pub fn above_blocks<B: Backend>(b: &B, model: &Model<B>, x: B::Buf, n: usize) ->
     Activations {
         hidden,
         first_layer: spec.layers,
-        blocks: Kept::Whole(Vec::new()),
+        blocks: Saved::Whole(Vec::new()),
         x,
-        statistics: kept,
+        statistics,
         projected,
     }
 }
@@ -383,10 +189,10 @@ pub fn blocks<B: Backend>(
     if layers.is_empty() {
         return x;
     }
-    let mut block = Block::zeros(b, &model.spec, positions.len(), false);
+    let mut block = BlockActivations::zeros(b, &model.spec, positions.len(), false);
     for layer in layers {
-        std::mem::swap(&mut block.x, &mut x);
-        block_forward(b, model, layer, &mut block, &mut x, positions, attend);
+        std::mem::swap(&mut block.input, &mut x);
+        block_forward(&Pass { b, model, layer, positions }, &mut block, &mut x, attend);
     }
     x
 }
@@ -395,7 +201,7 @@ pub fn blocks<B: Backend>(
 /// `activations.hidden`.
 ///
 /// # Panics
-/// Where the forward pass kept nothing, or started at another block than the first that trains.
+/// If the forward pass saved nothing, or started at another block than the first that trains.
 pub fn backward<B: Backend>(
     b: &B,
     model: &Model<B>,
@@ -403,98 +209,82 @@ pub fn backward<B: Backend>(
     activations: &Activations<B>,
     dhidden: &B::Buf,
     gradients: &mut Gradients<B>,
-    trainable: Trainable,
+    trainable: &Trainable,
 ) {
-    let (spec, n, d, e) = (&model.spec, batch.rows(), model.spec.width, model.spec.embedding_width);
+    let (spec, n, first_layer) = (&model.spec, batch.rows(), trainable.first_layer());
     assert_eq!(
-        activations.first_layer, trainable.first_layer,
+        activations.first_layer, first_layer,
         "the forward pass starts at the first block that trains"
     );
     assert_eq!(
         activations.blocks.len(),
-        spec.layers - trainable.first_layer,
-        "the forward pass kept its activations"
-    );
-    assert!(
-        trainable.first_layer == 0 || !trainable.embeddings,
-        "the embedding trains only with all blocks"
+        spec.layers - first_layer,
+        "the forward pass saved its activations"
     );
     let grads = gradients.params_mut();
+    let mut dx = above_blocks_backward(b, model, activations, dhidden, grads, n);
 
-    // hidden = linear(projected, project_out)
-    let mut dx = b.zeros(n * d);
-    match &model.weights.project_out {
-        Some(project) => {
-            b.linear_backward_input(&mut dx, dhidden, project, n, d, e);
-            if let Some(Some(dproject)) = &mut grads.project_out {
-                b.linear_backward_weight(dproject, None, dhidden, &activations.projected, n, d, e);
-            }
-        }
-        None => b.copy(&mut dx, dhidden),
-    }
-    // projected = norm(x)
-    if let (Some(weights), Some(dweights)) = (&model.weights.norm, &mut grads.norm) {
-        let mut below = b.zeros(n * d);
-        norm_backward(
-            b,
-            spec,
-            &mut below,
-            dweights,
-            &dx,
-            &activations.x,
-            weights,
-            &activations.statistics,
-            n,
-        );
-        dx = below;
-    }
-
-    let mut flight = Flight::zeros(b, spec, n);
+    let mut buffers = BackwardBuffers::zeros(b, spec, n);
+    let pass = |layer| Pass { b, model, layer, positions: &batch.positions };
+    let mut backward = |index: usize, block: &BlockActivations<B>, buffers: &mut _| {
+        let layer = first_layer + index;
+        let grads = &mut grads.layers[layer];
+        block_backward(&pass(layer), &batch.starts, block, &mut dx, buffers, grads);
+    };
     match &activations.blocks {
-        Kept::Whole(blocks) => {
+        Saved::Whole(blocks) => {
             for (index, block) in blocks.iter().enumerate().rev() {
-                let layer = trainable.first_layer + index;
-                block_backward(
-                    b,
-                    model,
-                    layer,
-                    block,
-                    &mut dx,
-                    &mut flight,
-                    batch,
-                    &mut grads.layers[layer],
-                );
+                backward(index, block, &mut buffers);
             }
         }
-        Kept::Inputs(inputs) => {
+        Saved::Inputs(inputs) => {
             let mut attend = WholeSequences::new(spec, &batch.starts);
-            let mut block = Block::zeros(b, spec, n, true);
-            for (index, x) in inputs.iter().enumerate().rev() {
-                let layer = trainable.first_layer + index;
-                b.copy(&mut block.x, x);
-                block_again(
-                    b,
-                    model,
-                    layer,
-                    &mut block,
-                    flight.spare(),
-                    &batch.positions,
-                    &mut attend,
-                );
-                block_backward(
-                    b,
-                    model,
-                    layer,
-                    &block,
-                    &mut dx,
-                    &mut flight,
-                    batch,
-                    &mut grads.layers[layer],
-                );
+            let mut block = BlockActivations::zeros(b, spec, n, true);
+            for (index, input) in inputs.iter().enumerate().rev() {
+                b.copy(&mut block.input, input);
+                let pass = pass(first_layer + index);
+                recompute_block(&pass, &mut block, buffers.spare(), &mut attend);
+                backward(index, &block, &mut buffers);
             }
         }
     }
-    if trainable.embeddings {
+    if trainable.embeddings() {
         embed_backward(b, model, batch, dx, grads);
     }
+}
+
+/// `[n,d]`: the gradient of the last block's output, from `dhidden[n,e]`; adds to the gradients of
+/// the layers above the blocks.
+fn above_blocks_backward<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    activations: &Activations<B>,
+    dhidden: &B::Buf,
+    grads: &mut Params<Option<B::Buf>>,
+    n: usize,
+) -> B::Buf {
+    let (spec, w, d) = (&model.spec, &model.weights, model.spec.width);
+    // hidden = linear(projected, project_out)
+    let mut dx = b.zeros(n * d);
+    match (&w.project_out, &mut grads.project_out) {
+        (Some(weight), Some(dweight)) => {
+            let project = projection(b, model, weight);
+            project.backward_input(&mut dx, dhidden, n);
+            project.backward_weight(dweight.as_mut(), None, dhidden, &activations.projected, n);
+        }
+        _ => b.copy(&mut dx, dhidden),
+    }
+    // projected = norm(x)
+    if let (Some(weights), Some(dweights)) = (&w.norm, &mut grads.norm) {
+        let (x, statistics) = (&activations.x, &activations.statistics);
+        let mut below = b.zeros(n * d);
+        StreamNorm::new(b, spec, weights).backward(&mut below, dweights, &dx, x, statistics, n);
+        dx = below;
+    }
+    dx
+}
+
+/// The layer from the residual stream to what heads read.
+fn projection<'a, B: Backend>(b: &'a B, model: &Model<B>, weight: &'a B::Buf) -> Linear<'a, B> {
+    Linear::new(b, weight, None, [model.spec.width, model.spec.embedding_width])
 }

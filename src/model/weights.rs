@@ -3,74 +3,105 @@
 
 use std::sync::Arc;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Buffers};
 
-use super::params::{Affine, Params, Top, Trainable, Weights};
+use super::params::{Affine, HeadKind, Params, Slot, Trainable, Weights};
 use super::spec::{Rotary, Scaling, Spec};
 
 /// A tensor on a device, which models may share.
-pub type Weight<B> = Arc<<B as Backend>::Buf>;
+pub type Weight<B> = Arc<<B as Buffers>::Buf>;
 
 /// A model on a device.
 pub struct Model<B: Backend> {
-    /// What it is.
+    /// The trunk: what it is.
     pub spec: Spec,
+    /// What is on the trunk. Models of one trunk may have different heads, so it is not a part of
+    /// the spec.
+    pub head: HeadKind,
     /// Its tensors.
     pub weights: Weights<B>,
-    /// `[context,r/2]`: cosines of the rotary angles; empty where positions are learned.
-    pub(super) cos: Arc<B::Buf>,
-    /// `[context,r/2]`: sines of the rotary angles.
-    pub(super) sin: Arc<B::Buf>,
+    /// Of each of the spec's rotary positions.
+    angles: Vec<Arc<Angles<B>>>,
+}
+
+/// Angles by which queries and keys are rotated.
+pub(super) struct Angles<B: Backend> {
+    /// What they follow from.
+    pub(super) rotary: Rotary,
+    /// `[context,r/2]`: their cosines.
+    pub(super) cos: B::Buf,
+    /// `[context,r/2]`: their sines.
+    pub(super) sin: B::Buf,
 }
 
 impl<B: Backend> Model<B> {
     /// A model from tensors on the host. Each is dropped as soon as the device has it.
-    pub fn upload(b: &B, spec: Spec, params: Params<Vec<f32>>) -> Self {
-        Self::from_weights(b, spec, params.map(|tensor| Arc::new(b.upload_owned(tensor))))
+    pub fn upload(b: &B, spec: Spec, head: HeadKind, params: Params<Vec<f32>>) -> Self {
+        let weights = params.map(|tensor| Arc::new(b.upload_owned(tensor)));
+        Self::from_weights(b, spec, head, weights)
     }
 
     /// A model from tensors on the device.
     ///
     /// # Panics
-    /// Where a tensor's size is not the spec's.
-    pub fn from_weights(b: &B, spec: Spec, weights: Weights<B>) -> Self {
-        for (slot, tensor) in weights.slots_of(&spec).zip(weights.as_ref()).into_vec() {
+    /// Where a tensor's size is not the spec's, or the tensors are not those of the head.
+    pub fn from_weights(b: &B, spec: Spec, head: HeadKind, weights: Weights<B>) -> Self {
+        for (slot, tensor) in Params::slots(&spec, head).zip(weights.as_ref()).into_vec() {
             assert_eq!(b.len(tensor), slot.count(), "size of {}", slot.name);
         }
-        let (cos, sin) = rotary_tables(&spec);
-        let (cos, sin) = (Arc::new(b.upload_wide_f64(&cos)), Arc::new(b.upload_wide_f64(&sin)));
-        Model { spec, weights, cos, sin }
+        let angles = spec.rotaries().into_iter().map(|rotary| {
+            let (cos, sin) = rotary_tables(rotary, spec.context);
+            let (cos, sin) = (b.upload_wide_f64(&cos), b.upload_wide_f64(&sin));
+            Arc::new(Angles { rotary, cos, sin })
+        });
+        let angles = angles.collect();
+        Model { spec, head, weights, angles }
+    }
+
+    /// The angles by which block `layer` rotates, if it does.
+    pub(super) fn angles(&self, layer: usize) -> Option<&Angles<B>> {
+        let rotary = self.spec.layer(layer).rotary?;
+        self.angles.iter().find(|angles| angles.rotary == rotary).map(Arc::as_ref)
+    }
+
+    /// The slots of its tensors.
+    pub fn slots(&self) -> Params<Slot> {
+        Params::slots(&self.spec, self.head)
     }
 
     /// A model that shares the frozen tensors with this one and has its own copy of those that
     /// train.
-    pub fn thaw(&self, b: &B, trainable: Trainable) -> Self {
-        let weights =
-            self.weights.slots_of(&self.spec).zip(self.weights.as_ref()).map(|(slot, tensor)| {
-                match trainable.trains(&slot) {
-                    true => {
-                        let mut copy = b.zeros(b.len(tensor));
-                        b.copy(&mut copy, tensor);
-                        Arc::new(copy)
-                    }
-                    false => Arc::clone(tensor),
-                }
-            });
-        self.with_weights(weights)
+    pub fn trainable_copy(&self, b: &B, trainable: &Trainable) -> Self {
+        let weights = self.slots().zip(self.weights.as_ref()).map(|(slot, tensor)| match trainable
+            .trains(&slot)
+        {
+            true => {
+                let mut copy = b.zeros(b.len(tensor));
+                b.copy(&mut copy, tensor);
+                Arc::new(copy)
+            }
+            false => Arc::clone(tensor),
+        });
+        self.with_weights(self.head, weights)
     }
 
-    /// A model that shares this one's trunk and language head, and has `scalar` as its scalar head
-    /// (a bias makes it a value head; without one, this becomes a reward model, which has no
-    /// separate language head).
+    /// A model that shares this one's trunk and has `scalar` as its scalar head. With a bias that
+    /// is a value head, next to the language head if this model has one; without, the result is a
+    /// reward model, which has no language head.
     pub fn with_scalar(&self, b: &B, scalar: Affine<Vec<f32>>) -> Self {
+        let head = match (&scalar.bias, self.head.has_language()) {
+            (None, _) => HeadKind::Reward,
+            (Some(_), true) => HeadKind::LanguageAndValue,
+            (Some(_), false) => HeadKind::Value,
+        };
         let mut weights = self.weights.clone();
         let upload = |tensor: Vec<f32>| Arc::new(b.upload_owned(tensor));
         weights.scalar =
             Some(Affine { weight: upload(scalar.weight), bias: scalar.bias.map(upload) });
-        if weights.top(&self.spec) == Top::Reward {
+        if !head.has_language() {
             weights.lm_head = None;
         }
-        self.with_weights(weights)
+        self.with_weights(head, weights)
     }
 
     /// The lowest blocks, embeddings included, of which this model and `other` share every tensor;
@@ -85,20 +116,15 @@ impl<B: Backend> Model<B> {
             .zip(other.weights.iter())
             .take_while(|(ours, theirs)| Arc::ptr_eq(ours, theirs))
             .count();
-        let slots = self.weights.slots_of(&self.spec).into_vec();
+        let slots = self.slots().into_vec();
         let embeddings = slots.iter().take_while(|slot| slot.layer.is_none()).count();
         (shared >= embeddings)
             .then(|| slots.get(shared).and_then(|slot| slot.layer).unwrap_or(self.spec.layers))
     }
 
-    /// A model with the same spec and other tensors.
-    fn with_weights(&self, weights: Weights<B>) -> Self {
-        Model {
-            spec: self.spec.clone(),
-            weights,
-            cos: Arc::clone(&self.cos),
-            sin: Arc::clone(&self.sin),
-        }
+    /// A model of the same trunk, with another head and other tensors.
+    fn with_weights(&self, head: HeadKind, weights: Weights<B>) -> Self {
+        Model { spec: self.spec.clone(), head, weights, angles: self.angles.clone() }
     }
 
     /// The tensors on the host.
@@ -122,19 +148,18 @@ impl<B: Backend> Model<B> {
 /// The buffer of a trainable tensor, for writing.
 ///
 /// # Panics
-/// Where another model shares it: see [`Model::thaw`].
+/// Where another model shares it: see [`Model::trainable_copy`].
 pub fn unique<T>(tensor: &mut Arc<T>) -> &mut T {
-    Arc::get_mut(tensor).expect("a tensor that trains belongs to one model, see Model::thaw")
+    Arc::get_mut(tensor)
+        .expect("a tensor that trains belongs to one model, see Model::trainable_copy")
 }
 
 /// Cosines and sines of position times frequency, `[context,r/2]`, in double precision throughout:
-/// float32 angles would be off by half a thousandth of a radian at position 8,192. Empty where
-/// positions are not rotary.
-fn rotary_tables(spec: &Spec) -> (Vec<f64>, Vec<f64>) {
-    let Some(rotary) = spec.rotary() else { return (Vec::new(), Vec::new()) };
+/// float32 angles would be off by half a thousandth of a radian at position 8,192.
+fn rotary_tables(rotary: Rotary, context: usize) -> (Vec<f64>, Vec<f64>) {
     let frequencies: Vec<f64> =
         (0..rotary.channels / 2).map(|pair| frequency(rotary, pair)).collect();
-    let angles = (0..spec.context)
+    let angles = (0..context)
         .flat_map(|position| frequencies.iter().map(move |frequency| position as f64 * frequency));
     angles.map(|angle| (angle.cos(), angle.sin())).unzip()
 }
@@ -157,27 +182,20 @@ fn frequency(rotary: Rotary, pair: usize) -> f64 {
 ///
 /// In a tied model the embedding's gradient has two sources. Each is summed on its own, in row
 /// order, until [`Gradients::total`] adds them: so the bits do not depend on how a batch was
-/// divided into passes. The head's exists from the first backward pass through the head on: a
-/// critic, which has a tied head and never uses it, has none.
+/// divided into passes. The head's exists from the first backward pass through the head on.
 pub struct Gradients<B: Backend> {
     params: Params<Option<B::Buf>>,
     tied_head: Option<B::Buf>,
-    /// Whether the embedding is a language head that trains.
+    /// Whether the embedding is a language head too.
     is_tied: bool,
 }
 
 impl<B: Backend> Gradients<B> {
     /// Zero gradients for the tensors of `model` that train.
-    pub fn zeros(b: &B, model: &Model<B>, trainable: Trainable) -> Self {
-        let slots = model.weights.slots_of(&model.spec);
-        let params = slots.map(|slot| trainable.trains(&slot).then(|| b.wide(slot.count())));
-        let has_head =
-            matches!(model.weights.top(&model.spec), Top::Language | Top::LanguageAndValue);
-        Gradients {
-            params,
-            tied_head: None,
-            is_tied: model.spec.tied && trainable.embeddings && has_head,
-        }
+    pub fn zeros(b: &B, model: &Model<B>, trainable: &Trainable) -> Self {
+        let params =
+            model.slots().map(|slot| trainable.trains(&slot).then(|| b.wide(slot.count())));
+        Gradients { params, tied_head: None, is_tied: model.spec.tied && model.head.has_language() }
     }
 
     /// Back to zero, for the next step.
@@ -217,16 +235,15 @@ impl<B: Backend> Gradients<B> {
 mod tests {
     use super::*;
     use crate::backend::cpu::Cpu;
-    use crate::heads::{self, Scored};
+    use crate::heads::{self, TargetTokens};
 
-    /// A critic of a tied model has a language head that is never used.
     #[test]
     fn a_tied_head_has_a_separate_gradient_once_it_is_used() {
         let (b, spec) = (Cpu::<f32>::new(), Spec::decoder(6, 8, 1, 2, 8, 4));
-        let params =
-            Params::slots(&spec, Top::LanguageAndValue).map(|slot| vec![0.5; slot.count()]);
-        let model = Model::upload(&b, spec, params);
-        let mut gradients = Gradients::zeros(&b, &model, Trainable::ALL);
+        let head = HeadKind::LanguageAndValue;
+        let params = Params::slots(&spec, head).map(|slot| vec![0.5; slot.count()]);
+        let model = Model::upload(&b, spec, head, params);
+        let mut gradients = Gradients::zeros(&b, &model, &Trainable::ALL);
         let (hidden, mut dhidden) = (vec![1.0; 8], vec![0.0; 8]);
         heads::scalar_scores_backward(
             &b,
@@ -239,7 +256,7 @@ mod tests {
         );
         gradients.total(&b);
         assert!(gradients.tied_head.is_none() && gradients.params.embedding.is_some());
-        let scored = Scored { rows: &[0], targets: &[3], temperature: 1.0 };
+        let scored = TargetTokens { rows: &[0], targets: &[3], temperature: 1.0 };
         heads::token_gradients(&b, &model, &mut dhidden, &mut gradients, &hidden, scored, 1.0);
         assert!(gradients.tied_head.is_some());
         let embedding = gradients.total(&b).embedding.as_ref().map(|gradient| gradient[3 * 8]);

@@ -10,7 +10,6 @@
 
 use std::fmt::Write;
 
-use plotly::Plot;
 use serde_json::{Value, json};
 
 use super::charts::{self, Chart};
@@ -22,6 +21,8 @@ use super::run::{Evaluation, Node, Run};
 use super::table::distinct;
 use super::training;
 
+/// plotly.js, put there by the build script.
+const PLOTLY: &str = include_str!(concat!(env!("OUT_DIR"), "/plotly.js"));
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
@@ -118,16 +119,8 @@ fn document(run: &Run, body: &str, data: &[(&str, Value)]) -> String {
          dark\">\n<title>{title}</title>\n<link rel=icon \
          href=\"data:,\">\n<style>\n{STYLE}</style>\n</head>\n<body>\n{body}{data}<script \
          nonce={nonce}>{}</script>\n<script nonce={nonce}>\n{SCRIPT}</script>\n</body>\n</html>\n",
-        library()
+        PLOTLY
     )
-}
-
-/// plotly.js, out of the elements that its crate wraps it in beside another library.
-fn library() -> String {
-    let scripts = Plot::offline_js_sources();
-    let begin = scripts.find('>').map_or(0, |at| at + 1);
-    let end = scripts.find("</script>").unwrap_or(scripts.len());
-    scripts[begin..end].to_owned()
 }
 
 /// JSON that no text in it can lead out of.

@@ -1,5 +1,6 @@
-//! Generation: prompts to samples with their log-probabilities; [`live`]: the same for prompts that
-//! come and go; [`scoring`]: many responses to one prompt. Knows no text and no reward.
+//! Generation: prompts to samples with their log-probabilities; [`continuous`]: the loop that makes
+//! them, for prompts that come and go; [`scoring`]: many responses to one prompt. Knows no text and
+//! no reward.
 //!
 //! Details that matter:
 //! 1. A prompt is prefilled once by the ordinary forward pass. Its full cache blocks are shared by
@@ -15,11 +16,12 @@
 //! use posttrain_backend::{Sampling, cpu::Cpu};
 //! use posttrain_base::random::Stream;
 //! use posttrain_model::init::{Init, language_model};
-//! use posttrain_model::{spec::Spec, weights::Model};
+//! use posttrain_model::{params::HeadKind, spec::Spec, weights::Model};
 //! use posttrain_sample::{GenerateOptions, Limits, generate};
 //! # fn main() -> posttrain_base::error::Result<()> {
 //! let (b, spec) = (Cpu::<f32>::new(), Spec::decoder(16, 8, 1, 2, 16, 32));
-//! let model = Model::upload(&b, spec.clone(), language_model(&spec, Init::Copying, 0));
+//! let params = language_model(&spec, Init::Copying, 0);
+//! let model = Model::upload(&b, spec.clone(), HeadKind::Language, params);
 //! let options = GenerateOptions {
 //!     samples_per_prompt: 2,
 //!     max_new_tokens: 4,
@@ -39,13 +41,13 @@ use posttrain_backend as backend;
 use posttrain_base::{error, random};
 use posttrain_model as model;
 
-mod engine;
-pub mod live;
+pub mod continuous;
+mod generate;
 mod paged;
 mod pages;
 pub mod scoring;
 
-pub use engine::PREFILL;
+pub use continuous::PREFILL;
 
 use crate::backend::{Backend, NO_TOKEN, Sampling};
 use crate::error::{Result, user};
@@ -163,7 +165,7 @@ pub fn generate_until<B: Backend>(
     progress: &mut dyn FnMut(usize, usize) -> Result<()>,
 ) -> Result<Vec<Vec<Sample>>> {
     check(&model.spec, prompts, options)?;
-    engine::Engine::new(b, model, prompts, options, stop).run(progress)
+    generate::generate_all(b, model, prompts, options, stop, progress)
 }
 
 /// Everything about prompts and options that a user may have got wrong.

@@ -2,8 +2,11 @@
 //! nothing of who draws or scores.
 
 use crate::backend::{BLOCK, Backend, CacheView, Mask};
-use crate::model::transformer::{self, Attend, Batch, WholeSequences};
+use crate::model::attend::{Attend, WholeSequences};
+use crate::model::batch::Batch;
+use crate::model::spec::Spec;
 use crate::model::weights::Model;
+use crate::model::{embeddings, transformer};
 
 use super::pages::Pages;
 
@@ -38,7 +41,7 @@ impl<'a, B: Backend> Paged<'a, B> {
         }
         let sequences = WholeSequences::new(&model.spec, &batch.starts);
         let mut attend = Prefill { caches: &mut self.caches, slots: &slots, sequences };
-        let x = transformer::embed(b, model, &batch.tokens, &batch.positions, &batch.types);
+        let x = embeddings::embed(b, model, &batch.tokens, &batch.positions, &batch.types);
         let x =
             transformer::blocks(b, model, x, &batch.positions, 0..model.spec.layers, &mut attend);
         let hidden = transformer::above_blocks(b, model, x, batch.rows()).hidden;
@@ -64,12 +67,9 @@ impl<'a, B: Backend> Paged<'a, B> {
         }
         let positions: Vec<u32> = views.iter().map(|view| view.length as u32 - 1).collect();
         let slots: Vec<u32> = views.iter().map(|view| slot(view.blocks, view.length - 1)).collect();
-        let window = match model.spec.mask {
-            Mask::Causal { window } => window,
-            Mask::Bidirectional => panic!("an encoder generates nothing"),
-        };
-        let mut attend = Extend { caches: &mut self.caches, slots: &slots, views, window };
-        let x = transformer::embed(b, model, tokens, &positions, &vec![0; tokens.len()]);
+        let mut attend =
+            Extend { caches: &mut self.caches, slots: &slots, views, spec: &model.spec };
+        let x = embeddings::embed(b, model, tokens, &positions, &vec![0; tokens.len()]);
         let x = transformer::blocks(b, model, x, &positions, 0..model.spec.layers, &mut attend);
         transformer::above_blocks(b, model, x, tokens.len()).hidden
     }
@@ -102,7 +102,7 @@ struct Extend<'a, B: Backend> {
     caches: &'a mut [B::Cache],
     slots: &'a [u32],
     views: &'a [CacheView<'a>],
-    window: Option<usize>,
+    spec: &'a Spec,
 }
 
 impl<B: Backend> Attend<B> for Extend<'_, B> {
@@ -115,7 +115,11 @@ impl<B: Backend> Attend<B> for Extend<'_, B> {
         [q, k, v]: [&B::Buf; 3],
     ) {
         b.cache_write(&mut self.caches[layer], k, v, self.slots);
-        b.attention_cached(out, q, &self.caches[layer], self.views, self.window);
+        let window = match self.spec.layer(layer).mask {
+            Mask::Causal { window } => window,
+            Mask::Bidirectional => panic!("an encoder generates nothing"),
+        };
+        b.attention_cached(out, q, &self.caches[layer], self.views, window);
     }
 }
 

@@ -43,7 +43,7 @@ impl Pages {
     /// `prompt`, to `positions` in all: full blocks are shared, the others are its own
     /// ([`own_blocks`]). The copy that a partly filled block asks for joins `copies`, as (own,
     /// original).
-    pub(super) fn branch(
+    pub(super) fn fork(
         &mut self,
         prompt: &[u32],
         length: usize,
@@ -80,14 +80,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_branch_shares_full_blocks_and_copies_the_partly_filled_one() {
+    fn a_fork_shares_full_blocks_and_copies_the_partly_filled_one() {
         for (length, positions, own, copied) in
             [(2 * BLOCK, 3 * BLOCK, 1, 0), (BLOCK + 1, 2 * BLOCK + 1, 2, 1), (1, 1, 1, 1)]
         {
             let (mut pages, mut copies) = (Pages::new(8), Vec::new());
             let prompt = pages.take(length.div_ceil(BLOCK));
             let before = pages.free();
-            let blocks = pages.branch(&prompt, length, positions, &mut copies);
+            let blocks = pages.fork(&prompt, length, positions, &mut copies);
             let full = length / BLOCK;
             assert_eq!(
                 (blocks.len(), &blocks[..full]),

@@ -13,8 +13,8 @@
 use std::ops::Range;
 
 use crate::backend::{BLOCK, Backend, CacheView};
-use crate::model::heads::{self, Scored};
-use crate::model::score::runs;
+use crate::model::batch::pack_by_tokens;
+use crate::model::heads::{self, TargetTokens};
 use crate::model::weights::Model;
 
 use super::paged::Paged;
@@ -39,7 +39,7 @@ pub fn response_logprobs<B: Backend>(
     pass: usize,
 ) -> Vec<Vec<Vec<f32>>> {
     let read = |hidden: &B::Buf, places: &Places| {
-        let scored = Scored { rows: &places.rows, targets: &places.next, temperature };
+        let scored = TargetTokens { rows: &places.rows, targets: &places.next, temperature };
         b.download_f64(&heads::token_logprobs(b, model, hidden, scored, false).logprobs)
     };
     score(b, model, groups, Wanted { places: |length| 0..length, read: &read, pass })
@@ -115,7 +115,7 @@ fn score<B: Backend>(
             + group.responses.iter().map(|response| wanted.run(response).len()).sum::<usize>()
     };
     let mut out = Vec::with_capacity(groups.len());
-    for run in runs(groups.iter().map(tokens), wanted.pass) {
+    for run in pack_by_tokens(groups.iter().map(tokens), wanted.pass) {
         let groups = &groups[run];
         let mut numbers = score_together(b, model, groups, &wanted).into_iter();
         out.extend(
@@ -140,8 +140,10 @@ fn score_together<B: Backend>(
         })
     });
     let responses: Vec<Response<'_>> = responses.collect();
-    let passes =
-        runs(responses.iter().map(|response| wanted.run(response.tokens).len()), wanted.pass);
+    let passes = pack_by_tokens(
+        responses.iter().map(|response| wanted.run(response.tokens).len()),
+        wanted.pass,
+    );
     let own = |response: &Response<'_>| {
         own_blocks(response.prompt, response.prompt + wanted.run(response.tokens).len())
     };
@@ -186,7 +188,7 @@ fn score_pass<B: Backend>(
             places.next.extend(response.tokens.get(place));
         }
         tokens.extend_from_slice(run);
-        blocks.push(paged.pages.branch(
+        blocks.push(paged.pages.fork(
             &prefilled[response.group],
             response.prompt,
             response.prompt + run.len(),

@@ -21,7 +21,7 @@ use crate::data::messages;
 use crate::error::{Result, user};
 use crate::inference::Reader;
 use crate::random::Stream;
-use crate::sample::live::Order;
+use crate::sample::continuous::GenerationRequest;
 
 /// An error as the API has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub struct Ask {
     /// In which way it was asked.
     pub kind: Kind,
     /// What the engine is to do.
-    pub order: Order,
+    pub order: GenerationRequest,
     /// Texts that end a sample.
     pub stops: Vec<String>,
     /// Whether the answer comes in pieces.
@@ -258,7 +258,15 @@ pub fn ask(kind: Kind, body: &[u8], name: &str, reader: &Reader) -> Result<Ask, 
     let stream = Stream::new(fields.seed.unwrap_or(0), "generate");
     Ok(Ask {
         kind,
-        order: Order { prompt, samples, max_new_tokens, sampling, ends, stream },
+        order: GenerationRequest {
+            prompt,
+            samples,
+            max_new_tokens,
+            sampling,
+            ends,
+            stream,
+            first_row: 0,
+        },
         stops,
         stream: fields.stream.unwrap_or(false),
         stream_usage: fields

@@ -24,8 +24,9 @@ pub mod api;
 pub mod http;
 pub mod text;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{TcpListener, TcpStream};
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{
     self, Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError, TrySendError,
@@ -43,9 +44,9 @@ use crate::backend::Backend;
 use crate::error::{Context, Result, no_thread, user};
 use crate::inference::{Reader, Subject};
 use crate::model::memory::Memory;
-use crate::model::params::Top;
+use crate::model::params::HeadKind;
 use crate::model::spec::Spec;
-use crate::sample::live::{Drawn, Live, Order, can_fit};
+use crate::sample::continuous::{ContinuousBatch, GenerationRequest, TokenEvent, can_fit};
 use crate::sample::{Limits, PREFILL};
 
 /// How long answers that have begun may take once the server is to stop.
@@ -71,14 +72,14 @@ pub struct Options {
 /// What serving takes of the device.
 pub fn memory(spec: &Spec, limits: Limits) -> Memory {
     let positions = limits.positions.max(spec.context);
-    Memory::weights(spec, Top::Language)
+    Memory::weights(spec, HeadKind::Language)
         .generation(spec, PREFILL.max(spec.context), limits.rows, limits.rows)
         .cached(spec, positions)
 }
 
 /// Refuses a model that writes nothing, or has no tokenizer.
 pub fn check(reader: &Reader) -> Result<()> {
-    if !matches!(reader.top, Top::Language | Top::LanguageAndValue) {
+    if !matches!(reader.head, HeadKind::Language | HeadKind::LanguageAndValue) {
         return Err(user("this model has no language head, so it writes nothing").into());
     }
     reader.tokenizer().map(drop)
@@ -86,9 +87,9 @@ pub fn check(reader: &Reader) -> Result<()> {
 
 /// A request on its way to the engine.
 struct Job {
-    order: Order,
+    order: GenerationRequest,
     /// Where tokens go. Once it is closed, the client is served, or gone.
-    events: Sender<Drawn>,
+    events: Sender<TokenEvent>,
 }
 
 /// What connections share.
@@ -149,7 +150,7 @@ pub fn serve<B: Backend>(
         }
         // However the engine ends, connections must not wait for it.
         let _ended = OnDrop(|| shared.ended.store(true, Ordering::SeqCst));
-        work(&mut Live::new(b, model, options.limits), &jobs);
+        work(&mut ContinuousBatch::within(b, model, options.limits), &jobs);
         Ok(())
     })
 }
@@ -172,13 +173,13 @@ impl<F: Fn()> Drop for OnDrop<F> {
 
 /// The engine: admits jobs where there is room, in their order, and steps what is at work, until
 /// no job can be sent any more.
-fn work<B: Backend>(live: &mut Live<'_, B>, jobs: &Receiver<Job>) {
+fn work<B: Backend>(batch: &mut ContinuousBatch<'_, B>, jobs: &Receiver<Job>) {
     let (mut listeners, mut waiting, mut number) = (Listeners::default(), None, 0);
     loop {
         loop {
             let job: Job = match waiting.take() {
                 Some(job) => job,
-                None if live.is_idle() => {
+                None if batch.rows() == 0 => {
                     debug_assert_eq!(listeners.count(), 0, "listeners without an order at work");
                     match jobs.recv() {
                         Ok(job) => job,
@@ -190,26 +191,24 @@ fn work<B: Backend>(live: &mut Live<'_, B>, jobs: &Receiver<Job>) {
                     Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
                 },
             };
-            if !live.has_room(&job.order) {
+            if !batch.has_room(&job.order) {
                 waiting = Some(job);
                 break;
             }
             number += 1;
             listeners.add(number, job.events, job.order.samples);
-            let drawn = live.admit(number, job.order);
-            listeners.tell(&drawn).into_iter().for_each(|order| live.leave(order));
+            batch.admit(number, job.order, &mut |event| listeners.tell(event));
         }
-        let drawn = live.step();
-        listeners.tell(&drawn).into_iter().for_each(|order| live.leave(order));
+        batch.step(&mut |event| listeners.tell(event));
     }
 }
 
 /// Where tokens of orders at work go, and how many samples of each still go on.
 #[derive(Default)]
-struct Listeners(BTreeMap<u64, (Sender<Drawn>, usize)>);
+struct Listeners(BTreeMap<u64, (Sender<TokenEvent>, usize)>);
 
 impl Listeners {
-    fn add(&mut self, order: u64, events: Sender<Drawn>, samples: usize) {
+    fn add(&mut self, order: u64, events: Sender<TokenEvent>, samples: usize) {
         self.0.insert(order, (events, samples));
     }
 
@@ -217,22 +216,18 @@ impl Listeners {
         self.0.len()
     }
 
-    /// Passes tokens on, and removes orders whose samples have all ended. Returns the orders whose
-    /// clients have left.
-    fn tell(&mut self, drawn: &[Drawn]) -> BTreeSet<u64> {
-        let mut gone = BTreeSet::new();
-        for drawn in drawn {
-            let Some((events, going)) = self.0.get_mut(&drawn.order) else { continue };
-            let unheard = events.send(*drawn).is_err();
-            *going -= usize::from(drawn.last);
-            if unheard {
-                gone.insert(drawn.order);
-            }
-            if unheard || *going == 0 {
-                self.0.remove(&drawn.order);
-            }
+    /// Passes a token on, and removes an order whose samples have all ended or whose client has
+    /// disconnected. `Break` stops the sample: its client has disconnected.
+    fn tell(&mut self, event: TokenEvent) -> ControlFlow<()> {
+        let Some((events, going)) = self.0.get_mut(&event.request) else {
+            return ControlFlow::Break(());
+        };
+        let unheard = events.send(event).is_err();
+        *going -= usize::from(event.last);
+        if unheard || *going == 0 {
+            self.0.remove(&event.request);
         }
-        gone
+        if unheard { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }
 
@@ -345,7 +340,7 @@ fn write(
     shared: &Shared<'_>,
     connection: &mut Connection,
     answer: &Answer<'_>,
-    events: &Receiver<Drawn>,
+    events: &Receiver<TokenEvent>,
 ) -> std::io::Result<()> {
     let Ask { order, stops, stream, .. } = answer.ask;
     let tokenizer = shared.reader.tokenizer().expect("it was asked for its ends");
@@ -419,34 +414,26 @@ mod tests {
 
     #[test]
     fn a_listener_is_forgotten_with_the_last_sample_of_its_order_or_once_it_is_gone() {
-        let drawn = |order, sample, last| Drawn { order, sample, token: 1, logprob: -1.0, last };
         let mut listeners = Listeners::default();
-        let heard: Vec<Receiver<Drawn>> = (0..3)
+        let heard: Vec<Receiver<TokenEvent>> = (0..3)
             .map(|order| {
                 let (events, heard) = mpsc::channel();
                 listeners.add(order, events, 2);
                 heard
             })
             .collect();
-        assert!(
-            listeners
-                .tell(&[
-                    drawn(0, 0, true),
-                    drawn(0, 1, false),
-                    drawn(1, 0, false),
-                    drawn(2, 0, false)
-                ])
-                .is_empty()
-        );
-        assert_eq!(listeners.count(), 3);
-        assert!(listeners.tell(&[drawn(0, 1, true)]).is_empty());
-        assert_eq!(listeners.count(), 2);
+        let mut goes_on = |request, sample, last| {
+            let event = TokenEvent { request, sample, token: 1, logprob: -1.0, last };
+            (listeners.tell(event).is_continue(), listeners.count())
+        };
+        for event in [(0, 0, true), (0, 1, false), (1, 0, false), (2, 0, false)] {
+            assert_eq!(goes_on(event.0, event.1, event.2), (true, 3));
+        }
+        assert_eq!(goes_on(0, 1, true), (true, 2));
         assert_eq!(heard[0].iter().count(), 3, "the sender has gone with it");
         drop(heard);
-        assert_eq!(
-            listeners.tell(&[drawn(1, 0, false), drawn(1, 1, false), drawn(2, 0, true)]),
-            BTreeSet::from([1, 2])
-        );
-        assert_eq!(listeners.count(), 0);
+        assert_eq!(goes_on(1, 0, false), (false, 1));
+        assert_eq!(goes_on(1, 1, false), (false, 1));
+        assert_eq!(goes_on(2, 0, true), (false, 0));
     }
 }

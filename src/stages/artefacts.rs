@@ -107,8 +107,7 @@ pub fn load_beside<B: Backend>(
 ) -> Result<Loaded<B>> {
     let (opened, others) = (Opened::new(folder)?, Opened::new(others_folder)?);
     let model = &other.model;
-    let mut theirs =
-        model.weights.slots_of(&model.spec).zip(model.weights.as_ref()).into_vec().into_iter();
+    let mut theirs = model.slots().zip(model.weights.as_ref()).into_vec().into_iter();
     let mut are_one = true;
     let weights = opened.read(|slot, numbers| {
         if let Some((_, shared)) =
@@ -134,11 +133,11 @@ fn loaded<B: Backend>(
     description: Description,
     weights: Weights<B>,
 ) -> Result<Loaded<B>> {
-    let Description { mut origin, spec, .. } = description;
+    let Description { mut origin, spec, head, .. } = description;
     let tokenizer = Tokenizer::open(folder)?;
     origin.special.pad =
         origin.special.pad.filter(|pad| *pad != tokenizer.eos()).or(tokenizer.pad());
-    Ok(Loaded { model: Model::from_weights(b, spec, weights), tokenizer, origin })
+    Ok(Loaded { model: Model::from_weights(b, spec, head, weights), tokenizer, origin })
 }
 
 /// Writes a model that came from the one in `from`: its tensors, its configuration, and the
@@ -155,7 +154,7 @@ pub fn save<B: Backend>(
     checkpoint::save_with(
         folder,
         origin,
-        &model.spec,
+        (&model.spec, model.head),
         &model.weights,
         checkpoint::SHARD,
         |tensor| {
@@ -167,8 +166,7 @@ pub fn save<B: Backend>(
         },
     )?;
     if let Some(broken) = broken.get() {
-        let slots =
-            model.weights.slots_of(&model.spec).into_vec().into_iter().zip(model.weights.iter());
+        let slots = model.slots().into_vec().into_iter().zip(model.weights.iter());
         let names: Vec<String> = slots
             .filter(|(_, tensor)| Arc::ptr_eq(tensor, broken))
             .map(|(slot, _)| slot.name)

@@ -476,7 +476,6 @@ mod tests {
     use super::*;
 
     #[derive(Deserialize)]
-    #[expect(dead_code)]
     struct Config {
         rate: f64,
         inner: Option<Inner>,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::models::{Form, Forms, ModelForm};
-use super::{Problem, Stage, artefacts};
+use super::{KindInfo, Problem, Stage, artefacts};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::lineage::Lineage;
@@ -11,7 +11,7 @@ use crate::data::tokens::Tokenizer;
 use crate::error::{Result, user};
 use crate::model::checkpoint;
 use crate::model::memory::Memory;
-use crate::model::params::Top;
+use crate::model::params::HeadKind;
 use crate::reference::ModelFolder;
 
 /// The config of `uses: model`.
@@ -24,11 +24,7 @@ pub struct ModelStage {
 }
 
 impl Stage for ModelStage {
-    const NAME: &'static str = "model";
-    const VERSION: u32 = 3;
-    const OUTPUT: &'static str = "policy";
-    const THREADS: Option<usize> = Some(1);
-    const ON_DEVICE: bool = false;
+    const INFO: KindInfo = KindInfo::on_host("model", 3, "policy");
 
     fn problems(&self) -> Vec<Problem> {
         Vec::new()
@@ -39,15 +35,15 @@ impl Stage for ModelStage {
     }
 
     fn memory(&self, forms: &Forms) -> Option<Memory> {
-        let ModelForm { spec, top, .. } = forms.folder(&self.path)?;
-        Some(Memory::weights(&spec, top))
+        let ModelForm { spec, head, .. } = forms.folder(&self.path)?;
+        Some(Memory::weights(&spec, head))
     }
 
     fn run<B: Backend>(&self, _: &B, context: &Context) -> Result<()> {
         let folder = self.path.path();
         let checkpoint = checkpoint::load(folder)?;
         checkpoint::describe(folder)?.remark(folder).into_iter().for_each(|it| context.warn(it));
-        if checkpoint.params.top(&checkpoint.spec) != Top::Language {
+        if checkpoint.head != HeadKind::Language {
             return Err(user(format!(
                 "{} is a reward model, not a language model",
                 folder.display()

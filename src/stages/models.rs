@@ -5,15 +5,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::reading::Source;
+use super::source::Source;
 use crate::backend::{Backend, Sizes};
 use crate::data::tokens::Tokenizer;
 use crate::device::{cache_budget, cache_share};
 use crate::model::arch::Description;
+use crate::model::batch::MICRO_BATCH_TOKENS;
 use crate::model::checkpoint::{self, Opened};
 use crate::model::memory::Memory;
-use crate::model::params::{Layer, Params, Slot, Top, Trainable};
-use crate::model::score::MICRO_BATCH_TOKENS;
+use crate::model::params::{HeadKind, Layer, Params, Slot, Trainable};
 use crate::model::spec::Spec;
 use crate::model::transformer::Recompute;
 use crate::reference::{self, Artefact, ModelFolder, Place, Ref};
@@ -36,7 +36,7 @@ pub struct ModelForm {
     /// Its sizes.
     pub spec: Spec,
     /// Its heads.
-    pub top: Top,
+    pub head: HeadKind,
     /// The stages with whose models it still shares its lowest blocks.
     pub descent: Descent,
     /// The folder of its tokenizer.
@@ -49,9 +49,9 @@ pub struct Descent(BTreeMap<String, usize>);
 
 impl Descent {
     /// After training that changes what is trainable.
-    fn trained(mut self, trainable: Trainable) -> Self {
-        self.0.retain(|_, _| !trainable.embeddings);
-        self.0.values_mut().for_each(|blocks| *blocks = trainable.first_layer.min(*blocks));
+    fn trained(mut self, trainable: &Trainable) -> Self {
+        self.0.retain(|_, _| !trainable.embeddings());
+        self.0.values_mut().for_each(|blocks| *blocks = trainable.first_layer().min(*blocks));
         self
     }
 
@@ -91,9 +91,9 @@ impl Forms {
     }
 
     /// The model that is referred to; `None` where it is not known yet.
-    pub fn model<A: Artefact>(&self, reference: &Ref<A>) -> Option<(Spec, Top)> {
-        let ModelForm { spec, top, .. } = self.form(reference)?;
-        Some((spec, top))
+    pub fn model<A: Artefact>(&self, reference: &Ref<A>) -> Option<(Spec, HeadKind)> {
+        let ModelForm { spec, head, .. } = self.form(reference)?;
+        Some((spec, head))
     }
 
     fn form<A: Artefact>(&self, reference: &Ref<A>) -> Option<ModelForm> {
@@ -113,11 +113,16 @@ impl Forms {
         Some((tokenizer, spec.context))
     }
 
-    /// What a stage makes that trains the model that is referred to, and puts `top` on it.
-    pub fn trained<A: Artefact>(&self, reference: &Ref<A>, top: Top, frozen: f64) -> Option<Form> {
+    /// What a stage makes that trains the model that is referred to, and puts `head` on it.
+    pub fn trained<A: Artefact>(
+        &self,
+        reference: &Ref<A>,
+        head: HeadKind,
+        frozen: f64,
+    ) -> Option<Form> {
         let form = self.form(reference)?;
         let trainable = Trainable::frozen_fraction(&form.spec, frozen);
-        Some(Form::Model(ModelForm { top, descent: form.descent.trained(trainable), ..form }))
+        Some(Form::Model(ModelForm { head, descent: form.descent.trained(&trainable), ..form }))
     }
 
     fn descent<A: Artefact>(&self, reference: &Ref<A>) -> Descent {
@@ -152,9 +157,9 @@ impl Forms {
 }
 
 fn on_disk(folder: &Path) -> Option<ModelForm> {
-    let Description { spec, top, .. } = checkpoint::describe(folder).ok()?;
+    let Description { spec, head, .. } = checkpoint::describe(folder).ok()?;
     let tokenizer = Source::Folder(folder.into());
-    Some(ModelForm { spec, top, descent: Descent::default(), tokenizer })
+    Some(ModelForm { spec, head, descent: Descent::default(), tokenizer })
 }
 
 /// The lowest blocks whose first norms hold the same numbers in two folders: a guess, but one that
@@ -164,7 +169,7 @@ fn alike(one: &Path, other: &Path) -> Option<usize> {
     let (one, other) = (Opened::new(one).ok()?, Opened::new(other).ok()?);
     let spec = &one.description.spec;
     let norm = |layer: Layer<Slot>| layer.attention_norm.weight;
-    let norms = Params::slots(spec, one.description.top).layers.into_iter().map(norm);
+    let norms = Params::slots(spec, one.description.head).layers.into_iter().map(norm);
     let is_same = |slot: &Slot| {
         matches!((one.tensor(slot), other.tensor(slot)),
         (Ok(Some(one)), Ok(Some(other))) if one == other)
@@ -174,10 +179,15 @@ fn alike(one: &Path, other: &Path) -> Option<usize> {
 }
 
 /// A model in training beside the one that it began as.
-pub fn training(from: &Spec, top: Top, trainable: Trainable, recompute: Recompute) -> Memory {
-    Memory::weights(from, top).training(
+pub fn training(
+    from: &Spec,
+    head: HeadKind,
+    trainable: &Trainable,
+    recompute: Recompute,
+) -> Memory {
+    Memory::weights(from, head).training(
         from,
-        top,
+        head,
         trainable,
         recompute,
         MICRO_BATCH_TOKENS,
@@ -186,9 +196,9 @@ pub fn training(from: &Spec, top: Top, trainable: Trainable, recompute: Recomput
 }
 
 /// A model that only scores.
-pub fn scoring(spec: &Spec, top: Top) -> Memory {
-    let scored = if top == Top::Reward { 0 } else { MICRO_BATCH_TOKENS };
-    Memory::weights(spec, top).forward(spec, MICRO_BATCH_TOKENS, scored)
+pub fn scoring(spec: &Spec, head: HeadKind) -> Memory {
+    let scored = if head == HeadKind::Reward { 0 } else { MICRO_BATCH_TOKENS };
+    Memory::weights(spec, head).forward(spec, MICRO_BATCH_TOKENS, scored)
 }
 
 /// The sizes that decide what PPO takes, except for its generation.
@@ -212,35 +222,28 @@ pub struct Reinforced<'a> {
 impl Reinforced<'_> {
     /// Policy, reference, value function and reward model.
     pub fn memory(&self) -> Memory {
-        let Reinforced {
-            policy,
-            reward,
-            shared,
-            trainable,
-            recompute,
-            tokens: [all, pass, scored],
-            ..
-        } = *self;
-        let frozen = trainable.first_layer;
+        let Reinforced { policy, reward, shared, trainable, recompute, tokens, .. } = self;
+        let (shared, recompute, [all, pass, scored]) = (*shared, *recompute, *tokens);
+        let frozen = trainable.first_layer();
         let shared = shared.filter(|_| frozen > 0);
-        let critic_frozen = self.critic.map_or(0, |critic| critic.first_layer);
+        let critic_frozen = self.critic.as_ref().map_or(0, |critic| critic.first_layer());
         let goes_along = critic_frozen == frozen && shared.is_some_and(|shared| shared >= frozen);
         // What goes into the first blocks that train, for all epochs of a step.
         let inputs = if frozen > 0 { all * policy.width } else { 0 };
         let inputs = inputs + if critic_frozen > 0 && !goes_along { all * reward.width } else { 0 };
 
-        let top = Top::LanguageAndValue;
-        let learns = Memory::weights(policy, top)
-            .training(policy, top, trainable, recompute, pass, scored)
+        let head = HeadKind::LanguageAndValue;
+        let learns = Memory::weights(policy, head)
+            .training(policy, head, trainable, recompute, pass, scored)
             .forward(policy, pass, scored);
         // It leaves the policy's pass with a separate copy.
         let copy = if shared.is_some() { pass * reward.width } else { 0 };
-        let judge = Memory::weights(reward, Top::Reward).sharing(reward, self.shared);
+        let judge = Memory::weights(reward, HeadKind::Reward).sharing(reward, self.shared);
         let judge = judge.beside(Memory::default().forward(reward, pass, 0).holding(copy));
-        let Some(critic) = self.critic else { return learns.beside(judge).holding(inputs) };
+        let Some(critic) = &self.critic else { return learns.beside(judge).holding(inputs) };
         // It runs forward and back while the policy waits for its own way back. The model that it
         // began as still judges.
-        let fits = Memory::default().training(reward, Top::Value, critic, recompute, pass, 0);
+        let fits = Memory::default().training(reward, HeadKind::Value, critic, recompute, pass, 0);
         learns
             .beside(judge)
             .beside(fits.within(Memory::kept(policy, trainable, recompute, pass)))

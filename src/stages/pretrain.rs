@@ -4,9 +4,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::models::{self, Descent, Form as Made, Forms, ModelForm};
-use super::reading::{Part, Reading, Source, Splits};
-use super::supervised::{Supervised, rows_of};
-use super::{Checks, Problem, Stage, artefacts};
+use super::reading::{Part, Reading, Splits};
+use super::source::Source;
+use super::supervised::rows_of;
+use super::{Checks, KindInfo, Problem, Stage, artefacts};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset::Dataset;
@@ -17,17 +18,18 @@ use crate::error::Result;
 use crate::model::arch::{Origin, SpecialTokens};
 use crate::model::init::{self, Init};
 use crate::model::memory::Memory;
-use crate::model::params::{Top, Trainable};
+use crate::model::params::{HeadKind, Trainable};
 use crate::model::spec::Spec;
 use crate::model::transformer::Recompute;
 use crate::model::weights::Model;
 use crate::reference::{Dataset as DatasetArtefact, Ref, Tokenizer as TokenizerArtefact};
 use crate::train::optimiser::OptimiserConfig;
+use crate::train::supervised::Supervised;
 
 /// The config of `uses: pretrain`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Pretrain {
+pub struct PretrainStage {
     /// Dataset with the documents.
     pub dataset: Ref<DatasetArtefact>,
     /// Tokenizer of the model.
@@ -84,21 +86,19 @@ impl Form {
     }
 }
 
-impl Stage for Pretrain {
-    const NAME: &'static str = "pretrain";
-    const VERSION: u32 = 3;
-    const OUTPUT: &'static str = "policy";
-    const THREADS: Option<usize> = None;
-    const ON_DEVICE: bool = true;
-    const BYTE_NEUTRAL: &'static [&'static str] = &["recompute"];
-    const TRAINS: bool = true;
+impl Stage for PretrainStage {
+    const INFO: KindInfo = KindInfo {
+        byte_neutral: &["recompute"],
+        trains: true,
+        ..KindInfo::on_device("pretrain", 3, "policy")
+    };
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
         let form = &self.model;
         checks
             .require(!self.phases.is_empty(), "phases", "expected at least one split")
-            .require(self.batch_size > 0, "batch_size", "expected at least 1")
+            .positive(self.batch_size, "batch_size")
             .require(
                 form.heads > 0 && form.width.is_multiple_of(form.heads.max(1).saturating_mul(2)),
                 "model.heads",
@@ -106,6 +106,7 @@ impl Stage for Pretrain {
                  `heads`",
             );
         for (field, message) in form.spec(1).problems() {
+            let field = if field == "feed_forward_width" { "feed_forward" } else { field };
             if ["width", "layers", "feed_forward", "context"].contains(&field) {
                 checks.require(false, &format!("model.{field}"), message);
             }
@@ -118,7 +119,7 @@ impl Stage for Pretrain {
     fn makes(&self, forms: &Forms) -> Option<Made> {
         Some(Made::Model(ModelForm {
             spec: self.model.spec(forms.vocabulary(&self.tokenizer)?),
-            top: Top::Language,
+            head: HeadKind::Language,
             descent: Descent::default(),
             tokenizer: Source::from(&self.tokenizer),
         }))
@@ -127,8 +128,8 @@ impl Stage for Pretrain {
     fn memory(&self, forms: &Forms) -> Option<Memory> {
         Some(models::training(
             &self.model.spec(forms.vocabulary(&self.tokenizer)?),
-            Top::Language,
-            Trainable::ALL,
+            HeadKind::Language,
+            &Trainable::ALL,
             self.recompute,
         ))
     }
@@ -163,7 +164,7 @@ impl Stage for Pretrain {
             phases.push(start..rows.len());
         }
         let params = init::language_model(&spec, self.model.init, self.seed);
-        let model = Model::upload(b, spec, params);
+        let model = Model::upload(b, spec, HeadKind::Language, params);
         let training = Supervised {
             rows: &rows,
             phases: &phases,
@@ -190,7 +191,7 @@ impl Stage for Pretrain {
     }
 }
 
-impl Pretrain {
+impl PretrainStage {
     fn limits(&self) -> Limits {
         Limits { context: self.model.context, prompt: None, field: None }
     }

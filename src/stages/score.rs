@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use super::artefacts::{self, Loaded, normalisation};
 use super::models::{self, Forms, ModelForm};
-use super::reading::{Part as Read, Reading, Source, Splits};
-use super::{Checks, Problem, Stage};
+use super::reading::{Part as Read, Reading, Splits};
+use super::source::Source;
+use super::{Checks, KindInfo, Problem, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset::{self, Dataset};
@@ -24,10 +25,11 @@ use crate::data::rows::Example;
 use crate::data::tokenised::{Limits, MODEL, tokenise};
 use crate::data::tokens::Encoded;
 use crate::error::{Result, user};
+use crate::model::batch::{Batch, micro_batches};
 use crate::model::memory::Memory;
-use crate::model::params::Top;
-use crate::model::score::{last_scalars, micro_batches};
-use crate::model::transformer::{self, Batch};
+use crate::model::params::HeadKind;
+use crate::model::score::last_scalars;
+use crate::model::transformer;
 use crate::model::{checkpoint, heads};
 use crate::reference::{Dataset as DatasetArtefact, ModelFolder, Ref, RewardModel};
 
@@ -37,7 +39,7 @@ const ROWS_AT_ONCE: usize = 256;
 /// The config of `uses: score`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Score {
+pub struct ScoreStage {
     /// Dataset with the rows.
     pub dataset: Ref<DatasetArtefact>,
     /// Splits of `dataset`; an empty list means all.
@@ -103,34 +105,26 @@ impl Rewarder {
     }
 }
 
-impl Stage for Score {
-    const NAME: &'static str = "score";
-    const VERSION: u32 = 2;
-    const OUTPUT: &'static str = "scores";
-    const THREADS: Option<usize> = None;
-    const ON_DEVICE: bool = true;
+impl Stage for ScoreStage {
+    const INFO: KindInfo = KindInfo::on_device("score", 2, "scores");
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
         if let By::RewardModel(options) = &self.by {
-            checks.require(
-                options.max_prompt_tokens != Some(0),
-                "by.reward_model.max_prompt_tokens",
-                "expected at least 1, or null",
-            );
+            checks.positive_or_null(options.max_prompt_tokens, "by.reward_model.max_prompt_tokens");
         }
         checks.done()
     }
 
     fn memory(&self, forms: &Forms) -> Option<Memory> {
-        let (spec, top) = match &self.by {
+        let (spec, head) = match &self.by {
             By::Classifier(options) => {
-                let ModelForm { spec, top, .. } = forms.folder(&options.path)?;
-                (spec, top)
+                let ModelForm { spec, head, .. } = forms.folder(&options.path)?;
+                (spec, head)
             }
             By::RewardModel(options) => forms.model(&options.model)?,
         };
-        Some(models::scoring(&spec, top))
+        Some(models::scoring(&spec, head))
     }
 
     fn readings(&self, forms: &Forms) -> Vec<Reading> {
@@ -213,13 +207,13 @@ fn classifier<'a, B: Backend>(
     let folder = options.path.path();
     let description = checkpoint::describe(folder)?;
     description.remark(folder).into_iter().for_each(|remark| context.warn(remark));
-    let top = description.top;
-    if !matches!(top, Top::Classifier | Top::Reward) {
+    let head = description.head;
+    if !matches!(head, HeadKind::Classifier | HeadKind::Reward) {
         let message = format!("{} has no head for classes", folder.display());
         return Err(user(message).hint("a `*ForSequenceClassification` is expected").into());
     }
     let Loaded { model, tokenizer, origin } = artefacts::load(b, folder)?;
-    let count = if top == Top::Reward { 1 } else { model.spec.labels };
+    let count = if head == HeadKind::Reward { 1 } else { model.spec.labels };
     let label = label(&origin.labels(count), options.label.as_deref())?;
     Ok(move |_: &str, rows: &[Example]| {
         let encode = |row: &Example| -> Result<Encoded> {
@@ -244,8 +238,8 @@ fn classifier<'a, B: Backend>(
             let types = texts.iter().flat_map(|text| text.types.iter().copied()).collect();
             let batch = Batch { types, ..Batch::new(&tokens) };
             let hidden = transformer::hidden(b, &model, &batch);
-            let logits = match top {
-                Top::Reward => heads::scalar_scores(b, &model, &hidden, &batch.lasts()),
+            let logits = match head {
+                HeadKind::Reward => heads::scalar_scores(b, &model, &hidden, &batch.lasts()),
                 _ => heads::class_logits(b, &model, &hidden, &batch.firsts()).logits,
             };
             scores.extend(logits.chunks_exact(count).map(|logits| log_odds(logits, label)));

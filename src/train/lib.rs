@@ -1,15 +1,18 @@
 //! Training: the optimiser, learning-rate schedules, the loop of steps with checkpoints and resume,
-//! the language-model loss. Knows models and batches; not where rows come from or what a stage is.
+//! and the algorithms: language modelling, preference pairs, policy optimisation. Independent of
+//! stages and of the files that rows come from.
 //!
 //! ```
 //! use posttrain_backend::cpu::Cpu;
 //! use posttrain_data::tokenised::Tokenised;
 //! use posttrain_model::init::{Init, language_model};
-//! use posttrain_model::{params::Trainable, spec::Spec, weights::Model};
+//! use posttrain_model::params::{HeadKind, Trainable};
+//! use posttrain_model::{spec::Spec, weights::Model};
 //! use posttrain_train::{language, optimiser::{TrainState, OptimiserConfig}};
 //! # fn main() -> posttrain_base::error::Result<()> {
 //! let (b, spec) = (Cpu::<f32>::new(), Spec::decoder(16, 8, 1, 2, 16, 32));
-//! let model = Model::upload(&b, spec.clone(), language_model(&spec, Init::Copying, 0));
+//! let params = language_model(&spec, Init::Copying, 0);
+//! let model = Model::upload(&b, spec.clone(), HeadKind::Language, params);
 //! let mut state = TrainState::new(&b, &model, Trainable::ALL)?;
 //! let config = r#"{"learning_rate": 0.01}"#;
 //! let config: OptimiserConfig = serde_json::from_str(config).expect("a rate alone");
@@ -34,10 +37,18 @@ use posttrain_model as model;
 use posttrain_rl as rl;
 
 pub mod archive;
+pub mod classifier;
+pub mod critic;
 pub mod language;
+pub mod minimise;
 pub mod optimiser;
-pub mod pairs;
+mod policy_gradient;
 pub mod ppo;
+pub mod preference;
+pub mod reward;
+pub mod rollouts;
 pub mod schedule;
 pub mod steps;
-mod trunk;
+pub mod supervised;
+pub mod text_pairs;
+pub mod trunk;

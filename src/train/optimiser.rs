@@ -25,9 +25,10 @@ use super::schedule::Schedule;
 use crate::backend::{AdamW, Backend};
 use crate::check::{Checks, Problem};
 use crate::error::{Context, Result};
+use crate::model::batch::Batch;
 use crate::model::checkpoint;
 use crate::model::params::{Params, Role, Slot, Trainable};
-use crate::model::transformer::Recompute;
+use crate::model::transformer::{self, Activations, Recompute};
 use crate::model::weights::{Gradients, Model, unique};
 
 /// The `optimiser:` part of a training stage.
@@ -136,11 +137,12 @@ impl<B: Backend> TrainState<B> {
     /// Takes a model into training: trained tensors are copied, frozen ones stay shared.
     pub fn new(b: &B, model: &Model<B>, trainable: Trainable) -> Result<Self> {
         trainable.check(&model.spec)?;
-        let model = model.thaw(b, trainable);
-        let slots = model.weights.slots_of(&model.spec);
+        let model = model.trainable_copy(b, &trainable);
+        let slots = model.slots();
         let zeros =
             || slots.as_ref().map(|slot| trainable.trains(slot).then(|| b.wide(slot.count())));
-        let (first, second, gradients) = (zeros(), zeros(), Gradients::zeros(b, &model, trainable));
+        let (first, second, gradients) =
+            (zeros(), zeros(), Gradients::zeros(b, &model, &trainable));
         let has_master = |slot: &Slot| b.sizes().is_narrow() && trainable.trains(slot);
         let masters = slots
             .zip(model.weights.as_ref())
@@ -168,7 +170,7 @@ impl<B: Backend> TrainState<B> {
     /// another scale, keeps its own. Nothing is read where the back end's numbers have as many
     /// digits.
     pub fn with_masters_of(mut self, b: &B, folder: &Path) -> Result<Self> {
-        let slots = self.model.weights.slots_of(&self.model.spec).into_vec().into_iter();
+        let slots = self.model.slots().into_vec().into_iter();
         let masters =
             slots.zip(self.masters.iter_mut()).filter(|(slot, _)| slot.role != Role::Scalar);
         let mut masters: BTreeMap<String, &mut B::Buf> =
@@ -193,6 +195,35 @@ impl<B: Backend> TrainState<B> {
             }
         }
         model
+    }
+
+    /// The forward pass over `batch` that a backward pass follows.
+    pub fn forward(&self, b: &B, batch: &Batch) -> Activations<B> {
+        let x = transformer::trunk(b, &self.model, batch, self.trainable.first_layer());
+        self.forward_from(b, x, batch)
+    }
+
+    /// The same from `x[n,d]`, the input of the first block that trains.
+    pub fn forward_from(&self, b: &B, x: B::Buf, batch: &Batch) -> Activations<B> {
+        let TrainState { model, trainable, recompute, .. } = self;
+        transformer::forward(b, model, x, batch, trainable.first_layer(), Some(*recompute))
+    }
+
+    /// `[n,e]` zeros, for the gradient of a batch's last hidden states.
+    pub fn hidden_gradient(&self, b: &B, batch: &Batch) -> B::Buf {
+        b.zeros(batch.rows() * self.model.spec.embedding_width)
+    }
+
+    /// Adds to the gradients the backward pass of `activations`, from `dhidden[n,e]`.
+    pub fn backward(
+        &mut self,
+        b: &B,
+        batch: &Batch,
+        activations: &Activations<B>,
+        dhidden: &B::Buf,
+    ) {
+        let TrainState { model, gradients, trainable, .. } = self;
+        transformer::backward(b, model, batch, activations, dhidden, gradients, trainable);
     }
 
     /// Gradients to zero.
@@ -225,7 +256,7 @@ impl<B: Backend> TrainState<B> {
         squares: f64,
         moves: impl Fn(&Slot) -> bool,
     ) -> f64 {
-        let slots = self.model.weights.slots_of(&self.model.spec);
+        let slots = self.model.slots();
         let gradients = self.gradients.total(b);
         let moved = slots.iter().zip(gradients.iter()).filter(|(slot, _)| moves(slot));
         let squared: Vec<&B::Buf> = moved.filter_map(|(_, gradient)| gradient.as_ref()).collect();
@@ -282,7 +313,7 @@ const SECOND: &str = "second";
 impl<B: Backend> TrainState<B> {
     /// Puts the trained tensors and their moments into a checkpoint, under `name`.
     pub fn save(&self, b: &B, name: &str, archive: &mut Archive) {
-        let slots = self.model.weights.slots_of(&self.model.spec);
+        let slots = self.model.slots();
         let moments = self.first.iter().zip(self.second.iter());
         let tensors = self.model.weights.iter().zip(self.masters.iter()).zip(moments);
         for (slot, ((weight, master), (first, second))) in slots.iter().zip(tensors) {
@@ -299,7 +330,7 @@ impl<B: Backend> TrainState<B> {
 
     /// Takes them back.
     pub fn load(&mut self, b: &B, name: &str, archive: &Archive) -> Result<()> {
-        let slots = self.model.weights.slots_of(&self.model.spec);
+        let slots = self.model.slots();
         let moments = self.first.iter_mut().zip(self.second.iter_mut());
         let tensors = self.model.weights.iter_mut().zip(self.masters.iter_mut()).zip(moments);
         for (slot, ((weight, master), (first, second))) in slots.iter().zip(tensors) {

@@ -1,7 +1,7 @@
 //! One body for three back ends: the emulated device, and the CPU in single and in double
 //! precision.
 
-use posttrain::backend::Backend;
+use posttrain::backend::prelude::*;
 
 use crate::ops::normals;
 

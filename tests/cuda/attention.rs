@@ -3,8 +3,11 @@
 //! paged cache, in any order of threads and copies; sequences beside others that hold no numbers;
 //! and that a device which adds up otherwise is found out.
 
-use posttrain::backend::cuda::{Cuda, Gemm, Type as Stored};
-use posttrain::backend::{BLOCK, Backend, CacheView, Heads, Mask};
+use posttrain::backend::DType as Stored;
+use posttrain::backend::cuda::{Cuda, GemmRequest};
+use posttrain::backend::ops;
+use posttrain::backend::prelude::*;
+use posttrain::backend::{BLOCK, CacheView, Heads, Mask};
 
 use super::emulated::{cuda_bf16, elsewhere, load, real};
 use super::kernels::{cached, same, stored, tiles};
@@ -200,16 +203,16 @@ fn whole_sequences_have_the_bits_of_warps_and_of_the_cache() {
                 (format!("{starts:?} {heads:?} {mask:?}"), Options::ALL[(at + i) % 4]);
             let b = oracle();
             let (mut out, mut lse) = (b.zeros(q.len()), b.zeros(n * heads.query));
-            b.attention(
-                &mut out,
-                &mut lse,
-                &b.upload_f64(&q),
-                &b.upload_f64(&k),
-                &b.upload_f64(&v),
-                &starts,
+            b.attention(ops::Attention {
+                out: &mut out,
+                lse: &mut lse,
+                q: &b.upload_f64(&q),
+                k: &b.upload_f64(&k),
+                v: &b.upload_f64(&v),
+                starts: &starts,
                 heads,
                 mask,
-            );
+            });
             let (got, got_lse) = launch.run(true, mask, options);
             close(&what, &got, &b.download_f64(&out), 1e-2);
             close(&what, &got_lse, &b.download_f64(&lse), 1e-5);
@@ -255,21 +258,30 @@ fn gradients_have_the_bits_of_warps() {
             let up = |x: &[f64]| b.upload_f64(x);
             let [mut out, mut dq, mut dk, mut dv] = [&q, &q, &k, &v].map(|x| b.zeros(x.len()));
             let mut lse = b.zeros(n * h);
-            b.attention(&mut out, &mut lse, &up(&q), &up(&k), &up(&v), &starts, heads, mask);
-            b.attention_backward(
-                &mut dq,
-                &mut dk,
-                &mut dv,
-                &up(&dout),
-                &out,
-                &lse,
-                &up(&q),
-                &up(&k),
-                &up(&v),
-                &starts,
+            b.attention(ops::Attention {
+                out: &mut out,
+                lse: &mut lse,
+                q: &up(&q),
+                k: &up(&k),
+                v: &up(&v),
+                starts: &starts,
                 heads,
                 mask,
-            );
+            });
+            b.attention_backward(ops::AttentionBackward {
+                dq: &mut dq,
+                dk: &mut dk,
+                dv: &mut dv,
+                dout: &up(&dout),
+                out: &out,
+                lse: &lse,
+                q: &up(&q),
+                k: &up(&k),
+                v: &up(&v),
+                starts: &starts,
+                heads,
+                mask,
+            });
             let (got_out, got_lse) = launch.run(true, mask, options);
             let (at_out, at_lse, at_delta) = (
                 e.numbers(kind, &got_out),
@@ -366,7 +378,16 @@ fn whole_and_cached(b: &Cuda, heads: Heads, window: Option<usize>) -> [Vec<u64>;
     );
     let (mut out, mut lse, mut from_cache) =
         (dirty(b, b.len(&q)), b.upload_wide(&vec![f32::NAN; n * heads.query]), dirty(b, b.len(&q)));
-    b.attention(&mut out, &mut lse, &q, &k, &v, &starts, heads, Mask::Causal { window });
+    b.attention(ops::Attention {
+        out: &mut out,
+        lse: &mut lse,
+        q: &q,
+        k: &k,
+        v: &v,
+        starts: &starts,
+        heads,
+        mask: Mask::Causal { window },
+    });
     let blocks: Vec<u32> = (0..n.div_ceil(BLOCK) as u32).collect();
     let mut cache = b.cache(blocks.len(), heads);
     b.cache_write(&mut cache, &k, &v, &(0..n as u32).collect::<Vec<u32>>());
@@ -379,7 +400,7 @@ fn whole_and_cached(b: &Cuda, heads: Heads, window: Option<usize>) -> [Vec<u64>;
 #[test]
 fn what_the_back_end_takes_for_whole_sequences_has_the_bits_of_the_cache() {
     let Some(b) = cuda_bf16() else { return };
-    let plain = b.multiplying(Gemm::Plain).unwrap();
+    let plain = b.multiplying(GemmRequest::Plain).unwrap();
     for (heads, window) in
         [(heads(2, 1, 64), None), (heads(1, 1, 128), Some(70)), (heads(2, 2, 96), None)]
     {
@@ -397,9 +418,9 @@ const ORDER: &str = "EMULATOR_GROUP_PRODUCTS";
 #[test]
 fn another_order_is_met_in_a_process_of_its_own() {
     let (Ok(_), Some(folder)) = (std::env::var(ORDER), load()) else { return };
-    let class = |gemm| Cuda::products(0, Stored::Bf16, gemm, &folder.join("kernels")).unwrap();
-    assert_eq!(class(Gemm::Auto), " hopper attention plain sm_90");
-    assert_eq!(class(Gemm::Plain), " plain sm_90");
+    let class = |gemm| Cuda::gemm_class(0, Stored::Bf16, gemm, &folder.join("kernels")).unwrap();
+    assert_eq!(class(GemmRequest::Auto), " hopper attention plain sm_90");
+    assert_eq!(class(GemmRequest::Plain), " plain sm_90");
     let (b, e, heads) = (cuda_bf16().unwrap(), Emulator::open().unwrap(), heads(2, 1, 64));
     let [whole, from_cache] = whole_and_cached(&b, heads, None);
     assert!(whole == from_cache);

@@ -2,9 +2,12 @@
 //! is stored in bf16 is off by its rounding; statistics and gradients of weights, which are float,
 //! by little.
 
+use posttrain::backend::DType;
 use posttrain::backend::cpu::Cpu;
-use posttrain::backend::cuda::{Buf, Cuda, Type};
-use posttrain::backend::{Activation, Backend, Epilogue, Heads, Mask, Projection};
+use posttrain::backend::cuda::{Buf, Cuda};
+use posttrain::backend::ops;
+use posttrain::backend::prelude::*;
+use posttrain::backend::{Activation, Epilogue, Heads, Mask, Projection};
 
 use super::emulated::cuda;
 use super::recorded::record;
@@ -26,7 +29,7 @@ impl Pair<'_> {
     fn stored(&self, name: &str, len: usize) -> (Buf, Vec<f64>) {
         let host: Vec<f32> =
             normals(name, len).into_iter().map(|x| half::bf16::from_f64(x).to_f32()).collect();
-        (self.device.upload_as(&host, Type::Bf16), self.double.upload(&host))
+        (self.device.upload_as(&host, DType::Bf16), self.double.upload(&host))
     }
 
     fn float(&self, name: &str, len: usize) -> (Buf, Vec<f64>) {
@@ -35,12 +38,12 @@ impl Pair<'_> {
     }
 
     /// Outputs that hold NaN.
-    fn dirty(&self, len: usize, kind: Type) -> (Buf, Vec<f64>) {
+    fn dirty(&self, len: usize, kind: DType) -> (Buf, Vec<f64>) {
         (self.device.upload_as(&vec![f32::NAN; len], kind), vec![f64::NAN; len])
     }
 
     fn close(&self, what: &str, (got, expected): &(Buf, Vec<f64>)) {
-        let tolerance = if got.kind() == Type::Bf16 { STORED } else { SUMMED };
+        let tolerance = if got.kind() == DType::Bf16 { STORED } else { SUMMED };
         let (suffix, got) = (got.kind().suffix(), self.device.download_f64(got));
         record(what, suffix, &got);
         close(what, &got, expected, tolerance);
@@ -61,74 +64,98 @@ fn norms_agree() {
         let [x, dout, weight, bias] = [("x", n * d), ("dout", n * d), ("weight", d), ("bias", d)]
             .map(|(name, len)| on.stored(name, len));
         let (mut out, mut mean, mut rstd) =
-            (on.dirty(n * d, Type::Bf16), on.dirty(n, Type::F32), on.dirty(n, Type::F32));
+            (on.dirty(n * d, DType::Bf16), on.dirty(n, DType::F32), on.dirty(n, DType::F32));
         let (mut dx, mut dweight, mut dbias) =
             (on.stored("start", n * d), on.float("dweight", d), on.float("dbias", d));
-        device.rms_norm(&mut out.0, &mut rstd.0, &x.0, &weight.0, n, d, 1e-2);
-        double.rms_norm(&mut out.1, &mut rstd.1, &x.1, &weight.1, n, d, 1e-2);
-        device.rms_norm_backward(
-            &mut dx.0,
-            Some(&mut dweight.0),
-            &dout.0,
-            &x.0,
-            &weight.0,
-            &rstd.0,
+        device.rms_norm(ops::RmsNorm {
+            out: &mut out.0,
+            rstd: &mut rstd.0,
+            x: &x.0,
+            weight: &weight.0,
             n,
             d,
-        );
-        double.rms_norm_backward(
-            &mut dx.1,
-            Some(&mut dweight.1),
-            &dout.1,
-            &x.1,
-            &weight.1,
-            &rstd.1,
+            epsilon: 1e-2,
+        });
+        double.rms_norm(ops::RmsNorm {
+            out: &mut out.1,
+            rstd: &mut rstd.1,
+            x: &x.1,
+            weight: &weight.1,
             n,
             d,
-        );
+            epsilon: 1e-2,
+        });
+        device.rms_norm_backward(ops::RmsNormBackward {
+            dx: &mut dx.0,
+            dweight: Some(&mut dweight.0),
+            dout: &dout.0,
+            x: &x.0,
+            weight: &weight.0,
+            rstd: &rstd.0,
+            n,
+            d,
+        });
+        double.rms_norm_backward(ops::RmsNormBackward {
+            dx: &mut dx.1,
+            dweight: Some(&mut dweight.1),
+            dout: &dout.1,
+            x: &x.1,
+            weight: &weight.1,
+            rstd: &rstd.1,
+            n,
+            d,
+        });
         for (what, pair) in
             [("rms out", &out), ("rms rstd", &rstd), ("rms dx", &dx), ("rms dweight", &dweight)]
         {
             on.close(&format!("{n} x {d}: {what}"), pair);
         }
-        device.layer_norm(
-            &mut out.0,
-            &mut mean.0,
-            &mut rstd.0,
-            &x.0,
-            &weight.0,
-            &bias.0,
+        device.layer_norm(ops::LayerNorm {
+            out: &mut out.0,
+            mean: &mut mean.0,
+            rstd: &mut rstd.0,
+            x: &x.0,
+            weight: &weight.0,
+            bias: &bias.0,
             n,
             d,
-            1e-2,
-        );
-        double.layer_norm(
-            &mut out.1,
-            &mut mean.1,
-            &mut rstd.1,
-            &x.1,
-            &weight.1,
-            &bias.1,
+            epsilon: 1e-2,
+        });
+        double.layer_norm(ops::LayerNorm {
+            out: &mut out.1,
+            mean: &mut mean.1,
+            rstd: &mut rstd.1,
+            x: &x.1,
+            weight: &weight.1,
+            bias: &bias.1,
             n,
             d,
-            1e-2,
-        );
+            epsilon: 1e-2,
+        });
         // In one pass or in two, the sum is stored, and the norm is of that.
         let [mut stream, mut apart, mut normed, mut expected] =
             ["x", "x", "out", "out"].map(|name| on.stored(name, n * d).0);
-        let [mut means, mut rstds] = [0; 2].map(|_| on.dirty(n, Type::F32).0);
+        let [mut means, mut rstds] = [0; 2].map(|_| on.dirty(n, DType::F32).0);
         device.add(&mut apart, &dout.0);
-        device.rms_norm_residual(
-            &mut normed,
-            &mut rstds,
-            &mut stream,
-            &dout.0,
-            &weight.0,
+        device.rms_norm_residual(ops::RmsNormResidual {
+            out: &mut normed,
+            rstd: &mut rstds,
+            x: &mut stream,
+            delta: &dout.0,
+            weight: &weight.0,
             n,
             d,
-            1e-2,
-        );
-        device.rms_norm(&mut expected, &mut rstd.0, &apart, &weight.0, n, d, 1e-2);
+            epsilon: 1e-2,
+        });
+        device.rms_norm(ops::RmsNorm {
+            out: &mut expected,
+            rstd: &mut rstd.0,
+            x: &apart,
+            weight: &weight.0,
+            n,
+            d,
+            epsilon: 1e-2,
+        });
         let all = |buffers: [&Buf; 4]| buffers.map(|x| device.download(x));
         assert_eq!(
             all([&stream, &normed, &rstds, &dout.0]),
@@ -136,76 +163,76 @@ fn norms_agree() {
             "{n} x {d}"
         );
         let mut stream = on.stored("x", n * d).0;
-        device.layer_norm_residual(
-            &mut normed,
-            &mut means,
-            &mut rstds,
-            &mut stream,
-            &dout.0,
-            &weight.0,
-            &bias.0,
+        device.layer_norm_residual(ops::LayerNormResidual {
+            out: &mut normed,
+            mean: &mut means,
+            rstd: &mut rstds,
+            x: &mut stream,
+            delta: &dout.0,
+            weight: &weight.0,
+            bias: &bias.0,
             n,
             d,
-            1e-2,
-        );
-        let mut whole = [on.dirty(n, Type::F32).0, on.dirty(n, Type::F32).0];
+            epsilon: 1e-2,
+        });
+        let mut whole = [on.dirty(n, DType::F32).0, on.dirty(n, DType::F32).0];
         let [mean_apart, rstd_apart] = &mut whole;
-        device.layer_norm(
-            &mut expected,
-            mean_apart,
-            rstd_apart,
-            &apart,
-            &weight.0,
-            &bias.0,
+        device.layer_norm(ops::LayerNorm {
+            out: &mut expected,
+            mean: mean_apart,
+            rstd: rstd_apart,
+            x: &apart,
+            weight: &weight.0,
+            bias: &bias.0,
             n,
             d,
-            1e-2,
-        );
+            epsilon: 1e-2,
+        });
         assert_eq!(
             all([&stream, &normed, &means, &rstds]),
             all([&apart, &expected, &*mean_apart, &*rstd_apart]),
             "{n} x {d}"
         );
-        device.layer_norm(
-            &mut out.0,
-            &mut mean.0,
-            &mut rstd.0,
-            &x.0,
-            &weight.0,
-            &bias.0,
+        device.layer_norm(ops::LayerNorm {
+            out: &mut out.0,
+            mean: &mut mean.0,
+            rstd: &mut rstd.0,
+            x: &x.0,
+            weight: &weight.0,
+            bias: &bias.0,
             n,
             d,
-            1e-2,
-        );
+            epsilon: 1e-2,
+        });
         let (mut dx, mut dweight) = (on.stored("start", n * d), on.float("dweight", d));
         let (device_sums, double_sums) = (
             (Some(&mut dweight.0), Some(&mut dbias.0)),
             (Some(&mut dweight.1), Some(&mut dbias.1)),
         );
-        device.layer_norm_backward(
-            &mut dx.0,
-            device_sums.0,
-            device_sums.1,
-            &dout.0,
-            &x.0,
-            &weight.0,
-            &mean.0,
-            &rstd.0,
+        device.layer_norm_backward(ops::LayerNormBackward {
+            dx: &mut dx.0,
+            dweight: device_sums.0,
+            dbias: device_sums.1,
+            dout: &dout.0,
+            x: &x.0,
+            weight: &weight.0,
+            mean: &mean.0,
+            rstd: &rstd.0,
             n,
             d,
-        );
-        double.layer_norm_backward(
-            &mut dx.1,
-            double_sums.0,
-            double_sums.1,
-            &dout.1,
-            &x.1,
-            &weight.1,
-            &mean.1,
-            &rstd.1,
+        });
+        double.layer_norm_backward(ops::LayerNormBackward {
+            dx: &mut dx.1,
+            dweight: double_sums.0,
+            dbias: double_sums.1,
+            dout: &dout.1,
+            x: &x.1,
+            weight: &weight.1,
+            mean: &mean.1,
+            rstd: &rstd.1,
             n,
             d,
-        );
+        });
         for (what, pair) in [
             ("out", &out),
             ("mean", &mean),
@@ -226,7 +253,7 @@ fn rows_and_functions_of_one_number_agree() {
     for (n, d) in SHAPES {
         let what = |name: &str| format!("{n} x {d}: {name}");
         let rows: Vec<u32> = (0..2 * n as u32).map(|row| row * row % n as u32).collect();
-        let (x, mut gathered) = (on.stored("x", n * d), on.dirty(2 * n * d, Type::Bf16));
+        let (x, mut gathered) = (on.stored("x", n * d), on.dirty(2 * n * d, DType::Bf16));
         device.gather_rows(&mut gathered.0, &x.0, &rows, d);
         double.gather_rows(&mut gathered.1, &x.1, &rows, d);
         on.close(&what("gathered"), &gathered);
@@ -238,7 +265,7 @@ fn rows_and_functions_of_one_number_agree() {
         on.close(&what("scattered"), &scattered);
         on.close(&what("table"), &table);
         let [gate, up, dout] = ["gate", "up", "dout"].map(|name| on.stored(name, n * d));
-        let [mut out, mut dgate, mut dup] = [0; 3].map(|_| on.dirty(n * d, Type::Bf16));
+        let [mut out, mut dgate, mut dup] = [0; 3].map(|_| on.dirty(n * d, DType::Bf16));
         device.swiglu(&mut out.0, &gate.0, &up.0);
         double.swiglu(&mut out.1, &gate.1, &up.1);
         device.swiglu_backward(&mut dgate.0, &mut dup.0, &dout.0, &gate.0, &up.0);
@@ -279,26 +306,62 @@ fn rotary_agrees() {
             on.float("cos", 20 * r / 2),
             on.float("sin", 20 * r / 2),
         );
-        device.rotary(&mut x.0, &cos.0, &sin.0, &[0, 19, 7], heads, c, r, false);
-        double.rotary(&mut x.1, &cos.1, &sin.1, &[0, 19, 7], heads, c, r, false);
+        device.rotary(ops::Rotary {
+            x: &mut x.0,
+            cos: &cos.0,
+            sin: &sin.0,
+            positions: &[0, 19, 7],
+            heads,
+            channels: c,
+            rotated: r,
+            inverse: false,
+        });
+        double.rotary(ops::Rotary {
+            x: &mut x.1,
+            cos: &cos.1,
+            sin: &sin.1,
+            positions: &[0, 19, 7],
+            heads,
+            channels: c,
+            rotated: r,
+            inverse: false,
+        });
         on.close("rotary", &x);
         let (q, k) = (
             [on.stored("q", 6 * heads * c).0, on.stored("q", 6 * heads * c).0],
             [on.stored("k", 3 * heads * c).0, on.stored("k", 3 * heads * c).0],
         );
         let ([mut q, mut q_alone], [mut k, mut k_alone]) = (q, k);
-        device.rotary_pair(
-            &mut q,
-            &mut k,
-            &cos.0,
-            &sin.0,
-            &[0, 19, 7],
-            Heads { query: 2 * heads, key_value: heads, channels: c },
-            r,
-            true,
-        );
-        device.rotary(&mut q_alone, &cos.0, &sin.0, &[0, 19, 7], 2 * heads, c, r, true);
-        device.rotary(&mut k_alone, &cos.0, &sin.0, &[0, 19, 7], heads, c, r, true);
+        device.rotary_pair(ops::RotaryPair {
+            q: &mut q,
+            k: &mut k,
+            cos: &cos.0,
+            sin: &sin.0,
+            positions: &[0, 19, 7],
+            heads: Heads { query: 2 * heads, key_value: heads, channels: c },
+            rotated: r,
+            inverse: true,
+        });
+        device.rotary(ops::Rotary {
+            x: &mut q_alone,
+            cos: &cos.0,
+            sin: &sin.0,
+            positions: &[0, 19, 7],
+            heads: 2 * heads,
+            channels: c,
+            rotated: r,
+            inverse: true,
+        });
+        device.rotary(ops::Rotary {
+            x: &mut k_alone,
+            cos: &cos.0,
+            sin: &sin.0,
+            positions: &[0, 19, 7],
+            heads,
+            channels: c,
+            rotated: r,
+            inverse: true,
+        });
         for (got, alone) in [(&q, &q_alone), (&k, &k_alone)] {
             assert_eq!(device.download(got), device.download(alone), "both at once");
         }
@@ -325,17 +388,79 @@ fn matrix_products_agree() {
         let [x, weight, bias, dout] =
             [("x", n * i), ("weight", o * i), ("bias", o), ("dout", n * o)]
                 .map(|(name, len)| on.stored(name, len));
-        let (mut out, mut wide) = (on.dirty(n * o, Type::Bf16), on.dirty(n * o, Type::F32));
-        device.linear(&mut out.0, &x.0, &weight.0, Some(&bias.0), n, i, o);
-        double.linear(&mut out.1, &x.1, &weight.1, Some(&bias.1), n, i, o);
-        device.linear(&mut wide.0, &x.0, &weight.0, Some(&bias.0), n, i, o);
-        double.linear(&mut wide.1, &x.1, &weight.1, Some(&bias.1), n, i, o);
+        let (mut out, mut wide) = (on.dirty(n * o, DType::Bf16), on.dirty(n * o, DType::F32));
+        device.linear(ops::Linear {
+            out: &mut out.0,
+            x: &x.0,
+            weight: &weight.0,
+            bias: Some(&bias.0),
+            n,
+            i,
+            o,
+        });
+        double.linear(ops::Linear {
+            out: &mut out.1,
+            x: &x.1,
+            weight: &weight.1,
+            bias: Some(&bias.1),
+            n,
+            i,
+            o,
+        });
+        device.linear(ops::Linear {
+            out: &mut wide.0,
+            x: &x.0,
+            weight: &weight.0,
+            bias: Some(&bias.0),
+            n,
+            i,
+            o,
+        });
+        double.linear(ops::Linear {
+            out: &mut wide.1,
+            x: &x.1,
+            weight: &weight.1,
+            bias: Some(&bias.1),
+            n,
+            i,
+            o,
+        });
         let (mut dx, mut dweight, mut dbias) =
             (on.stored("dx", n * i), on.float("dweight", o * i), on.float("dbias", o));
-        device.linear_backward_input(&mut dx.0, &dout.0, &weight.0, n, i, o);
-        double.linear_backward_input(&mut dx.1, &dout.1, &weight.1, n, i, o);
-        device.linear_backward_weight(&mut dweight.0, Some(&mut dbias.0), &dout.0, &x.0, n, i, o);
-        double.linear_backward_weight(&mut dweight.1, Some(&mut dbias.1), &dout.1, &x.1, n, i, o);
+        device.linear_backward_input(ops::LinearBackwardInput {
+            dx: &mut dx.0,
+            dout: &dout.0,
+            weight: &weight.0,
+            n,
+            i,
+            o,
+        });
+        double.linear_backward_input(ops::LinearBackwardInput {
+            dx: &mut dx.1,
+            dout: &dout.1,
+            weight: &weight.1,
+            n,
+            i,
+            o,
+        });
+        device.linear_backward_weight(ops::LinearBackwardWeight {
+            dweight: &mut dweight.0,
+            dbias: Some(&mut dbias.0),
+            dout: &dout.0,
+            x: &x.0,
+            n,
+            i,
+            o,
+        });
+        double.linear_backward_weight(ops::LinearBackwardWeight {
+            dweight: &mut dweight.1,
+            dbias: Some(&mut dbias.1),
+            dout: &dout.1,
+            x: &x.1,
+            n,
+            i,
+            o,
+        });
         for (what, pair) in
             [("out", &out), ("wide", &wide), ("dx", &dx), ("dweight", &dweight), ("dbias", &dbias)]
         {
@@ -363,29 +488,42 @@ fn linear_layers_with_what_follows_agree_and_keep_or_not_with_the_same_bits() {
         let [x, weight, bias, beside] =
             [("x", n * i), ("weight", o * i), ("bias", o), ("beside", n * o)]
                 .map(|(name, len)| on.stored(name, len));
-        let [mut out, mut kept, mut alone, mut plain] = [0; 4].map(|_| on.dirty(n * o, Type::Bf16));
-        device.linear(&mut plain.0, &x.0, &weight.0, Some(&bias.0), n, i, o);
+        let [mut out, mut kept, mut alone, mut plain] =
+            [0; 4].map(|_| on.dirty(n * o, DType::Bf16));
+        device.linear(ops::Linear {
+            out: &mut plain.0,
+            x: &x.0,
+            weight: &weight.0,
+            bias: Some(&bias.0),
+            n,
+            i,
+            o,
+        });
         // Rounded once: as exact as what is stored can be, though the product alone has digits that
         // it lacks.
         device.linear_with(
-            &mut out.0,
-            &x.0,
-            &weight.0,
-            Some(&bias.0),
+            ops::Linear {
+                out: &mut out.0,
+                x: &x.0,
+                weight: &weight.0,
+                bias: Some(&bias.0),
+                n,
+                i,
+                o,
+            },
             Epilogue::Add(&beside.0),
-            n,
-            i,
-            o,
         );
         double.linear_with(
-            &mut out.1,
-            &x.1,
-            &weight.1,
-            Some(&bias.1),
+            ops::Linear {
+                out: &mut out.1,
+                x: &x.1,
+                weight: &weight.1,
+                bias: Some(&bias.1),
+                n,
+                i,
+                o,
+            },
             Epilogue::Add(&beside.1),
-            n,
-            i,
-            o,
         );
         on.close(&format!("{n} x {i} x {o}: added"), &out);
         for activation in [
@@ -398,21 +536,15 @@ fn linear_layers_with_what_follows_agree_and_keep_or_not_with_the_same_bits() {
             let what = format!("{n} x {i} x {o}: {activation:?}");
             let run = |out: &mut Buf, kept: Option<&mut Buf>| {
                 device.linear_with(
-                    out,
-                    &x.0,
-                    &weight.0,
-                    Some(&bias.0),
+                    ops::Linear { out, x: &x.0, weight: &weight.0, bias: Some(&bias.0), n, i, o },
                     Epilogue::Activate { kept, activation },
-                    n,
-                    i,
-                    o,
                 );
             };
             run(&mut out.0, Some(&mut kept.0));
             run(&mut alone.0, None);
             // Of what is stored, so that a backward pass meets the number that the function was
             // applied to.
-            let mut apart = on.dirty(n * o, Type::Bf16);
+            let mut apart = on.dirty(n * o, DType::Bf16);
             device.activation(&mut apart.0, &plain.0, activation);
             for (got, expected) in [(&kept, &plain), (&out, &apart), (&alone, &apart)] {
                 assert_eq!(device.download(&got.0), device.download(&expected.0), "{what}");
@@ -420,19 +552,21 @@ fn linear_layers_with_what_follows_agree_and_keep_or_not_with_the_same_bits() {
             double.activation(&mut out.1, &device.download_f64(&plain.0), activation);
             on.close(&what, &out);
         }
-        let mut apart = on.dirty(n * o, Type::Bf16);
+        let mut apart = on.dirty(n * o, DType::Bf16);
         device.swiglu(&mut apart.0, &plain.0, &beside.0);
         for kept in [Some(&mut kept.0), None] {
             let keeps = kept.is_some();
             device.linear_with(
-                &mut out.0,
-                &x.0,
-                &weight.0,
-                Some(&bias.0),
+                ops::Linear {
+                    out: &mut out.0,
+                    x: &x.0,
+                    weight: &weight.0,
+                    bias: Some(&bias.0),
+                    n,
+                    i,
+                    o,
+                },
                 Epilogue::Gate { kept, up: &beside.0 },
-                n,
-                i,
-                o,
             );
             assert_eq!(
                 device.download(&out.0),
@@ -453,7 +587,7 @@ fn layers_of_the_same_rows_and_gradients_from_nothing_have_their_own_bits() {
             [("x", n * i), ("weight", o * i), ("bias", o), ("dout", n * o)]
                 .map(|(name, len)| on.stored(name, len).0);
         let [mut query, mut value, mut key, mut dx] =
-            [n * o, n * o, n * n, n * i].map(|len| on.dirty(len, Type::Bf16).0);
+            [n * o, n * o, n * n, n * i].map(|len| on.dirty(len, DType::Bf16).0);
         let mut layers = [
             Projection { out: &mut query, weight: &weight, bias: Some(&bias), width: o },
             Projection { out: &mut key, weight: &x, bias: None, width: n },
@@ -463,13 +597,27 @@ fn layers_of_the_same_rows_and_gradients_from_nothing_have_their_own_bits() {
         for (got, weight, bias, o) in
             [(&query, &weight, Some(&bias), o), (&key, &x, None, n), (&value, &weight, None, o)]
         {
-            let mut alone = on.dirty(n * o, Type::Bf16).0;
-            device.linear(&mut alone, &x, weight, bias, n, i, o);
+            let mut alone = on.dirty(n * o, DType::Bf16).0;
+            device.linear(ops::Linear { out: &mut alone, x: &x, weight, bias, n, i, o });
             assert_eq!(device.download(got), device.download(&alone), "{n} x {i} x {o}");
         }
-        device.linear_backward_input_first(&mut dx, &dout, &weight, n, i, o);
-        let mut added = device.storing(Type::Bf16).zeros(n * i);
-        device.linear_backward_input(&mut added, &dout, &weight, n, i, o);
+        device.linear_backward_input_first(ops::LinearBackwardInput {
+            dx: &mut dx,
+            dout: &dout,
+            weight: &weight,
+            n,
+            i,
+            o,
+        });
+        let mut added = device.storing(DType::Bf16).zeros(n * i);
+        device.linear_backward_input(ops::LinearBackwardInput {
+            dx: &mut added,
+            dout: &dout,
+            weight: &weight,
+            n,
+            i,
+            o,
+        });
         assert_eq!(device.download(&dx), device.download(&added), "{n} x {i} x {o}: dx");
     }
 }
@@ -500,19 +648,57 @@ fn attention_agrees() {
             let [q, dout] = ["q", "dout"].map(|name| on.stored(name, n * query * channels));
             let [k, v] = ["k", "v"].map(|name| on.stored(name, n * key_value * channels));
             let (mut out, mut lse) =
-                (on.dirty(n * query * channels, Type::Bf16), on.dirty(n * query, Type::F32));
-            device.attention(&mut out.0, &mut lse.0, &q.0, &k.0, &v.0, starts, heads, mask);
-            double.attention(&mut out.1, &mut lse.1, &q.1, &k.1, &v.1, starts, heads, mask);
+                (on.dirty(n * query * channels, DType::Bf16), on.dirty(n * query, DType::F32));
+            device.attention(ops::Attention {
+                out: &mut out.0,
+                lse: &mut lse.0,
+                q: &q.0,
+                k: &k.0,
+                v: &v.0,
+                starts,
+                heads,
+                mask,
+            });
+            double.attention(ops::Attention {
+                out: &mut out.1,
+                lse: &mut lse.1,
+                q: &q.1,
+                k: &k.1,
+                v: &v.1,
+                starts,
+                heads,
+                mask,
+            });
             let [mut dq, mut dk, mut dv] = [query, key_value, key_value]
-                .map(|heads| on.dirty(n * heads * channels, Type::Bf16));
-            device.attention_backward(
-                &mut dq.0, &mut dk.0, &mut dv.0, &dout.0, &out.0, &lse.0, &q.0, &k.0, &v.0, starts,
-                heads, mask,
-            );
-            double.attention_backward(
-                &mut dq.1, &mut dk.1, &mut dv.1, &dout.1, &out.1, &lse.1, &q.1, &k.1, &v.1, starts,
-                heads, mask,
-            );
+                .map(|heads| on.dirty(n * heads * channels, DType::Bf16));
+            device.attention_backward(ops::AttentionBackward {
+                dq: &mut dq.0,
+                dk: &mut dk.0,
+                dv: &mut dv.0,
+                dout: &dout.0,
+                out: &out.0,
+                lse: &lse.0,
+                q: &q.0,
+                k: &k.0,
+                v: &v.0,
+                starts,
+                heads,
+                mask,
+            });
+            double.attention_backward(ops::AttentionBackward {
+                dq: &mut dq.1,
+                dk: &mut dk.1,
+                dv: &mut dv.1,
+                dout: &dout.1,
+                out: &out.1,
+                lse: &lse.1,
+                q: &q.1,
+                k: &k.1,
+                v: &v.1,
+                starts,
+                heads,
+                mask,
+            });
             for (what, pair) in
                 [("out", &out), ("lse", &lse), ("dq", &dq), ("dk", &dk), ("dv", &dv)]
             {

@@ -7,7 +7,8 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
-use posttrain::backend::cuda::{Cuda, Type};
+use posttrain::backend::DType;
+use posttrain::backend::cuda::Cuda;
 
 /// The files of a folder, below it too, sorted.
 fn files(folder: &Path) -> Vec<PathBuf> {
@@ -144,9 +145,9 @@ pub fn code() -> &'static Path {
 /// Opens the real device, or the emulated one.
 fn open() -> Option<Cuda> {
     match real() {
-        Some(index) => Some(Cuda::new(index, Type::F32, code()).expect("the device opens")),
+        Some(index) => Some(Cuda::new(index, DType::F32, code()).expect("the device opens")),
         None => load().map(|folder| {
-            Cuda::new(0, Type::F32, &folder.join("kernels")).expect("the emulated device opens")
+            Cuda::new(0, DType::F32, &folder.join("kernels")).expect("the emulated device opens")
         }),
     }
 }
@@ -160,10 +161,10 @@ pub fn cuda() -> Option<Cuda> {
 
 /// The same, storing bf16.
 pub fn cuda_bf16() -> Option<Cuda> {
-    Some(cuda()?.storing(Type::Bf16))
+    Some(cuda()?.storing(DType::Bf16))
 }
 
 /// A device whose memory no other test counts, storing numbers as `kind`.
-pub fn alone(kind: Type) -> Option<Cuda> {
+pub fn alone(kind: DType) -> Option<Cuda> {
     Some(Cuda::new(0, kind, &load()?.join("kernels")).expect("the emulated device opens"))
 }

@@ -4,8 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use posttrain::backend::Backend;
-use posttrain::backend::cuda::{Cuda, Gemm, Type};
+use posttrain::backend::DType;
+use posttrain::backend::cuda::{Cuda, GemmRequest};
+use posttrain::backend::ops;
+use posttrain::backend::prelude::*;
 use posttrain::error::{Result, caught, kind_of};
 
 use super::emulated::{build, compiler_is_there};
@@ -20,22 +22,37 @@ const GEMM: &str = "POSTTRAIN_TESTS_GEMM";
 /// Opens the device and works on it, as a program with no emulator loaded by hand.
 fn work(index: usize, folder: &Path) -> Result<String> {
     let gemm = match std::env::var(GEMM).as_deref() {
-        Ok("plain") => Gemm::Plain,
-        Ok("hopper") => Gemm::Hopper,
-        Ok("library") => Gemm::Library,
-        _ => Gemm::Auto,
+        Ok("plain") => GemmRequest::Plain,
+        Ok("hopper") => GemmRequest::Hopper,
+        Ok("library") => GemmRequest::Cublaslt,
+        _ => GemmRequest::Auto,
     };
-    let b = Cuda::with(index, Type::F32, gemm, folder)?;
+    let b = Cuda::with(index, DType::F32, gemm, folder)?;
     let numbers = caught(|| {
         let (x, weight) = (b.upload(&[3.0; 4]), b.upload(&[1.0; 4]));
         let (mut out, mut rstd) = (b.zeros(4), b.zeros(1));
-        b.rms_norm(&mut out, &mut rstd, &x, &weight, 1, 4, 0.0);
+        b.rms_norm(ops::RmsNorm {
+            out: &mut out,
+            rstd: &mut rstd,
+            x: &x,
+            weight: &weight,
+            n: 1,
+            d: 4,
+            epsilon: 0.0,
+        });
         let mut dx = b.zeros(4);
-        b.linear_backward_input(&mut dx, &x, &b.upload(&[1.0; 16]), 1, 4, 4);
+        b.linear_backward_input(ops::LinearBackwardInput {
+            dx: &mut dx,
+            dout: &x,
+            weight: &b.upload(&[1.0; 16]),
+            n: 1,
+            i: 4,
+            o: 4,
+        });
         let held: Vec<_> = (0..8).map(|_| b.zeros(1 << 18)).collect();
         (b.download(&out), b.download(&dx)[0], held.len())
     })?;
-    let classes = [Type::F32, Type::Bf16].map(|kind| Cuda::products(index, kind, gemm, folder));
+    let classes = [DType::F32, DType::Bf16].map(|kind| Cuda::gemm_class(index, kind, gemm, folder));
     Ok(format!("{:?} {numbers:?} {classes:?}", b.about()))
 }
 

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use posttrain::backend::cuda::{Compiler, Source, Type, files, headers, options, watched};
+use posttrain::backend::DType;
+use posttrain::backend::cuda::{Compiler, Source, files, headers, options, watched};
 
 /// Where `tests/cuda/fetch` puts NVIDIA's packages.
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/nvidia/cu13");
@@ -124,7 +125,7 @@ fn over_budget(source: &Source, place: &str, log: &str, used: &mut Used) -> Vec<
 
 /// What is wrong with the kernels of one storage type. Machine code goes to the folder of temporary
 /// files.
-fn faults(compiler: &Compiler, kind: Type, used: &mut Used) -> Vec<String> {
+fn faults(compiler: &Compiler, kind: DType, used: &mut Used) -> Vec<String> {
     let mut faults = Vec::new();
     for (source, architecture) in files()
         .iter()
@@ -136,7 +137,7 @@ fn faults(compiler: &Compiler, kind: Type, used: &mut Used) -> Vec<String> {
             .compile(*source, headers(), &options)
             .unwrap_or_else(|error| panic!("{place}: {error}"));
         let empty =
-            HOPPER.contains(&source.name) && (architecture != "sm_90a" || kind == Type::F32);
+            HOPPER.contains(&source.name) && (architecture != "sm_90a" || kind == DType::F32);
         let kernels = log.matches("Compiling entry function").count();
         faults.extend((empty != (kernels == 0)).then(|| format!("{place}: {kernels} kernels")));
         faults.extend(
@@ -177,7 +178,7 @@ fn faults(compiler: &Compiler, kind: Type, used: &mut Used) -> Vec<String> {
 }
 
 /// Where machine code is put for the disassembler.
-fn code(name: &str, architecture: &str, kind: Type) -> PathBuf {
+fn code(name: &str, architecture: &str, kind: DType) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
         .join(format!("{name}.{architecture}.{}.cubin", kind.suffix()))
 }
@@ -190,7 +191,7 @@ fn compiles_in_a_process_of_its_own() {
     let compiler = Compiler::find().expect("the compiler was fetched");
     let compiler = &compiler;
     let both: Vec<(Vec<String>, Used)> = std::thread::scope(|scope| {
-        let threads = [Type::F32, Type::Bf16].map(|kind| {
+        let threads = [DType::F32, DType::Bf16].map(|kind| {
             scope.spawn(move || {
                 let mut used = Used::new();
                 (faults(compiler, kind, &mut used), used)
@@ -221,11 +222,11 @@ fn compiles_in_a_process_of_its_own() {
             }));
         }
     }
-    let watch = [options("sm_90a", Type::Bf16), vec![watched("attention_hopper")]].concat();
+    let watch = [options("sm_90a", DType::Bf16), vec![watched("attention_hopper")]].concat();
     let source = files().iter().find(|source| source.name == "attention_hopper.cu").unwrap();
     let (cubin, log) = compiler.compile(*source, headers(), &watch).unwrap();
     found.extend(log.contains("warning").then(|| format!("watched: {log}")));
-    std::fs::write(code("watched.cu", "sm_90a", Type::Bf16), cubin).unwrap();
+    std::fs::write(code("watched.cu", "sm_90a", DType::Bf16), cubin).unwrap();
     assert!(found.is_empty(), "\n{}\n", found.join("\n"));
 }
 
@@ -289,7 +290,7 @@ fn every_kernel_compiles_without_spills_and_has_its_tensor_cores() {
     ];
     for (name, architecture, instruction) in claims {
         let disassembled = Command::new(Path::new(FOLDER).join("bin/nvdisasm"))
-            .arg(code(name, architecture, Type::Bf16))
+            .arg(code(name, architecture, DType::Bf16))
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&disassembled.stdout);

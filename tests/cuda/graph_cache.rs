@@ -6,13 +6,16 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use libloading::os::unix::{Library, RTLD_NOW};
-use posttrain::backend::cuda::{Cuda, GraphCache, Type};
-use posttrain::backend::{Backend, Sampling};
+use posttrain::backend::DType;
+use posttrain::backend::Sampling;
+use posttrain::backend::cuda::{Cuda, GraphCache};
+use posttrain::backend::prelude::*;
 use posttrain::error::{caught, raise, user};
-use posttrain::model::params::{Top, Trainable};
+use posttrain::model::batch::Batch;
+use posttrain::model::params::{HeadKind, Trainable};
 use posttrain::model::score::response_logprobs;
 use posttrain::model::spec::{Activation, Spec, Wiring};
-use posttrain::model::transformer::{Batch, hidden};
+use posttrain::model::transformer::hidden;
 use posttrain::random::Stream;
 use posttrain::sample::{GenerateOptions, Limits, Sample, generate};
 
@@ -79,9 +82,9 @@ fn a_step_that_repeats_is_one_call_of_the_driver() {
     if !is_alone("cuda::graph_cache::a_step_that_repeats_is_one_call_of_the_driver") {
         return;
     }
-    let b = alone(Type::F32).unwrap();
+    let b = alone(DType::F32).unwrap();
     for spec in specs() {
-        let (model, prompts) = (model(&b, &spec, Top::Language), sequences(&spec, &[3, 5]));
+        let (model, prompts) = (model(&b, &spec, HeadKind::Language), sequences(&spec, &[3, 5]));
         let counted = |max_new_tokens| {
             let options = GenerateOptions { max_new_tokens, ends: &[], ..options() };
             calls();
@@ -106,11 +109,11 @@ fn launches_of_a_layer(b: &Cuda, spec: &Spec) -> [usize; 2] {
     let counted = |layers: usize| {
         let spec = Spec { layers, ..spec.clone() };
         let (model, batch) =
-            (model(b, &spec, Top::LanguageAndValue), Batch::new(&sequences(&spec, &[7, 3])));
+            (model(b, &spec, HeadKind::LanguageAndValue), Batch::new(&sequences(&spec, &[7, 3])));
         calls();
         hidden(b, &model, &batch);
         let forward = calls().launches;
-        gradients::gradient(b, &model, &batch, Trainable::ALL);
+        gradients::gradient(b, &model, &batch, &Trainable::ALL);
         [forward, calls().launches]
     };
     let ([one, both], [more, more_both]) = (counted(1), counted(2));
@@ -127,7 +130,7 @@ fn a_layer_takes_as_many_launches_as_are_said() {
     let bert = gradients::layer_norm_spec(Wiring::Post, Activation::Gelu);
     let got = [models::specs()[0].clone(), opt, neox, bert].map(|spec| {
         let of =
-            [Type::F32, Type::Bf16].map(|kind| launches_of_a_layer(&alone(kind).unwrap(), &spec));
+            [DType::F32, DType::Bf16].map(|kind| launches_of_a_layer(&alone(kind).unwrap(), &spec));
         assert_eq!(of[0], of[1], "{spec:?}");
         of[0]
     });
@@ -149,7 +152,7 @@ fn changing(b: &Cuda, at: usize) -> (Vec<Vec<u32>>, Vec<Vec<Sample>>) {
         ..options()
     };
     let samples =
-        generate(b, &model(b, spec, Top::Language), &prompts, &options, &mut |_, _| Ok(()))
+        generate(b, &model(b, spec, HeadKind::Language), &prompts, &options, &mut |_, _| Ok(()))
             .unwrap();
     (prompts, samples)
 }
@@ -159,7 +162,7 @@ fn samples_of_steps_that_repeat_are_those_of_whole_sequences() {
     if !is_alone("cuda::graph_cache::samples_of_steps_that_repeat_are_those_of_whole_sequences") {
         return;
     }
-    for kind in [Type::F32, Type::Bf16] {
+    for kind in [DType::F32, DType::Bf16] {
         let b = alone(kind).unwrap();
         for at in 0..specs().len() {
             calls();
@@ -190,11 +193,11 @@ fn samples_of_steps_that_repeat_are_those_of_whole_sequences() {
             let sequences: Vec<&[u32]> = texts.iter().map(|(text, _, _)| &text[..]).collect();
             let from: Vec<usize> = texts.iter().map(|(_, from, _)| *from).collect();
             let scored =
-                response_logprobs(&b, &model(&b, spec, Top::Language), &sequences, &from, 1.0);
+                response_logprobs(&b, &model(&b, spec, HeadKind::Language), &sequences, &from, 1.0);
             for ((_, _, sample), scored) in texts.iter().zip(scored) {
                 assert_eq!(sample.logprobs, scored, "model {at} in {kind:?}");
             }
-            if kind == Type::F32 {
+            if kind == DType::F32 {
                 let cpu = crate::ops::oracle();
                 let options = GenerateOptions {
                     samples_per_prompt: 2,
@@ -206,7 +209,7 @@ fn samples_of_steps_that_repeat_are_those_of_whole_sequences() {
                 };
                 let expected = generate(
                     &cpu,
-                    &model(&cpu, spec, Top::Language),
+                    &model(&cpu, spec, HeadKind::Language),
                     &prompts,
                     &options,
                     &mut |_, _| Ok(()),
@@ -223,7 +226,7 @@ fn samples_of_steps_that_repeat_are_those_of_whole_sequences() {
 
 /// Rows of a table, twice, added up, on memory of the step's own; one buffer is dropped before what
 /// reads it has run.
-fn step(b: &Cuda, table: &<Cuda as Backend>::Buf, ids: &[u32], extra: Option<&[u32]>) -> Vec<u64> {
+fn step(b: &Cuda, table: &<Cuda as Buffers>::Buf, ids: &[u32], extra: Option<&[u32]>) -> Vec<u64> {
     let d = 4;
     let (mut sum, mut rows) = (b.zeros(ids.len() * d), b.zeros(ids.len() * d));
     b.gather_rows(&mut rows, table, ids, d);
@@ -237,7 +240,7 @@ fn step(b: &Cuda, table: &<Cuda as Backend>::Buf, ids: &[u32], extra: Option<&[u
 
 #[test]
 fn what_differs_is_queued_as_it_is_and_what_fails_is_not_queued() {
-    let Some(b) = alone(Type::F32) else { return };
+    let Some(b) = alone(DType::F32) else { return };
     let table = b.upload(&(0..4000).map(|x| x as f32).collect::<Vec<f32>>());
     let mut cache = GraphCache::default();
     let ids = |n: u32, from: u32| (0..n).map(|row| (row * 7 + from) % 1000).collect::<Vec<u32>>();
@@ -277,7 +280,7 @@ fn what_differs_is_queued_as_it_is_and_what_fails_is_not_queued() {
 
 #[test]
 fn two_threads_repeat_steps_of_their_own_on_one_device() {
-    let Some(b) = alone(Type::F32) else { return };
+    let Some(b) = alone(DType::F32) else { return };
     let table = b.upload(&(0..4000).map(|x| x as f32).collect::<Vec<f32>>());
     let ids = |thread: u32, at: u32| {
         (0..5 + thread).map(|row| (row * 7 + at + 100 * thread) % 1000).collect::<Vec<u32>>()
@@ -304,7 +307,7 @@ fn two_threads_repeat_steps_of_their_own_on_one_device() {
 
 #[test]
 fn many_small_uploads_in_a_row_keep_what_they_were_given() {
-    let Some(b) = alone(Type::F32) else { return };
+    let Some(b) = alone(DType::F32) else { return };
     // More than the ring holds, before anything is waited for.
     let numbers = |at: usize| vec![at as f32; 40_000];
     let buffers: Vec<_> = (0..64).map(|at| b.upload(&numbers(at))).collect();
@@ -317,7 +320,7 @@ fn many_small_uploads_in_a_row_keep_what_they_were_given() {
 
 #[test]
 fn uploads_keep_what_they_were_given_while_another_thread_waits() {
-    let Some(b) = alone(Type::F32) else { return };
+    let Some(b) = alone(DType::F32) else { return };
     let over = AtomicBool::new(false);
     let kept = std::thread::scope(|scope| {
         // Waits that take a while, in which others queue: a separate download, behind the kernels
@@ -348,7 +351,7 @@ fn uploads_keep_what_they_were_given_while_another_thread_waits() {
 
 #[test]
 fn sums_of_squares_of_many_buffers_are_those_of_each() {
-    let Some(b) = alone(Type::F32) else { return };
+    let Some(b) = alone(DType::F32) else { return };
     let cpu = posttrain::backend::cpu::Cpu::<f32>::new();
     let hosts: Vec<Vec<f32>> = [3, 0, 70_000, 1, 200]
         .map(|len| crate::ops::normals("x", len).into_iter().map(|x| x as f32).collect())

@@ -7,7 +7,8 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use libloading::os::unix::{Library, RTLD_NOW, Symbol};
-use posttrain::backend::cuda::{Code, Type, architecture};
+use posttrain::backend::DType;
+use posttrain::backend::cuda::{Code, architecture};
 
 type Status = c_uint;
 type Handle = *mut c_void;
@@ -136,7 +137,7 @@ impl Hardware {
         );
     }
 
-    fn module(&self, stem: &str, kind: Type) -> usize {
+    fn module(&self, stem: &str, kind: DType) -> usize {
         let mut modules = self.modules.lock().unwrap();
         *modules.entry(format!("{stem}_{}", kind.suffix())).or_insert_with(|| {
             let load = |cubin: &[u8]| {
@@ -153,7 +154,7 @@ impl Hardware {
     #[expect(clippy::too_many_arguments)]
     pub fn launch(
         &self,
-        kind: Type,
+        kind: DType,
         stem: &str,
         kernel: &str,
         grid: [u32; 3],

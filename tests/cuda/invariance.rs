@@ -2,8 +2,10 @@
 //! not depend on what is beside a row, a sequence or a batch, and that what must not be read is
 //! not.
 
-use posttrain::backend::cuda::{Buf, Cuda, Gemm};
-use posttrain::backend::{BLOCK, Backend, CacheView, GROUP, Heads, Mask};
+use posttrain::backend::cuda::{Buf, Cuda, GemmRequest};
+use posttrain::backend::ops;
+use posttrain::backend::prelude::*;
+use posttrain::backend::{BLOCK, CacheView, GROUP, Heads, Mask};
 
 use super::agree::{buffer, numbers};
 use super::emulated::{cuda, cuda_bf16};
@@ -26,11 +28,31 @@ fn what_a_row_may_not_see_is_not_read_for_it() {
     let run = |k: &Buf, v: &Buf| {
         let (mut out, mut lse) = (dirty(&b, b.len(&q)), dirty(&b, 180));
         let mask = Mask::Causal { window: Some(20) };
-        b.attention(&mut out, &mut lse, &q, k, v, &starts, heads, mask);
+        b.attention(ops::Attention {
+            out: &mut out,
+            lse: &mut lse,
+            q: &q,
+            k,
+            v,
+            starts: &starts,
+            heads,
+            mask,
+        });
         let [mut dq, mut dk, mut dv] = [&q, k, v].map(|x| dirty(&b, b.len(x)));
-        b.attention_backward(
-            &mut dq, &mut dk, &mut dv, &dout, &out, &lse, &q, k, v, &starts, heads, mask,
-        );
+        b.attention_backward(ops::AttentionBackward {
+            dq: &mut dq,
+            dk: &mut dk,
+            dv: &mut dv,
+            dout: &dout,
+            out: &out,
+            lse: &lse,
+            q: &q,
+            k,
+            v,
+            starts: &starts,
+            heads,
+            mask,
+        });
         (bits(&b, &out), bits(&b, &dq))
     };
     let broken = |x: &Buf| {
@@ -57,11 +79,31 @@ fn a_sequence_has_the_same_bits_alone_and_in_a_batch() {
     let [q, k, v, dout] = tensors(&b, n, heads);
     let run = |[q, k, v, dout]: [&Buf; 4], starts: &[usize]| {
         let (mut out, mut lse) = (dirty(&b, b.len(q)), dirty(&b, b.len(q) / heads.channels));
-        b.attention(&mut out, &mut lse, q, k, v, starts, heads, CAUSAL);
+        b.attention(ops::Attention {
+            out: &mut out,
+            lse: &mut lse,
+            q,
+            k,
+            v,
+            starts,
+            heads,
+            mask: CAUSAL,
+        });
         let [mut dq, mut dk, mut dv] = [q, k, v].map(|x| dirty(&b, b.len(x)));
-        b.attention_backward(
-            &mut dq, &mut dk, &mut dv, dout, &out, &lse, q, k, v, starts, heads, CAUSAL,
-        );
+        b.attention_backward(ops::AttentionBackward {
+            dq: &mut dq,
+            dk: &mut dk,
+            dv: &mut dv,
+            dout,
+            out: &out,
+            lse: &lse,
+            q,
+            k,
+            v,
+            starts,
+            heads,
+            mask: CAUSAL,
+        });
         [bits(&b, &out), bits(&b, &dq), bits(&b, &dk), bits(&b, &dv)]
     };
     let together = run([&q, &k, &v, &dout], &starts);
@@ -104,15 +146,15 @@ fn a_row_of_logits_has_the_same_bits_wherever_it_lies() {
     several.extend(&row);
     let run = |logits: &[f32], m: usize| {
         let [mut logprob, mut lse, mut entropy] = [(); 3].map(|()| dirty(&b, m));
-        b.token_logprobs(
-            &mut logprob,
-            &mut lse,
-            &mut entropy,
-            &b.upload(logits),
-            &vec![77; m],
-            0.9,
+        b.token_logprobs(ops::TokenLogprobs {
+            logprob: &mut logprob,
+            lse: &mut lse,
+            entropy: &mut entropy,
+            logits: &b.upload(logits),
+            targets: &vec![77; m],
+            temperature: 0.9,
             v,
-        );
+        });
         [logprob, lse, entropy].map(|x| *bits(&b, &x).last().unwrap())
     };
     assert_eq!(run(&row, 1), run(&several, 4));
@@ -129,15 +171,15 @@ fn in_parts(b: &Cuda, parts: &[(usize, usize)]) -> [Vec<u64>; 2] {
     let (mut dweight, mut dbias) = (wide("dweight", o * i), wide("dbias", o));
     for &(first, end) in parts {
         let part = |x: &Buf, width: usize| b.upload(&b.download(x)[first * width..end * width]);
-        b.linear_backward_weight(
-            &mut dweight,
-            Some(&mut dbias),
-            &part(&dout, o),
-            &part(&x, i),
-            end - first,
+        b.linear_backward_weight(ops::LinearBackwardWeight {
+            dweight: &mut dweight,
+            dbias: Some(&mut dbias),
+            dout: &part(&dout, o),
+            x: &part(&x, i),
+            n: end - first,
             i,
             o,
-        );
+        });
     }
     [bits(b, &dweight), bits(b, &dbias)]
 }
@@ -158,7 +200,7 @@ fn two_halves_of_a_batch_add_the_bits_of_the_whole_to_a_gradient_of_weights() {
 
 #[test]
 fn on_tensor_cores_so_do_halves_that_are_cut_at_a_group_of_rows_and_no_others() {
-    for gemm in [Gemm::Plain, Gemm::Hopper] {
+    for gemm in [GemmRequest::Plain, GemmRequest::Hopper] {
         let Some(b) = cuda_bf16() else { return };
         let Ok(b) = b.multiplying(gemm) else {
             eprintln!("skipped: {gemm:?} is not for this device");

@@ -3,7 +3,9 @@
 //! may be. All outputs that are overwritten are NaN before.
 
 use posttrain::backend::cpu::Cpu;
-use posttrain::backend::{Activation, AdamW, Backend, Heads, Mask, Sampling};
+use posttrain::backend::ops;
+use posttrain::backend::prelude::*;
+use posttrain::backend::{Activation, AdamW, Heads, Mask, Sampling};
 
 use super::launched::{Argument, Emulator, Memory, Options, Type};
 use crate::ops::{below, close, normals, oracle};
@@ -66,9 +68,32 @@ pub fn layer(kind: Type, n: usize, i: usize, o: usize) -> Layer {
     let b = oracle();
     let up = |x: &[f64]| b.upload_f64(x);
     let (mut out, mut input, mut weights) = (b.zeros(n * o), up(&dx), up(&dweight));
-    b.linear(&mut out, &up(&x), &up(&weight), Some(&up(&bias)), n, i, o);
-    b.linear_backward_input(&mut input, &up(&dout), &up(&weight), n, i, o);
-    b.linear_backward_weight(&mut weights, None, &up(&dout), &up(&x), n, i, o);
+    b.linear(ops::Linear {
+        out: &mut out,
+        x: &up(&x),
+        weight: &up(&weight),
+        bias: Some(&up(&bias)),
+        n,
+        i,
+        o,
+    });
+    b.linear_backward_input(ops::LinearBackwardInput {
+        dx: &mut input,
+        dout: &up(&dout),
+        weight: &up(&weight),
+        n,
+        i,
+        o,
+    });
+    b.linear_backward_weight(ops::LinearBackwardWeight {
+        dweight: &mut weights,
+        dbias: None,
+        dout: &up(&dout),
+        x: &up(&x),
+        n,
+        i,
+        o,
+    });
     let expected = [out, input, weights].map(|x| b.download_f64(&x));
     Layer { sizes: [n, i, o], x, weight, bias, dout, dx, dweight, expected }
 }
@@ -440,21 +465,30 @@ fn attention_in_bf16_agrees_and_the_cache_gives_its_bits() {
             let up = |x: &[f64]| b.upload_f64(x);
             let [mut out, mut dq, mut dk, mut dv] = [&q, &q, &k, &v].map(|x| b.zeros(x.len()));
             let mut lse = b.zeros(n * h);
-            b.attention(&mut out, &mut lse, &up(&q), &up(&k), &up(&v), &starts, heads, mask);
-            b.attention_backward(
-                &mut dq,
-                &mut dk,
-                &mut dv,
-                &up(&dout),
-                &out,
-                &lse,
-                &up(&q),
-                &up(&k),
-                &up(&v),
-                &starts,
+            b.attention(ops::Attention {
+                out: &mut out,
+                lse: &mut lse,
+                q: &up(&q),
+                k: &up(&k),
+                v: &up(&v),
+                starts: &starts,
                 heads,
                 mask,
-            );
+            });
+            b.attention_backward(ops::AttentionBackward {
+                dq: &mut dq,
+                dk: &mut dk,
+                dv: &mut dv,
+                dout: &up(&dout),
+                out: &out,
+                lse: &lse,
+                q: &up(&q),
+                k: &up(&k),
+                v: &up(&v),
+                starts: &starts,
+                heads,
+                mask,
+            });
 
             let (causal, window) = match mask {
                 Mask::Causal { window } => (1, window.unwrap_or(1 << 40)),
@@ -650,17 +684,25 @@ fn token_distributions_beside_numbers_of_bf16_agree() {
         let (targets, dlogprob) = (below("targets", m, v), stored(Type::F32, "dlogprob", m));
         let (host, mut dlogits) = (b.upload_f64(&logits), b.zeros(m * v));
         let [mut logprob, mut lse, mut entropy] = [(); 3].map(|()| b.zeros(m));
-        b.token_logprobs(&mut logprob, &mut lse, &mut entropy, &host, &targets, temperature, v);
-        let (ids, drawn) = b.sample(&host, &vec![0.4; m], Sampling::plain(temperature), v);
-        b.token_logprobs_backward(
-            &mut dlogits,
-            &host,
-            &b.upload_f64(&dlogprob),
-            &lse,
-            &targets,
+        b.token_logprobs(ops::TokenLogprobs {
+            logprob: &mut logprob,
+            lse: &mut lse,
+            entropy: &mut entropy,
+            logits: &host,
+            targets: &targets,
             temperature,
             v,
-        );
+        });
+        let (ids, drawn) = b.sample(&host, &vec![0.4; m], Sampling::plain(temperature), v);
+        b.token_logprobs_backward(ops::TokenLogprobsBackward {
+            dlogits: &mut dlogits,
+            logits: &host,
+            dlogprob: &b.upload_f64(&dlogprob),
+            lse: &lse,
+            targets: &targets,
+            temperature,
+            v,
+        });
 
         let (at, at_targets, given) =
             (e.numbers(Type::F32, &logits), e.plain(&targets), e.numbers(Type::F32, &dlogprob));

@@ -1,11 +1,11 @@
 //! Clipped losses of tokens on the emulated device: gradients and sums against double precision, in
 //! both storage types, in every order of threads.
 
-use posttrain::backend::Backend;
+use posttrain::backend::prelude::*;
 
 use super::agree::{Agreement, agree};
 use super::emulated::{cuda, cuda_bf16};
-use super::launched::{Argument, Emulator, Options, Type};
+use super::launched::{Argument, DType, Emulator, Options};
 use crate::ops::loss::{ratio, ratio_losses, ratios, square, square_losses, values};
 use crate::ops::{bits, close, normals};
 
@@ -100,11 +100,11 @@ fn a_gradient_of_values_is_stored_rounded_and_one_of_log_probabilities_is_wide()
 fn the_order_of_threads_changes_no_bit() {
     let Some(e) = Emulator::open() else { return };
     let (n, x, y) = (1337, ratios(1337), values(1337));
-    for kind in [Type::F32, Type::Bf16] {
-        let [ratios, values] = [&x, &y].map(|x| x.each_ref().map(|x| e.numbers(Type::F32, x)));
+    for kind in [DType::F32, DType::Bf16] {
+        let [ratios, values] = [&x, &y].map(|x| x.each_ref().map(|x| e.numbers(DType::F32, x)));
         let mut first = None;
         for options in Options::ALL {
-            let (dlogprob, dvalue) = (e.room(Type::F32, n), e.room(kind, n));
+            let (dlogprob, dvalue) = (e.room(DType::F32, n), e.room(kind, n));
             let sums = [vec![0.5f64; 5], vec![-0.25; 2], vec![3.0]].map(|sums| e.plain(&sums));
             let launch = |kernel: &str, of: &[Argument<'_>]| {
                 e.launch(kind, "loss", kernel, [1, 1, 1], 512, 0, options, of)
@@ -120,7 +120,7 @@ fn the_order_of_threads_changes_no_bit() {
             launch("add_sum", &[At(&sums[2]), At(logprob), Size(n)]);
             let [a, b, c] = [(&sums[0], 5), (&sums[1], 2), (&sums[2], 1)]
                 .map(|(sums, len)| sums.read::<f64>(len));
-            let got = [dlogprob.numbers(Type::F32, n), dvalue.numbers(kind, n), a, b, c];
+            let got = [dlogprob.numbers(DType::F32, n), dvalue.numbers(kind, n), a, b, c];
             close("what was there is added to", &got[4], &[3.0 + x[0].iter().sum::<f64>()], 1e-12);
             assert!(got.iter().flatten().all(|x| x.is_finite()));
             let expected = first.get_or_insert_with(|| got.clone());

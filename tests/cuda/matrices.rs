@@ -2,8 +2,10 @@
 //! with odd sizes, against the CPU.
 
 use posttrain::backend::cpu::Cpu;
+use posttrain::backend::ops;
+use posttrain::backend::prelude::*;
 use posttrain::backend::{
-    Activation, BLOCK, Backend, CacheView, Epilogue, Heads, Mask, NO_TOKEN, Projection, Sampling,
+    Activation, BLOCK, CacheView, Epilogue, Heads, Mask, NO_TOKEN, Projection, Sampling,
 };
 
 use super::agree::{Agreement, agree, buffer, numbers};
@@ -29,14 +31,45 @@ fn matrix_products_have_the_bits_of_the_cpu() {
                 [("x", n * i), ("weight", o * i), ("bias", o), ("dout", n * o)]
                     .map(|(name, len)| buffer(b, name, len));
             let (mut out, mut biased) = (dirty(b, n * o), dirty(b, n * o));
-            b.linear(&mut out, &x, &weight, None, n, i, o);
-            b.linear(&mut biased, &x, &weight, Some(&bias), n, i, o);
+            b.linear(ops::Linear { out: &mut out, x: &x, weight: &weight, bias: None, n, i, o });
+            b.linear(ops::Linear {
+                out: &mut biased,
+                x: &x,
+                weight: &weight,
+                bias: Some(&bias),
+                n,
+                i,
+                o,
+            });
             let [mut dx, mut dweight, mut dbias, mut alone] =
                 [("dx", n * i), ("dw", o * i), ("db", o), ("dw", o * i)]
                     .map(|(name, len)| buffer(b, name, len));
-            b.linear_backward_input(&mut dx, &dout, &weight, n, i, o);
-            b.linear_backward_weight(&mut dweight, Some(&mut dbias), &dout, &x, n, i, o);
-            b.linear_backward_weight(&mut alone, None, &dout, &x, n, i, o);
+            b.linear_backward_input(ops::LinearBackwardInput {
+                dx: &mut dx,
+                dout: &dout,
+                weight: &weight,
+                n,
+                i,
+                o,
+            });
+            b.linear_backward_weight(ops::LinearBackwardWeight {
+                dweight: &mut dweight,
+                dbias: Some(&mut dbias),
+                dout: &dout,
+                x: &x,
+                n,
+                i,
+                o,
+            });
+            b.linear_backward_weight(ops::LinearBackwardWeight {
+                dweight: &mut alone,
+                dbias: None,
+                dout: &dout,
+                x: &x,
+                n,
+                i,
+                o,
+            });
             vec![
                 ("out", out),
                 ("biased", biased),
@@ -58,30 +91,21 @@ fn linear_layers_with_what_follows_have_the_bits_of_the_cpu() {
                     .map(|(name, len)| buffer(b, name, len));
             let [mut added, mut f, mut f_alone, mut gated, mut gated_alone, mut f_kept, mut gate] =
                 [0; 7].map(|_| dirty(b, n * o));
-            b.linear_with(&mut added, &x, &weight, Some(&bias), Epilogue::Add(&beside), n, i, o);
+            b.linear_with(
+                ops::Linear { out: &mut added, x: &x, weight: &weight, bias: Some(&bias), n, i, o },
+                Epilogue::Add(&beside),
+            );
             let activation = Activation::Gelu;
             for (out, kept) in [(&mut f, Some(&mut f_kept)), (&mut f_alone, None)] {
                 b.linear_with(
-                    out,
-                    &x,
-                    &weight,
-                    Some(&bias),
+                    ops::Linear { out, x: &x, weight: &weight, bias: Some(&bias), n, i, o },
                     Epilogue::Activate { kept, activation },
-                    n,
-                    i,
-                    o,
                 );
             }
             for (out, kept) in [(&mut gated, Some(&mut gate)), (&mut gated_alone, None)] {
                 b.linear_with(
-                    out,
-                    &x,
-                    &weight,
-                    None,
+                    ops::Linear { out, x: &x, weight: &weight, bias: None, n, i, o },
                     Epilogue::Gate { kept, up: &beside },
-                    n,
-                    i,
-                    o,
                 );
             }
             let (mut query, mut key, mut value, mut dx) =
@@ -92,7 +116,14 @@ fn linear_layers_with_what_follows_have_the_bits_of_the_cpu() {
                 Projection { out: &mut value, weight: &weight, bias: None, width: o },
             ];
             b.linears(&mut layers, &x, n, i);
-            b.linear_backward_input_first(&mut dx, &beside, &weight, n, i, o);
+            b.linear_backward_input_first(ops::LinearBackwardInput {
+                dx: &mut dx,
+                dout: &beside,
+                weight: &weight,
+                n,
+                i,
+                o,
+            });
             let functions = [
                 ("f", f),
                 ("f alone", f_alone),
@@ -136,12 +167,32 @@ fn attention_agrees_forward_and_backward_for_every_mask() {
                 let [q, dout] = ["q", "dout"].map(|name| buffer(b, name, n * query * channels));
                 let [k, v] = ["k", "v"].map(|name| buffer(b, name, n * key_value * channels));
                 let (mut out, mut lse) = (dirty(b, n * query * channels), dirty(b, n * query));
-                b.attention(&mut out, &mut lse, &q, &k, &v, starts, heads, mask);
+                b.attention(ops::Attention {
+                    out: &mut out,
+                    lse: &mut lse,
+                    q: &q,
+                    k: &k,
+                    v: &v,
+                    starts,
+                    heads,
+                    mask,
+                });
                 let [mut dq, mut dk, mut dv] =
                     [query, key_value, key_value].map(|heads| dirty(b, n * heads * channels));
-                b.attention_backward(
-                    &mut dq, &mut dk, &mut dv, &dout, &out, &lse, &q, &k, &v, starts, heads, mask,
-                );
+                b.attention_backward(ops::AttentionBackward {
+                    dq: &mut dq,
+                    dk: &mut dk,
+                    dv: &mut dv,
+                    dout: &dout,
+                    out: &out,
+                    lse: &lse,
+                    q: &q,
+                    k: &k,
+                    v: &v,
+                    starts,
+                    heads,
+                    mask,
+                });
                 // Where a row sees itself alone its scores have no gradient, so that one 1 is what
                 // differences are weighed against.
                 let beside_one = |x: &_| b.upload_f64(&[&b.download_f64(x)[..], &[1.0]].concat());
@@ -192,7 +243,16 @@ fn attention_over_the_cache_has_the_bits_of_attention_over_the_sequence() {
         for window in [None, Some(1), Some(16), Some(33), Some(100)] {
             let (mut whole, mut lse, mut out) =
                 (dirty(&b, b.len(&q)), dirty(&b, n * query), dirty(&b, b.len(&q)));
-            b.attention(&mut whole, &mut lse, &q, &k, &v, &starts, heads, Mask::Causal { window });
+            b.attention(ops::Attention {
+                out: &mut whole,
+                lse: &mut lse,
+                q: &q,
+                k: &k,
+                v: &v,
+                starts: &starts,
+                heads,
+                mask: Mask::Causal { window },
+            });
             b.attention_cached(&mut out, &q, &cache, &views, window);
             assert_eq!(bits(&b, &out), bits(&b, &whole), "{heads:?} {window:?}");
             let (row, width) = (40, query * channels);
@@ -245,24 +305,24 @@ fn log_probabilities_and_their_gradient_agree() {
             agree!(format!("{m} x {v} at {temperature}"), Agreement::Within(2e-6), |b| {
                 let (x, mut dx) = (b.upload_f64(&logits), dirty(b, m * v));
                 let [mut logprob, mut lse, mut entropy] = [0; 3].map(|_| dirty(b, m));
-                b.token_logprobs(
-                    &mut logprob,
-                    &mut lse,
-                    &mut entropy,
-                    &x,
-                    &targets,
+                b.token_logprobs(ops::TokenLogprobs {
+                    logprob: &mut logprob,
+                    lse: &mut lse,
+                    entropy: &mut entropy,
+                    logits: &x,
+                    targets: &targets,
                     temperature,
                     v,
-                );
-                b.token_logprobs_backward(
-                    &mut dx,
-                    &x,
-                    &buffer(b, "dlogprob", m),
-                    &lse,
-                    &targets,
+                });
+                b.token_logprobs_backward(ops::TokenLogprobsBackward {
+                    dlogits: &mut dx,
+                    logits: &x,
+                    dlogprob: &buffer(b, "dlogprob", m),
+                    lse: &lse,
+                    targets: &targets,
                     temperature,
                     v,
-                );
+                });
                 // An offset keeps what is near 0 from being weighed against itself.
                 let shifted = |x: &_| {
                     b.upload_f64(
@@ -321,15 +381,15 @@ fn draws_are_those_of_the_cpu_and_their_log_probabilities_those_of_scoring() {
                 let [mut scored, mut lse, mut entropy] = [0; 3].map(|_| dirty(&b, m));
                 let temperature =
                     if sampling == Sampling::GREEDY { 1.0 } else { sampling.temperature };
-                b.token_logprobs(
-                    &mut scored,
-                    &mut lse,
-                    &mut entropy,
-                    &logits,
-                    &ids,
+                b.token_logprobs(ops::TokenLogprobs {
+                    logprob: &mut scored,
+                    lse: &mut lse,
+                    entropy: &mut entropy,
+                    logits: &logits,
+                    targets: &ids,
                     temperature,
                     v,
-                );
+                });
                 assert_eq!(b.download(&scored), logprobs, "{m} x {v}, {sampling:?}");
             }
         }

@@ -1,24 +1,29 @@
 //! What is said to be taken of a device's memory, against the most that the back end held at a
 //! time, on the emulated device.
 
+use posttrain::backend::BLOCK;
+use posttrain::backend::DType;
 use posttrain::backend::Sampling;
-use posttrain::backend::cuda::{Cuda, Type};
-use posttrain::backend::{BLOCK, Backend};
+use posttrain::backend::cuda::Cuda;
+use posttrain::backend::prelude::*;
 use posttrain::data::tokenised::Tokenised;
-use posttrain::model::heads::{Scored, scalar_scores_backward, token_logprobs};
+use posttrain::model::batch::Batch;
+use posttrain::model::heads::{TargetTokens, scalar_scores_backward, token_logprobs};
 use posttrain::model::init::{ScalarInit, scalar_head};
 use posttrain::model::memory::Memory;
-use posttrain::model::params::{Top, Trainable};
-use posttrain::model::spec::{Activation, Norm, Position, Spec, Wiring};
-use posttrain::model::transformer::{self, Batch, Recompute};
+use posttrain::model::params::{HeadKind, Trainable};
+use posttrain::model::spec::{Activation, FeedForward, Norm, Spec, Wiring};
+use posttrain::model::transformer::{self, Recompute};
 use posttrain::model::weights::Model;
 use posttrain::rl::ppo::{PolicyClip, ValueClip};
 use posttrain::rl::preference::Normalisation;
 use posttrain::sample::{GenerateOptions, Limits, Sample, generate};
 use posttrain::stages::models::Reinforced;
+use posttrain::train::critic::Critic;
 use posttrain::train::language;
 use posttrain::train::optimiser::{OptimiserConfig, TrainState};
-use posttrain::train::ppo::{Judges, Ppo, Rollout, Settings};
+use posttrain::train::ppo::{Ppo, Settings};
+use posttrain::train::rollouts::{FrozenModels, Rollout, RolloutSettings};
 use posttrain::train::schedule::Schedule;
 
 use super::emulated::alone;
@@ -32,13 +37,11 @@ fn specs() -> [Spec; 3] {
     let grouped = Spec { key_value_heads: 2, tied: false, ..plain.clone() };
     let learned = Spec {
         vocabulary: 2048,
-        position: Position::Learned,
         norm: Norm::Layer,
-        gated: false,
-        activation: Activation::Relu,
+        feed_forward: FeedForward::Plain(Activation::Relu),
         feed_forward_bias: true,
         layers: 2,
-        ..plain.clone()
+        ..plain.clone().with_learned_positions()
     };
     [grouped, learned, Spec { wiring: Wiring::Parallel, query_key_norm: true, ..plain }]
 }
@@ -57,10 +60,10 @@ fn check(what: &str, b: &Cuda, said: Memory) {
 
 #[test]
 fn a_forward_pass_takes_what_is_said() {
-    for kind in [Type::Bf16, Type::F32] {
+    for kind in [DType::Bf16, DType::F32] {
         for (at, spec) in specs().iter().enumerate() {
             let Some(b) = alone(kind) else { return };
-            let model = model(&b, spec, Top::Language);
+            let model = model(&b, spec, HeadKind::Language);
             let batch = Batch::new(&sequences(spec, &[100, 28]));
             let hidden = transformer::hidden(&b, &model, &batch);
             let (rows, targets) = next_tokens(&batch);
@@ -68,13 +71,13 @@ fn a_forward_pass_takes_what_is_said() {
                 &b,
                 &model,
                 &hidden,
-                Scored { rows: &rows, targets: &targets, temperature: 1.0 },
+                TargetTokens { rows: &rows, targets: &targets, temperature: 1.0 },
                 false,
             );
             check(
                 &format!("model {at} in {kind:?}"),
                 &b,
-                Memory::weights(spec, Top::Language).forward(spec, 128, 126),
+                Memory::weights(spec, HeadKind::Language).forward(spec, 128, 126),
             );
         }
     }
@@ -94,29 +97,28 @@ fn optimiser() -> OptimiserConfig {
 
 #[test]
 fn training_takes_what_is_said() {
-    for kind in [Type::Bf16, Type::F32] {
+    for kind in [DType::Bf16, DType::F32] {
         for (at, spec) in specs().iter().enumerate() {
-            for trainable in
-                [Trainable::ALL, Trainable { first_layer: spec.layers - 1, embeddings: false }]
-            {
+            for trainable in [Trainable::ALL, Trainable::above(spec, spec.layers - 1)] {
                 for recompute in [Recompute::None, Recompute::Block] {
                     let Some(b) = alone(kind) else { return };
-                    let model: Model<Cuda> = model(&b, spec, Top::Language);
-                    let mut state = TrainState::new(&b, &model, trainable).unwrap().with(recompute);
+                    let model: Model<Cuda> = model(&b, spec, HeadKind::Language);
+                    let mut state =
+                        TrainState::new(&b, &model, trainable.clone()).unwrap().with(recompute);
                     let rows: Vec<Tokenised> = sequences(spec, &[100, 28])
                         .into_iter()
                         .map(|tokens| Tokenised { tokens, ..Tokenised::default() })
                         .collect();
                     // The gradient of a tied head is there from the end of the first pass on.
-                    let passes = if spec.tied && trainable.embeddings { 2 } else { 1 };
+                    let passes = if spec.tied && trainable.embeddings() { 2 } else { 1 };
                     for _ in 0..passes {
                         language::accumulate(&b, &mut state, &rows.iter().collect::<Vec<_>>());
                     }
                     state.update(&b, &optimiser(), 1e-3, 1.0, |_| true);
-                    let said = Memory::weights(spec, Top::Language).training(
+                    let said = Memory::weights(spec, HeadKind::Language).training(
                         spec,
-                        Top::Language,
-                        trainable,
+                        HeadKind::Language,
+                        &trainable,
                         recompute,
                         128,
                         126,
@@ -136,11 +138,11 @@ fn training_takes_what_is_said() {
 fn training_of_a_reward_model_takes_what_is_said() {
     for (at, spec) in specs().iter().enumerate() {
         for recompute in [Recompute::None, Recompute::Block] {
-            let Some(b) = alone(Type::Bf16) else { return };
-            let trainable = Trainable { first_layer: 1, embeddings: false };
-            let head = scalar_head(spec, Top::Reward, ScalarInit::Normal, 1).unwrap();
-            let from: Model<Cuda> = model(&b, spec, Top::Language);
-            let mut state = TrainState::new(&b, &from.with_scalar(&b, head), trainable)
+            let Some(b) = alone(DType::Bf16) else { return };
+            let trainable = Trainable::above(spec, 1);
+            let head = scalar_head(spec, HeadKind::Reward, ScalarInit::Normal, 1).unwrap();
+            let from: Model<Cuda> = model(&b, spec, HeadKind::Language);
+            let mut state = TrainState::new(&b, &from.with_scalar(&b, head), trainable.clone())
                 .unwrap()
                 .with(recompute);
             let batch = Batch::new(&sequences(spec, &[100, 28]));
@@ -157,11 +159,11 @@ fn training_of_a_reward_model_takes_what_is_said() {
                 &batch.lasts(),
                 &b.upload(&[1.0, -1.0]),
             );
-            transformer::backward(&b, model, &batch, &activations, &dhidden, gradients, trainable);
-            let said = Memory::weights(spec, Top::Reward).training(
+            transformer::backward(&b, model, &batch, &activations, &dhidden, gradients, &trainable);
+            let said = Memory::weights(spec, HeadKind::Reward).training(
                 spec,
-                Top::Reward,
-                trainable,
+                HeadKind::Reward,
+                &trainable,
                 recompute,
                 128,
                 0,
@@ -182,17 +184,19 @@ fn training_of_a_reward_model_takes_what_is_said() {
 fn ppo(b: &Cuda, spec: &Spec, separate: bool, recompute: Recompute) -> Memory {
     let (prompt, new) = (28, 4);
     let trainable = Trainable::frozen_fraction(spec, 0.8);
-    let reference: Model<Cuda> = model(b, spec, Top::Language);
+    let reference: Model<Cuda> = model(b, spec, HeadKind::Language);
     let head = |top| scalar_head(spec, top, ScalarInit::Normal, 1).unwrap();
-    let reward = reference.thaw(b, trainable).with_scalar(b, head(Top::Reward));
-    let critic = separate.then(|| {
-        let top = if spec.tied { Top::LanguageAndValue } else { Top::Value };
-        TrainState::new(b, &reward.with_scalar(b, head(top)), trainable).unwrap().with(recompute)
-    });
-    let policy = match separate {
-        true => TrainState::new(b, &reference, trainable),
+    let reward = reference.trainable_copy(b, &trainable).with_scalar(b, head(HeadKind::Reward));
+    let (policy, critic) = match separate {
+        true => {
+            let top = if spec.tied { HeadKind::LanguageAndValue } else { HeadKind::Value };
+            let critic = reward.with_scalar(b, head(top));
+            let state = TrainState::new(b, &critic, trainable.clone()).unwrap().with(recompute);
+            (TrainState::new(b, &reference, trainable.clone()), Critic::Separate(Box::new(state)))
+        }
         false => {
-            TrainState::new(b, &reference.with_scalar(b, head(Top::LanguageAndValue)), trainable)
+            let policy = reference.with_scalar(b, head(HeadKind::LanguageAndValue));
+            (TrainState::new(b, &policy, trainable.clone()), Critic::Shared)
         }
     };
     let mut ppo = Ppo { b, policy: policy.unwrap().with(recompute), critic, coef: 0.1 };
@@ -208,16 +212,7 @@ fn ppo(b: &Cuda, spec: &Spec, separate: bool, recompute: Recompute) -> Memory {
     let samples = generate(b, &ppo.policy.model, &prompts, &options, &mut |_, _| Ok(())).unwrap();
     let rollout = |(prompt, mut samples): (Vec<u32>, Vec<Sample>)| {
         let Sample { tokens, logprobs, ended } = samples.pop().unwrap();
-        let (reference, values) = (Vec::new(), Vec::new());
-        Rollout {
-            prompt: prompt.len(),
-            tokens: [prompt, tokens].concat(),
-            ended,
-            logprobs,
-            reference,
-            values,
-            score: 0.0,
-        }
+        Rollout::sampled(&prompt, &tokens, logprobs, ended)
     };
     let mut rollouts: Vec<Rollout> = prompts.into_iter().zip(samples).map(rollout).collect();
     let judged: Vec<Vec<u32>> =
@@ -227,10 +222,12 @@ fn ppo(b: &Cuda, spec: &Spec, separate: bool, recompute: Recompute) -> Memory {
         steps: 1,
         minibatches: 1,
         epochs: 2,
-        temperature: 1.0,
-        max_new_tokens: new,
-        pad: 0,
-        conventions: Default::default(),
+        rollouts: RolloutSettings {
+            temperature: 1.0,
+            max_new_tokens: new,
+            pad: 0,
+            conventions: Default::default(),
+        },
         adaptive: None,
         policy_clip: PolicyClip::default(),
         value_clip: ValueClip::default(),
@@ -239,14 +236,14 @@ fn ppo(b: &Cuda, spec: &Spec, separate: bool, recompute: Recompute) -> Memory {
         optimiser: &config,
         seed: 0,
     };
-    let judges =
-        Judges { reference: &reference, reward: &reward, normalisation: Normalisation::IDENTITY };
-    ppo.step(0, &mut rollouts, &judged, &judges, &settings).unwrap();
+    let normalisation = Normalisation::IDENTITY;
+    let frozen = FrozenModels { reference: &reference, reward: &reward, normalisation };
+    ppo.step(0, &mut rollouts, &judged, &frozen, &settings).unwrap();
     let sizes = Reinforced {
         policy: spec,
         reward: spec,
-        shared: Some(trainable.first_layer),
-        trainable,
+        shared: Some(trainable.first_layer()),
+        trainable: trainable.clone(),
         critic: separate.then_some(trainable),
         recompute,
         tokens: [4 * (prompt + new + 1), 4 * (prompt + new), 4 * new],
@@ -266,13 +263,13 @@ fn ppo_with_the_lowest_four_fifths_frozen_takes_what_is_said_and_holds_them_once
             (true, Recompute::None),
             (true, Recompute::Block),
         ] {
-            let Some(b) = alone(Type::Bf16) else { return };
+            let Some(b) = alone(DType::Bf16) else { return };
             let said = ppo(&b, &spec, separate, recompute);
             check(&format!("model {at}, separate: {separate}, {recompute:?}"), &b, said);
             // A reward model with a separate trunk would take so much more that the two cannot be
             // mistaken for each other.
-            let own = Memory::weights(&spec, Top::Reward).weights
-                - Memory::weights(&spec, Top::Reward).sharing(&spec, Some(4)).weights;
+            let own = Memory::weights(&spec, HeadKind::Reward).weights
+                - Memory::weights(&spec, HeadKind::Reward).sharing(&spec, Some(4)).weights;
             let bytes = own * b.sizes().stored;
             assert!(bytes as f64 > 0.05 * b.most_memory() as f64, "{bytes} of {}", b.most_memory());
         }
@@ -281,11 +278,11 @@ fn ppo_with_the_lowest_four_fifths_frozen_takes_what_is_said_and_holds_them_once
 
 #[test]
 fn generation_takes_what_is_said() {
-    for kind in [Type::Bf16, Type::F32] {
+    for kind in [DType::Bf16, DType::F32] {
         for (at, spec) in specs().iter().enumerate() {
             for samples in [1, 4] {
                 let Some(b) = alone(kind) else { return };
-                let model = model(&b, spec, Top::Language);
+                let model = model(&b, spec, HeadKind::Language);
                 let prompts = sequences(spec, &vec![2 * BLOCK; 16 / samples]);
                 // A sample goes on in a separate block, which is the third of its text.
                 let positions = prompts.len() * (2 + samples) * BLOCK;
@@ -298,7 +295,7 @@ fn generation_takes_what_is_said() {
                     ..options()
                 };
                 generate(&b, &model, &prompts, &options, &mut |_, _| Ok(())).unwrap();
-                let memory = Memory::weights(spec, Top::Language).generation(
+                let memory = Memory::weights(spec, HeadKind::Language).generation(
                     spec,
                     prompts.len() * 2 * BLOCK,
                     16,

@@ -9,17 +9,19 @@
 //! precision, in the root mean square of 8 models whose weights differ a little. Any tensor may be
 //! off by 3 D, all of them in the mean by 1.5 D.
 
+use posttrain::backend::Sampling;
 use posttrain::backend::cpu::Cpu;
 use posttrain::backend::cuda::Cuda;
-use posttrain::backend::{Backend, Sampling};
+use posttrain::backend::prelude::*;
 use posttrain::model::arch::{Origin, SpecialTokens};
+use posttrain::model::batch::Batch;
 use posttrain::model::checkpoint::{self, Checkpoint};
-use posttrain::model::heads::{self, Scored};
+use posttrain::model::heads::{self, TargetTokens};
 use posttrain::model::init::{self, ScalarInit};
-use posttrain::model::params::{Params, Top, Trainable};
+use posttrain::model::params::{HeadKind, Params, Trainable};
 use posttrain::model::score;
 use posttrain::model::spec::{Activation, Spec, Wiring};
-use posttrain::model::transformer::{self, Batch};
+use posttrain::model::transformer;
 use posttrain::model::weights::{Gradients, Model};
 use posttrain::random::Stream;
 use posttrain::sample::generate;
@@ -47,12 +49,12 @@ fn round(x: f32) -> f32 {
 }
 
 /// Weights that are numbers of bf16 on every back end.
-fn stored(spec: &Spec, top: Top) -> Params<Vec<f32>> {
-    params(spec, top, 5).map(|tensor| tensor.into_iter().map(round).collect())
+fn stored(spec: &Spec, head: HeadKind) -> Params<Vec<f32>> {
+    params(spec, head, 5).map(|tensor| tensor.into_iter().map(round).collect())
 }
 
-fn model<B: Backend>(b: &B, spec: &Spec, top: Top) -> Model<B> {
-    Model::upload(b, spec.clone(), stored(spec, top))
+fn model<B: Backend>(b: &B, spec: &Spec, head: HeadKind) -> Model<B> {
+    Model::upload(b, spec.clone(), head, stored(spec, head))
 }
 
 /// All that a model says of a batch: hidden states, log-probabilities of next tokens, scalar scores
@@ -60,11 +62,11 @@ fn model<B: Backend>(b: &B, spec: &Spec, top: Top) -> Model<B> {
 fn said<B: Backend>(b: &B, model: &Model<B>, batch: &Batch) -> Vec<(String, Vec<f64>)> {
     let hidden = transformer::hidden(b, model, batch);
     let (rows, targets) = next_tokens(batch);
-    let scored = Scored { rows: &rows, targets: &targets, temperature: 1.0 };
+    let scored = TargetTokens { rows: &rows, targets: &targets, temperature: 1.0 };
     let all: Vec<u32> = (0..batch.rows() as u32).collect();
     let scores = b.download_f64(&heads::token_logprobs(b, model, &hidden, scored, false).logprobs);
     let scalars = heads::scalar_scores(b, model, &hidden, &all);
-    let gradients = gradient(b, model, batch, Trainable::ALL)
+    let gradients = gradient(b, model, batch, &Trainable::ALL)
         .into_iter()
         .map(|(slot, gradient)| (slot.name, gradient.unwrap()));
     let forward = [
@@ -78,7 +80,7 @@ fn said<B: Backend>(b: &B, model: &Model<B>, batch: &Batch) -> Vec<(String, Vec<
 #[test]
 fn hidden_states_scores_and_gradients_of_a_stored_model_agree_with_double_precision() {
     let (Some(b), single, double) = (cuda_bf16(), Cpu::<f32>::new(), oracle()) else { return };
-    let top = Top::LanguageAndValue;
+    let head = HeadKind::LanguageAndValue;
     let wirings = [Wiring::Parallel, Wiring::Post]
         .map(|wiring| layer_norm_spec(wiring, Activation::GeluTanh));
     for spec in
@@ -86,18 +88,21 @@ fn hidden_states_scores_and_gradients_of_a_stored_model_agree_with_double_precis
     {
         let batch = Batch::new(&sequences(&spec, &[7, 1, 4]));
         let (got, expected) = (
-            said(&b, &model(&b, &spec, top), &batch),
-            said(&double, &model(&double, &spec, top), &batch),
+            said(&b, &model(&b, &spec, head), &batch),
+            said(&double, &model(&double, &spec, head), &batch),
         );
         let mut draws = Stream::new(3, "changes of weights").sequence(0);
         let mut change = |x: f32| x * (1.0 + (2.0 * draws.uniform() as f32 - 1.0) / 256.0);
         let pairs: Vec<_> = (0..8)
             .map(|_| {
-                let params = stored(&spec, top)
+                let params = stored(&spec, head)
                     .map(|tensor| tensor.into_iter().map(&mut change).collect::<Vec<f32>>());
-                let single =
-                    said(&single, &Model::upload(&single, spec.clone(), params.clone()), &batch);
-                (single, said(&double, &Model::upload(&double, spec.clone(), params), &batch))
+                let single = said(
+                    &single,
+                    &Model::upload(&single, spec.clone(), head, params.clone()),
+                    &batch,
+                );
+                (single, said(&double, &Model::upload(&double, spec.clone(), head, params), &batch))
             })
             .collect();
         let mut shares = Vec::new();
@@ -136,15 +141,20 @@ fn passes_and_parts_of_the_token_head_change_no_bit_in_bf16() {
 #[test]
 fn heads_lose_no_digit_of_scores_and_few_of_gradients() {
     let (Some(b), double) = (cuda_bf16(), oracle()) else { return };
-    let (spec, top) = (Spec { vocabulary: 300, ..spec(false) }, Top::LanguageAndValue);
-    let (device, exact) = (model(&b, &spec, top), model(&double, &spec, top));
+    let (spec, head) = (Spec { vocabulary: 300, ..spec(false) }, HeadKind::LanguageAndValue);
+    let (device, exact) = (model(&b, &spec, head), model(&double, &spec, head));
     let host: Vec<f32> =
         normals("hidden", 48 * spec.width).into_iter().map(|x| round(4.0 * x as f32)).collect();
     let (rows, targets): (Vec<u32>, Vec<u32>) = (0..48).map(|row| (row, row * 5)).unzip();
-    let scored = Scored { rows: &rows, targets: &targets, temperature: 1.0 };
-    fn run<B: Backend>(b: &B, model: &Model<B>, host: &[f32], scored: Scored<'_>) -> [Vec<f64>; 5] {
+    let scored = TargetTokens { rows: &rows, targets: &targets, temperature: 1.0 };
+    fn run<B: Backend>(
+        b: &B,
+        model: &Model<B>,
+        host: &[f32],
+        scored: TargetTokens<'_>,
+    ) -> [Vec<f64>; 5] {
         let (hidden, mut dhidden) = (b.upload(host), b.zeros(host.len()));
-        let mut gradients = Gradients::zeros(b, model, Trainable::ALL);
+        let mut gradients = Gradients::zeros(b, model, &Trainable::ALL);
         let scores =
             heads::token_gradients(b, model, &mut dhidden, &mut gradients, &hidden, scored, 1.0);
         let scalars = heads::scalar_scores(b, model, &hidden, scored.rows);
@@ -181,10 +191,13 @@ fn config() -> OptimiserConfig {
     }
 }
 
-const TRAINABLE: Trainable = Trainable { first_layer: 1, embeddings: false };
+/// The blocks from the second on.
+fn trainable(spec: &Spec) -> Trainable {
+    Trainable::above(spec, 1)
+}
 
 fn state<B: Backend>(b: &B, spec: &Spec) -> TrainState<B> {
-    TrainState::new(b, &model(b, spec, Top::LanguageAndValue), TRAINABLE)
+    TrainState::new(b, &model(b, spec, HeadKind::LanguageAndValue), trainable(spec))
         .expect("the layers are there")
 }
 
@@ -201,7 +214,7 @@ fn train<B: Backend>(b: &B, state: &mut TrainState<B>, steps: usize, rate: f64) 
 
 fn step<B: Backend>(b: &B, state: &mut TrainState<B>, batch: &Batch, rate: f64) {
     state.clear_gradients(b);
-    add_gradient(b, &state.model, batch, &mut state.gradients, TRAINABLE);
+    add_gradient(b, &state.model, batch, &mut state.gradients, &state.trainable);
     state.update(b, &config(), rate, 1.0, |_| true);
 }
 
@@ -229,10 +242,11 @@ fn ten_steps_of_training_in_bf16_go_as_in_double_precision() {
 
 /// All numbers of the tensors that train, in double precision.
 fn trained<B: Backend>(b: &B, model: &Model<B>) -> Vec<f64> {
-    let tensors = model.weights.slots_of(&model.spec).zip(model.weights.as_ref()).into_vec();
+    let trainable = trainable(&model.spec);
+    let tensors = model.slots().zip(model.weights.as_ref()).into_vec();
     tensors
         .into_iter()
-        .filter(|(slot, _)| TRAINABLE.trains(slot))
+        .filter(|(slot, _)| trainable.trains(slot))
         .flat_map(|(_, tensor)| b.download_f64(tensor))
         .collect()
 }
@@ -300,22 +314,28 @@ fn masters_begin_with_all_digits_of_the_models_file() {
         return;
     };
     let origin = Origin::new(&spec, SpecialTokens { bos: None, eos: Some(1), pad: Some(0) });
-    let params = params(&spec, Top::Language, 5);
+    let params = params(&spec, HeadKind::Language, 5);
     checkpoint::save(
         folder.path(),
-        &Checkpoint { origin, spec: spec.clone(), params: params.clone() },
+        &Checkpoint {
+            origin,
+            spec: spec.clone(),
+            head: HeadKind::Language,
+            params: params.clone(),
+        },
     )
     .unwrap();
-    let loaded: Model<Cuda> = Model::upload(&b, spec.clone(), params.clone());
-    for trainable in [Trainable::ALL, TRAINABLE] {
+    let loaded: Model<Cuda> = Model::upload(&b, spec.clone(), HeadKind::Language, params.clone());
+    for trainable in [Trainable::ALL, trainable(&spec)] {
         // A value head is in no file.
-        let head = init::scalar_head(&spec, Top::LanguageAndValue, ScalarInit::Zero, 1).unwrap();
-        let state = TrainState::new(&b, &loaded.with_scalar(&b, head), trainable)
+        let head =
+            init::scalar_head(&spec, HeadKind::LanguageAndValue, ScalarInit::Zero, 1).unwrap();
+        let state = TrainState::new(&b, &loaded.with_scalar(&b, head), trainable.clone())
             .unwrap()
             .with_masters_of(&b, folder.path())
             .unwrap();
         let (stored, finished) = (state.model.download(&b), state.finished().download(&b));
-        for ((slot, exact), (stored, finished)) in Params::slots(&spec, Top::Language)
+        for ((slot, exact), (stored, finished)) in Params::slots(&spec, HeadKind::Language)
             .iter()
             .zip(params.iter())
             .zip(stored.iter().zip(finished.iter()))
@@ -337,7 +357,7 @@ fn sampled_log_probabilities_are_the_scored_ones_bit_for_bit_in_bf16() {
     let Some(b) = cuda_bf16() else { return };
     for spec in [spec(true), Spec { context: 64, ..layer_norm_spec(Wiring::Pre, Activation::Relu) }]
     {
-        let model = model(&b, &spec, Top::Language);
+        let model = model(&b, &spec, HeadKind::Language);
         let prompts = sequences(&spec, &[1, 15, 17, 33]);
         let options = posttrain::sample::GenerateOptions {
             sampling: Sampling::plain(0.8),

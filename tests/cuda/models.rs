@@ -1,13 +1,17 @@
 //! A whole tiny model on the emulated device: forward, backward, ten steps of training, generation,
 //! scoring.
 
+use std::ops::ControlFlow;
+
+use posttrain::backend::Sampling;
 use posttrain::backend::cuda::Cuda;
-use posttrain::backend::{Backend, Sampling};
-use posttrain::model::params::{Top, Trainable};
+use posttrain::backend::prelude::*;
+use posttrain::model::batch::Batch;
+use posttrain::model::params::{HeadKind, Trainable};
 use posttrain::model::spec::{Activation, Spec, Wiring};
-use posttrain::model::transformer::{self, Batch};
+use posttrain::model::transformer;
 use posttrain::random::Stream;
-use posttrain::sample::live::{Live, Order};
+use posttrain::sample::continuous::{ContinuousBatch, GenerationRequest, TokenEvent};
 use posttrain::sample::{GenerateOptions, Limits, generate};
 use posttrain::train::optimiser::{OptimiserConfig, TrainState};
 use posttrain::train::schedule::Schedule;
@@ -31,8 +35,10 @@ fn hidden_states_losses_and_gradients_of_a_model_agree_with_double_precision() {
     let double = oracle();
     for spec in specs() {
         let batch = Batch::new(&sequences(&spec, &[7, 1, 4]));
-        let (device, exact) =
-            (model(&b, &spec, Top::LanguageAndValue), model(&double, &spec, Top::LanguageAndValue));
+        let (device, exact) = (
+            model(&b, &spec, HeadKind::LanguageAndValue),
+            model(&double, &spec, HeadKind::LanguageAndValue),
+        );
         let hidden = transformer::hidden(&b, &device, &batch);
         close(
             "hidden",
@@ -41,8 +47,8 @@ fn hidden_states_losses_and_gradients_of_a_model_agree_with_double_precision() {
             5e-6,
         );
         close("loss", &[loss(&b, &device, &batch)], &[loss(&double, &exact, &batch)], 5e-6);
-        let got = gradient(&b, &device, &batch, Trainable::ALL);
-        let expected = gradient(&double, &exact, &batch, Trainable::ALL);
+        let got = gradient(&b, &device, &batch, &Trainable::ALL);
+        let expected = gradient(&double, &exact, &batch, &Trainable::ALL);
         for ((slot, got), (_, expected)) in got.iter().zip(&expected) {
             let (got, expected) = (got.as_ref().unwrap(), expected.as_ref().unwrap());
             // A gradient that vanishes is nothing but roundings.
@@ -69,9 +75,10 @@ fn what_follows_a_token_changes_no_bit_of_it() {
 
 /// Losses before each of ten steps.
 fn train<B: Backend>(b: &B, spec: &Spec) -> Vec<f64> {
-    let trainable = Trainable { first_layer: 1, embeddings: false };
-    let mut state = TrainState::new(b, &model(b, spec, Top::LanguageAndValue), trainable)
-        .expect("the layers are there");
+    let trainable = Trainable::above(spec, 1);
+    let mut state =
+        TrainState::new(b, &model(b, spec, HeadKind::LanguageAndValue), trainable.clone())
+            .expect("the layers are there");
     let batch = Batch::new(&sequences(spec, &[8, 3]));
     let config = OptimiserConfig {
         learning_rate: 1e-3,
@@ -90,7 +97,7 @@ fn train<B: Backend>(b: &B, spec: &Spec) -> Vec<f64> {
             &state.model,
             &batch,
             &mut state.gradients,
-            trainable,
+            &trainable,
         );
         state.update(b, &config, 1e-2, 1.0, |_| true);
         before
@@ -133,7 +140,7 @@ fn passes_and_parts_of_the_token_head_change_no_bit() {
 fn samples_are_those_of_double_precision_and_the_same_in_any_company() {
     let Some(b) = cuda() else { return };
     let run = |b: &Cuda, prompts: &[Vec<u32>], options: &GenerateOptions, spec: &Spec| {
-        generate(b, &model(b, spec, Top::Language), prompts, options, &mut |_, _| Ok(()))
+        generate(b, &model(b, spec, HeadKind::Language), prompts, options, &mut |_, _| Ok(()))
             .expect("prompts and options are right")
     };
     let spec = spec(true);
@@ -142,7 +149,7 @@ fn samples_are_those_of_double_precision_and_the_same_in_any_company() {
     let double = oracle();
     let expected = generate(
         &double,
-        &model(&double, &spec, Top::Language),
+        &model(&double, &spec, HeadKind::Language),
         &prompts,
         &options(),
         &mut |_, _| Ok(()),
@@ -165,19 +172,21 @@ fn scores_by_the_group_have_the_bits_of_scores_of_whole_sequences() {
 }
 
 /// Tokens of sequences that draw differently and run side by side.
-fn side_by_side(b: &Cuda, spec: &Spec, orders: &[Order]) -> Vec<Vec<u32>> {
-    let model = model(b, spec, Top::Language);
-    let mut live = Live::new(b, &model, Limits::default());
-    let mut drawn: Vec<_> =
-        (0..).zip(orders).flat_map(|(number, order)| live.admit(number, order.clone())).collect();
-    while !live.is_idle() {
-        drawn.extend(live.step());
+fn side_by_side(b: &Cuda, spec: &Spec, requests: &[GenerationRequest]) -> Vec<Vec<u32>> {
+    let model = model(b, spec, HeadKind::Language);
+    let mut batch = ContinuousBatch::within(b, &model, Limits::default());
+    let mut tokens = vec![Vec::new(); requests.len()];
+    let mut on_token = |event: TokenEvent| {
+        tokens[event.request as usize].push(event.token);
+        ControlFlow::Continue(())
+    };
+    for (number, request) in (0..).zip(requests) {
+        batch.admit(number, request.clone(), &mut on_token);
     }
-    (0..orders.len() as u64)
-        .map(|number| {
-            drawn.iter().filter(|drawn| drawn.order == number).map(|drawn| drawn.token).collect()
-        })
-        .collect()
+    while batch.rows() > 0 {
+        batch.step(&mut on_token);
+    }
+    tokens
 }
 
 #[test]
@@ -185,21 +194,22 @@ fn sequences_that_draw_differently_have_the_tokens_that_each_has_alone() {
     for b in [cuda(), cuda_bf16()] {
         let Some(b) = b else { return };
         let spec = spec(false);
-        let order = |(prompt, temperature): (Vec<u32>, f32)| Order {
+        let request = |(prompt, temperature): (Vec<u32>, f32)| GenerationRequest {
             prompt,
             samples: 1,
             max_new_tokens: 4,
             sampling: Sampling::plain(temperature),
             ends: Vec::new(),
             stream: Stream::new(3, "generation"),
+            first_row: 0,
         };
-        let orders: Vec<Order> =
-            sequences(&spec, &[3, 5]).into_iter().zip([1.0, 0.7]).map(order).collect();
-        let alone: Vec<Vec<u32>> = orders
+        let requests: Vec<GenerationRequest> =
+            sequences(&spec, &[3, 5]).into_iter().zip([1.0, 0.7]).map(request).collect();
+        let alone: Vec<Vec<u32>> = requests
             .iter()
-            .flat_map(|order| side_by_side(&b, &spec, std::slice::from_ref(order)))
+            .flat_map(|request| side_by_side(&b, &spec, std::slice::from_ref(request)))
             .collect();
         assert!(alone.iter().all(|tokens| tokens.len() == 4), "{alone:?}");
-        assert_eq!(side_by_side(&b, &spec, &orders), alone);
+        assert_eq!(side_by_side(&b, &spec, &requests), alone);
     }
 }

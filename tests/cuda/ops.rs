@@ -3,7 +3,9 @@
 //! sums is the same. Outputs that are overwritten are NaN before.
 
 use posttrain::backend::cpu::Cpu;
-use posttrain::backend::{Activation, AdamW, Backend, Heads};
+use posttrain::backend::ops;
+use posttrain::backend::prelude::*;
+use posttrain::backend::{Activation, AdamW, Heads};
 
 use super::agree::{Agreement, agree, buffer, numbers};
 use super::emulated::cuda;
@@ -78,23 +80,49 @@ fn rms_norm_agrees() {
             let [x, weight, dout] = [("x", n * d), ("weight", d), ("dout", n * d)]
                 .map(|(name, len)| buffer(b, name, len));
             let (mut out, mut rstd) = (dirty(b, n * d), dirty(b, n));
-            b.rms_norm(&mut out, &mut rstd, &x, &weight, n, d, 1e-3);
-            let (mut dx, mut dweight) = (buffer(b, "start", n * d), buffer(b, "weight start", d));
-            b.rms_norm_backward(&mut dx, Some(&mut dweight), &dout, &x, &weight, &rstd, n, d);
-            let mut frozen = buffer(b, "start", n * d);
-            b.rms_norm_backward(&mut frozen, None, &dout, &x, &weight, &rstd, n, d);
-            let (mut stream, mut normed, mut normed_rstd) =
-                (buffer(b, "x", n * d), dirty(b, n * d), dirty(b, n));
-            b.rms_norm_residual(
-                &mut normed,
-                &mut normed_rstd,
-                &mut stream,
-                &dout,
-                &weight,
+            b.rms_norm(ops::RmsNorm {
+                out: &mut out,
+                rstd: &mut rstd,
+                x: &x,
+                weight: &weight,
                 n,
                 d,
-                1e-3,
-            );
+                epsilon: 1e-3,
+            });
+            let (mut dx, mut dweight) = (buffer(b, "start", n * d), buffer(b, "weight start", d));
+            b.rms_norm_backward(ops::RmsNormBackward {
+                dx: &mut dx,
+                dweight: Some(&mut dweight),
+                dout: &dout,
+                x: &x,
+                weight: &weight,
+                rstd: &rstd,
+                n,
+                d,
+            });
+            let mut frozen = buffer(b, "start", n * d);
+            b.rms_norm_backward(ops::RmsNormBackward {
+                dx: &mut frozen,
+                dweight: None,
+                dout: &dout,
+                x: &x,
+                weight: &weight,
+                rstd: &rstd,
+                n,
+                d,
+            });
+            let (mut stream, mut normed, mut normed_rstd) =
+                (buffer(b, "x", n * d), dirty(b, n * d), dirty(b, n));
+            b.rms_norm_residual(ops::RmsNormResidual {
+                out: &mut normed,
+                rstd: &mut normed_rstd,
+                x: &mut stream,
+                delta: &dout,
+                weight: &weight,
+                n,
+                d,
+                epsilon: 1e-3,
+            });
             let sums = [
                 ("stream", stream),
                 ("normed stream", normed),
@@ -121,35 +149,45 @@ fn layer_norm_agrees() {
                 [("x", n * d), ("weight", d), ("bias", d), ("dout", n * d)]
                     .map(|(name, len)| buffer(b, name, len));
             let (mut out, mut mean, mut rstd) = (dirty(b, n * d), dirty(b, n), dirty(b, n));
-            b.layer_norm(&mut out, &mut mean, &mut rstd, &x, &weight, &bias, n, d, 1e-2);
+            b.layer_norm(ops::LayerNorm {
+                out: &mut out,
+                mean: &mut mean,
+                rstd: &mut rstd,
+                x: &x,
+                weight: &weight,
+                bias: &bias,
+                n,
+                d,
+                epsilon: 1e-2,
+            });
             let [mut dx, mut dweight, mut dbias] =
                 [("start", n * d), ("b", d), ("c", d)].map(|(name, len)| buffer(b, name, len));
-            b.layer_norm_backward(
-                &mut dx,
-                Some(&mut dweight),
-                Some(&mut dbias),
-                &dout,
-                &x,
-                &weight,
-                &mean,
-                &rstd,
+            b.layer_norm_backward(ops::LayerNormBackward {
+                dx: &mut dx,
+                dweight: Some(&mut dweight),
+                dbias: Some(&mut dbias),
+                dout: &dout,
+                x: &x,
+                weight: &weight,
+                mean: &mean,
+                rstd: &rstd,
                 n,
                 d,
-            );
+            });
             let (mut stream, mut normed, mut normed_mean, mut normed_rstd) =
                 (buffer(b, "x", n * d), dirty(b, n * d), dirty(b, n), dirty(b, n));
-            b.layer_norm_residual(
-                &mut normed,
-                &mut normed_mean,
-                &mut normed_rstd,
-                &mut stream,
-                &dout,
-                &weight,
-                &bias,
+            b.layer_norm_residual(ops::LayerNormResidual {
+                out: &mut normed,
+                mean: &mut normed_mean,
+                rstd: &mut normed_rstd,
+                x: &mut stream,
+                delta: &dout,
+                weight: &weight,
+                bias: &bias,
                 n,
                 d,
-                1e-2,
-            );
+                epsilon: 1e-2,
+            });
             let forward = [("out", out), ("mean", mean), ("rstd", rstd)];
             let sums = [
                 ("stream", stream),
@@ -175,7 +213,17 @@ fn a_mean_that_is_large_beside_the_deviations_costs_no_digits() {
     agree!("offset", Agreement::Within(3e-5), |b| {
         let (mut out, mut mean, mut rstd) = (dirty(b, n * d), dirty(b, n), dirty(b, n));
         let (weight, bias) = (buffer(b, "weight", d), buffer(b, "bias", d));
-        b.layer_norm(&mut out, &mut mean, &mut rstd, &b.upload_f64(&x), &weight, &bias, n, d, 1e-5);
+        b.layer_norm(ops::LayerNorm {
+            out: &mut out,
+            mean: &mut mean,
+            rstd: &mut rstd,
+            x: &b.upload_f64(&x),
+            weight: &weight,
+            bias: &bias,
+            n,
+            d,
+            epsilon: 1e-5,
+        });
         vec![("out", out), ("mean", mean), ("rstd", rstd)]
     });
 }
@@ -187,7 +235,17 @@ fn weight_gradients_of_two_halves_have_the_bits_of_the_whole() {
     let [x, dout, weight] =
         [("x", n * d), ("dout", n * d), ("weight", d)].map(|(name, len)| buffer(&b, name, len));
     let (mut out, mut mean, mut rstd) = (dirty(&b, n * d), dirty(&b, n), dirty(&b, n));
-    b.layer_norm(&mut out, &mut mean, &mut rstd, &x, &weight, &weight, n, d, 1e-5);
+    b.layer_norm(ops::LayerNorm {
+        out: &mut out,
+        mean: &mut mean,
+        rstd: &mut rstd,
+        x: &x,
+        weight: &weight,
+        bias: &weight,
+        n,
+        d,
+        epsilon: 1e-5,
+    });
     let part = |x: &_, rows: &std::ops::Range<usize>, width: usize| {
         let host: Vec<f32> = b.download(x);
         b.upload(&host[rows.start * width..rows.end * width])
@@ -204,19 +262,28 @@ fn weight_gradients_of_two_halves_have_the_bits_of_the_whole() {
                 part(&mean, &rows, 1),
                 part(&rstd, &rows, 1),
             );
-            b.layer_norm_backward(
-                &mut dx,
-                Some(a),
-                Some(b_),
-                &dout,
-                &x,
-                &weight,
-                &mean,
-                &rstd,
+            b.layer_norm_backward(ops::LayerNormBackward {
+                dx: &mut dx,
+                dweight: Some(a),
+                dbias: Some(b_),
+                dout: &dout,
+                x: &x,
+                weight: &weight,
+                mean: &mean,
+                rstd: &rstd,
                 n,
                 d,
-            );
-            b.rms_norm_backward(&mut dx, Some(c), &dout, &x, &weight, &rstd, n, d);
+            });
+            b.rms_norm_backward(ops::RmsNormBackward {
+                dx: &mut dx,
+                dweight: Some(c),
+                dout: &dout,
+                x: &x,
+                weight: &weight,
+                rstd: &rstd,
+                n,
+                d,
+            });
         }
     }
     for (whole, halves) in whole.iter().zip(&halves) {
@@ -231,15 +298,42 @@ fn rotary_has_the_bits_of_the_cpu_and_is_undone() {
         agree!(format!("{heads} x {c}, {r}"), Agreement::Bits, |b| {
             let [cos, sin] = ["cos", "sin"].map(|name| buffer(b, name, 20 * r / 2));
             let mut x = buffer(b, "x", positions.len() * heads * c);
-            b.rotary(&mut x, &cos, &sin, &positions, heads, c, r, false);
+            b.rotary(ops::Rotary {
+                x: &mut x,
+                cos: &cos,
+                sin: &sin,
+                positions: &positions,
+                heads,
+                channels: c,
+                rotated: r,
+                inverse: false,
+            });
             let mut back = buffer(b, "x", positions.len() * heads * c);
-            b.rotary(&mut back, &cos, &sin, &positions, heads, c, r, true);
+            b.rotary(ops::Rotary {
+                x: &mut back,
+                cos: &cos,
+                sin: &sin,
+                positions: &positions,
+                heads,
+                channels: c,
+                rotated: r,
+                inverse: true,
+            });
             let (mut q, mut k) = (
                 buffer(b, "q", positions.len() * 2 * heads * c),
                 buffer(b, "k", positions.len() * heads * c),
             );
             let both = Heads { query: 2 * heads, key_value: heads, channels: c };
-            b.rotary_pair(&mut q, &mut k, &cos, &sin, &positions, both, r, true);
+            b.rotary_pair(ops::RotaryPair {
+                q: &mut q,
+                k: &mut k,
+                cos: &cos,
+                sin: &sin,
+                positions: &positions,
+                heads: both,
+                rotated: r,
+                inverse: true,
+            });
             vec![("there", x), ("back", back), ("q", q), ("k", k)]
         });
     }

@@ -1,10 +1,12 @@
 //! The ways to multiply matrices: NVIDIA's library, emulated by its rules, against double
 //! precision; what it may compute; what a wish means.
 
-use posttrain::backend::Backend;
-use posttrain::backend::cuda::{Buf, Cuda, Gemm, Type};
+use posttrain::backend::DType;
+use posttrain::backend::cuda::{Buf, Cuda, GemmRequest};
+use posttrain::backend::ops;
+use posttrain::backend::prelude::*;
 use posttrain::error::{Kind, kind_of};
-use posttrain::model::params::Top;
+use posttrain::model::params::HeadKind;
 use posttrain::sample::generate;
 
 use super::emulated::{cuda, load, real};
@@ -16,7 +18,7 @@ const SIZES: [(usize, usize, usize); 7] =
     [(1, 1, 1), (3, 5, 7), (64, 64, 64), (65, 33, 70), (7, 1, 140), (130, 24, 8), (2, 136, 72)];
 
 /// The device with the library in this way; `None` where a real machine lacks the library.
-fn multiplying(gemm: Gemm, kind: Type) -> Option<Cuda> {
+fn multiplying(gemm: GemmRequest, kind: DType) -> Option<Cuda> {
     match cuda()?.storing(kind).multiplying(gemm) {
         Err(error) if real().is_some() && kind_of(&error) == Kind::Environment => {
             eprintln!("skipped: {error:#}");
@@ -48,14 +50,60 @@ fn products(b: &Cuda, n: usize, i: usize, o: usize) -> Vec<(&'static str, Buf, V
         (dirty(n * o), dirty(n * o), numbers(b, "dx", n * i, false));
     let (mut dweight, mut dbias) =
         (numbers(b, "dweight", o * i, true), numbers(b, "dbias", o, true));
-    b.linear(&mut out.0, &x.0, &weight.0, None, n, i, o);
-    double.linear(&mut out.1, &x.1, &weight.1, None, n, i, o);
-    b.linear(&mut biased.0, &x.0, &weight.0, Some(&bias.0), n, i, o);
-    double.linear(&mut biased.1, &x.1, &weight.1, Some(&bias.1), n, i, o);
-    b.linear_backward_input(&mut dx.0, &dout.0, &weight.0, n, i, o);
-    double.linear_backward_input(&mut dx.1, &dout.1, &weight.1, n, i, o);
-    b.linear_backward_weight(&mut dweight.0, Some(&mut dbias.0), &dout.0, &x.0, n, i, o);
-    double.linear_backward_weight(&mut dweight.1, Some(&mut dbias.1), &dout.1, &x.1, n, i, o);
+    b.linear(ops::Linear { out: &mut out.0, x: &x.0, weight: &weight.0, bias: None, n, i, o });
+    double.linear(ops::Linear { out: &mut out.1, x: &x.1, weight: &weight.1, bias: None, n, i, o });
+    b.linear(ops::Linear {
+        out: &mut biased.0,
+        x: &x.0,
+        weight: &weight.0,
+        bias: Some(&bias.0),
+        n,
+        i,
+        o,
+    });
+    double.linear(ops::Linear {
+        out: &mut biased.1,
+        x: &x.1,
+        weight: &weight.1,
+        bias: Some(&bias.1),
+        n,
+        i,
+        o,
+    });
+    b.linear_backward_input(ops::LinearBackwardInput {
+        dx: &mut dx.0,
+        dout: &dout.0,
+        weight: &weight.0,
+        n,
+        i,
+        o,
+    });
+    double.linear_backward_input(ops::LinearBackwardInput {
+        dx: &mut dx.1,
+        dout: &dout.1,
+        weight: &weight.1,
+        n,
+        i,
+        o,
+    });
+    b.linear_backward_weight(ops::LinearBackwardWeight {
+        dweight: &mut dweight.0,
+        dbias: Some(&mut dbias.0),
+        dout: &dout.0,
+        x: &x.0,
+        n,
+        i,
+        o,
+    });
+    double.linear_backward_weight(ops::LinearBackwardWeight {
+        dweight: &mut dweight.1,
+        dbias: Some(&mut dbias.1),
+        dout: &dout.1,
+        x: &x.1,
+        n,
+        i,
+        o,
+    });
     [("out", out), ("biased", biased), ("dx", dx), ("dweight", dweight), ("dbias", dbias)]
         .map(|(name, (got, exact))| (name, got, exact))
         .into()
@@ -63,12 +111,12 @@ fn products(b: &Cuda, n: usize, i: usize, o: usize) -> Vec<(&'static str, Buf, V
 
 #[test]
 fn products_of_the_library_agree_with_double_precision() {
-    for kind in [Type::F32, Type::Bf16] {
-        let Some(b) = multiplying(Gemm::LibraryAlone, kind) else { return };
+    for kind in [DType::F32, DType::Bf16] {
+        let Some(b) = multiplying(GemmRequest::CublasltAlone, kind) else { return };
         for (n, i, o) in SIZES {
             for (name, got, exact) in products(&b, n, i, o) {
                 // What is stored in bf16 is rounded to 8 bits once.
-                let tolerance = if got.kind() == Type::Bf16 { 5e-3 } else { 5e-6 };
+                let tolerance = if got.kind() == DType::Bf16 { 5e-3 } else { 5e-6 };
                 close(
                     &format!("{name} of {n} x {i} x {o} in {kind:?}"),
                     &b.download_f64(&got),
@@ -82,10 +130,10 @@ fn products_of_the_library_agree_with_double_precision() {
 
 #[test]
 fn the_library_is_given_gradients_alone_and_they_are_the_same_from_run_to_run() {
-    for kind in [Type::F32, Type::Bf16] {
+    for kind in [DType::F32, DType::Bf16] {
         let Some(ours) = cuda().map(|b| b.storing(kind)) else { return };
-        let Some(library) = multiplying(Gemm::Library, kind) else { return };
-        let Some(again) = multiplying(Gemm::Library, kind) else { return };
+        let Some(library) = multiplying(GemmRequest::Cublaslt, kind) else { return };
+        let Some(again) = multiplying(GemmRequest::Cublaslt, kind) else { return };
         let mut others = 0;
         for (n, i, o) in SIZES {
             let got = [&ours, &library, &again].map(|b| {
@@ -110,11 +158,11 @@ fn the_library_is_given_gradients_alone_and_they_are_the_same_from_run_to_run() 
 #[test]
 fn samples_are_the_same_whatever_computes_gradients() {
     let Some(ours) = cuda() else { return };
-    let Some(library) = multiplying(Gemm::Library, Type::F32) else { return };
+    let Some(library) = multiplying(GemmRequest::Cublaslt, DType::F32) else { return };
     let spec = &specs()[0];
     let prompts = sequences(spec, &[1, 15]);
     let samples = [&ours, &library].map(|b| {
-        generate(b, &model(b, spec, Top::Language), &prompts, &options(), &mut |_, _| Ok(()))
+        generate(b, &model(b, spec, HeadKind::Language), &prompts, &options(), &mut |_, _| Ok(()))
             .unwrap()
     });
     assert!(samples[0] == samples[1]);
@@ -124,14 +172,18 @@ fn samples_are_the_same_whatever_computes_gradients() {
 fn the_class_names_what_decides_bits() {
     // On a real device nothing of the emulator is there.
     let Some(folder) = real().is_none().then(load).flatten() else { return };
-    let class = |kind, gemm| Cuda::products(0, kind, gemm, &folder.join("kernels")).unwrap();
-    assert_eq!(class(Type::Bf16, Gemm::Auto), " hopper attention hopper sm_90");
-    assert_eq!(class(Type::Bf16, Gemm::Hopper), " hopper attention hopper sm_90");
-    assert_eq!(class(Type::Bf16, Gemm::Plain), " plain sm_90");
-    assert_eq!(class(Type::Bf16, Gemm::Library), " hopper attention hopper cublaslt 13.1.0 sm_90");
+    let class = |kind, gemm| Cuda::gemm_class(0, kind, gemm, &folder.join("kernels")).unwrap();
+    assert_eq!(class(DType::Bf16, GemmRequest::Auto), " hopper attention hopper sm_90");
+    assert_eq!(class(DType::Bf16, GemmRequest::Hopper), " hopper attention hopper sm_90");
+    assert_eq!(class(DType::Bf16, GemmRequest::Plain), " plain sm_90");
     assert_eq!(
-        [Gemm::Auto, Gemm::Plain, Gemm::Hopper].map(|gemm| class(Type::F32, gemm)),
+        class(DType::Bf16, GemmRequest::Cublaslt),
+        " hopper attention hopper cublaslt 13.1.0 sm_90"
+    );
+    assert_eq!(
+        [GemmRequest::Auto, GemmRequest::Plain, GemmRequest::Hopper]
+            .map(|gemm| class(DType::F32, gemm)),
         ["", "", ""]
     );
-    assert_eq!(class(Type::F32, Gemm::Library), " cublaslt 13.1.0 sm_90");
+    assert_eq!(class(DType::F32, GemmRequest::Cublaslt), " cublaslt 13.1.0 sm_90");
 }

@@ -4,7 +4,8 @@
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 
 use libloading::os::unix::{Library, RTLD_NOW, Symbol};
-use posttrain::backend::cuda::{Compiler, Type, files, headers, options};
+use posttrain::backend::DType;
+use posttrain::backend::cuda::{Compiler, files, headers, options};
 
 use super::emulated::load;
 
@@ -41,7 +42,7 @@ impl Kernel {
         let source = files().iter().find(|source| source.name == "norm.cu").unwrap();
         let (image, _) = Compiler::find()
             .unwrap()
-            .compile(*source, headers(), &options("sm_90a", Type::F32))
+            .compile(*source, headers(), &options("sm_90a", DType::F32))
             .unwrap();
         let text = String::from_utf8(image).unwrap();
         let image =

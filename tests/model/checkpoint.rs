@@ -5,22 +5,24 @@ use std::path::Path;
 
 use posttrain::error::{Kind, kind_of};
 use posttrain::model::arch::{Origin, SpecialTokens};
+use posttrain::model::batch::Batch;
 use posttrain::model::checkpoint::{self, Checkpoint, INDEX, PICKLED, PICKLED_INDEX, WEIGHTS};
 use posttrain::model::heads;
 use posttrain::model::init::{self, Init, ScalarInit};
-use posttrain::model::params::{Params, Top};
+use posttrain::model::params::{HeadKind, Params};
 use posttrain::model::tensors::{Named, Tensors, write};
-use posttrain::model::transformer::{self, Batch};
+use posttrain::model::transformer;
 use posttrain::model::weights::Model;
 
 use super::{Single, bits, params, sequences, spec};
 
-fn checkpoint(tied: bool, top: Top) -> Checkpoint {
+fn checkpoint(tied: bool, head: HeadKind) -> Checkpoint {
     let spec = spec(tied);
-    let params = params(&spec, top, 3);
+    let params = params(&spec, head, 3);
     Checkpoint {
         origin: Origin::new(&spec, SpecialTokens { bos: None, eos: Some(1), pad: Some(0) }),
         spec,
+        head,
         params,
     }
 }
@@ -28,23 +30,23 @@ fn checkpoint(tied: bool, top: Top) -> Checkpoint {
 /// Whether the models are the same; their origins may differ by the fields that writing adds
 /// to a configuration.
 fn same(a: &Checkpoint, b: &Checkpoint) -> bool {
-    a.spec == b.spec && a.params == b.params
+    a.spec == b.spec && a.head == b.head && a.params == b.params
 }
 
 #[test]
 fn a_model_is_read_back_bit_for_bit_and_written_with_the_same_bytes() {
-    for (tied, top) in
-        [(true, Top::Language), (false, Top::Language), (true, Top::Reward), (false, Top::Reward)]
-    {
+    for (tied, head) in [
+        (true, HeadKind::Language),
+        (false, HeadKind::Language),
+        (true, HeadKind::Reward),
+        (false, HeadKind::Reward),
+    ] {
         let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let saved = checkpoint(tied, top);
+        let saved = checkpoint(tied, head);
         checkpoint::save(first.path(), &saved).unwrap();
         let loaded = checkpoint::load(first.path()).unwrap();
         assert_eq!(loaded.spec, saved.spec);
-        assert_eq!(
-            (loaded.params.top(&loaded.spec), loaded.origin.special),
-            (top, saved.origin.special)
-        );
+        assert_eq!((loaded.head, loaded.origin.special), (head, saved.origin.special));
         for (loaded, saved) in loaded.params.iter().zip(saved.params.iter()) {
             assert_eq!(bits(loaded), bits(saved));
         }
@@ -62,12 +64,12 @@ fn a_model_is_read_back_bit_for_bit_and_written_with_the_same_bytes() {
 fn a_loaded_model_has_the_logits_of_the_saved_one() {
     let folder = tempfile::tempdir().unwrap();
     let b = Single::new();
-    let saved = checkpoint(false, Top::Language);
+    let saved = checkpoint(false, HeadKind::Language);
     checkpoint::save(folder.path(), &saved).unwrap();
     let loaded = checkpoint::load(folder.path()).unwrap();
     let batch = Batch::new(&sequences(&saved.spec, &[13]));
     let logits = |checkpoint: Checkpoint| {
-        let model = Model::upload(&b, checkpoint.spec, checkpoint.params);
+        let model = Model::upload(&b, checkpoint.spec, checkpoint.head, checkpoint.params);
         heads::logits(&b, &model, &transformer::hidden(&b, &model, &batch), 13)
     };
     assert_eq!(bits(&logits(saved)), bits(&logits(loaded)));
@@ -76,7 +78,7 @@ fn a_loaded_model_has_the_logits_of_the_saved_one() {
 #[test]
 fn a_value_head_is_not_saved_with_the_policy() {
     let folder = tempfile::tempdir().unwrap();
-    let saved = checkpoint(true, Top::LanguageAndValue);
+    let saved = checkpoint(true, HeadKind::LanguageAndValue);
     checkpoint::save(folder.path(), &saved).unwrap();
     let loaded = checkpoint::load(folder.path()).unwrap();
     assert_eq!(loaded.params, Params { scalar: None, ..saved.params });
@@ -85,13 +87,15 @@ fn a_value_head_is_not_saved_with_the_policy() {
 #[test]
 fn large_models_are_written_in_shards_with_an_index() {
     let (folder, whole) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let saved = checkpoint(false, Top::Language);
+    let saved = checkpoint(false, HeadKind::Language);
     checkpoint::save(whole.path(), &saved).unwrap();
-    let Checkpoint { origin, spec, params } = &saved;
+    let Checkpoint { origin, spec, head, params } = &saved;
     // Smaller than the largest tensor, which then has a separate file.
     let limit = 4 * 150;
-    checkpoint::save_with(folder.path(), origin, spec, params, limit, |numbers| numbers.into())
-        .unwrap();
+    checkpoint::save_with(folder.path(), origin, (spec, *head), params, limit, |numbers| {
+        numbers.into()
+    })
+    .unwrap();
     assert!(same(&checkpoint::load(folder.path()).unwrap(), &saved));
 
     let index: serde_json::Value =
@@ -117,8 +121,10 @@ fn large_models_are_written_in_shards_with_an_index() {
     }
     // The same bytes each time.
     let again = tempfile::tempdir().unwrap();
-    checkpoint::save_with(again.path(), origin, spec, params, limit, |numbers| numbers.into())
-        .unwrap();
+    checkpoint::save_with(again.path(), origin, (spec, *head), params, limit, |numbers| {
+        numbers.into()
+    })
+    .unwrap();
     for file in files.into_iter().map(String::as_str).chain([INDEX, "config.json"]) {
         assert_eq!(
             std::fs::read(folder.path().join(file)).unwrap(),
@@ -126,8 +132,10 @@ fn large_models_are_written_in_shards_with_an_index() {
         );
     }
     let exactly = tempfile::tempdir().unwrap();
-    checkpoint::save_with(exactly.path(), origin, spec, params, total, |numbers| numbers.into())
-        .unwrap();
+    checkpoint::save_with(exactly.path(), origin, (spec, *head), params, total, |numbers| {
+        numbers.into()
+    })
+    .unwrap();
     assert_eq!(
         std::fs::read(exactly.path().join(WEIGHTS)).unwrap(),
         std::fs::read(whole.path().join(WEIGHTS)).unwrap()
@@ -137,9 +145,11 @@ fn large_models_are_written_in_shards_with_an_index() {
 #[test]
 fn an_index_names_files_of_its_folder_that_are_there() {
     let folder = tempfile::tempdir().unwrap();
-    let Checkpoint { origin, spec, params } = checkpoint(false, Top::Language);
-    checkpoint::save_with(folder.path(), &origin, &spec, &params, 1000, |numbers| numbers.into())
-        .unwrap();
+    let Checkpoint { origin, spec, head, params } = checkpoint(false, HeadKind::Language);
+    checkpoint::save_with(folder.path(), &origin, (&spec, head), &params, 1000, |numbers| {
+        numbers.into()
+    })
+    .unwrap();
     let text = std::fs::read_to_string(folder.path().join(INDEX)).unwrap();
     for name in ["../model.safetensors", "/model.safetensors", "..", "absent.safetensors"] {
         let mut index: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -176,7 +186,7 @@ fn rewrite(folder: &Path, change: impl Fn(&mut Vec<(String, Vec<usize>, Vec<f32>
 #[test]
 fn everything_that_does_not_fit_is_listed_at_once() {
     let folder = tempfile::tempdir().unwrap();
-    checkpoint::save(folder.path(), &checkpoint(true, Top::Language)).unwrap();
+    checkpoint::save(folder.path(), &checkpoint(true, HeadKind::Language)).unwrap();
     rewrite(folder.path(), |all| {
         all.retain(|(name, ..)| name != "model.norm.weight");
         all.push(("model.layers.3.mlp.up_proj.weight".into(), vec![2], vec![0.0; 2]));
@@ -193,7 +203,7 @@ fn everything_that_does_not_fit_is_listed_at_once() {
 #[test]
 fn a_value_head_beside_a_policy_is_left_out_and_beside_a_reward_model_is_not() {
     let folder = tempfile::tempdir().unwrap();
-    let saved = checkpoint(true, Top::Language);
+    let saved = checkpoint(true, HeadKind::Language);
     checkpoint::save(folder.path(), &saved).unwrap();
     let with_heads = |folder: &Path| {
         rewrite(folder, |all| {
@@ -204,7 +214,7 @@ fn a_value_head_beside_a_policy_is_left_out_and_beside_a_reward_model_is_not() {
     with_heads(folder.path());
     assert!(same(&checkpoint::load(folder.path()).unwrap(), &saved));
     let reward = tempfile::tempdir().unwrap();
-    checkpoint::save(reward.path(), &checkpoint(true, Top::Reward)).unwrap();
+    checkpoint::save(reward.path(), &checkpoint(true, HeadKind::Reward)).unwrap();
     with_heads(reward.path());
     user_error(reward.path(), &["not expected: `v_head.summary.weight`"]);
 }
@@ -213,7 +223,7 @@ fn a_value_head_beside_a_policy_is_left_out_and_beside_a_reward_model_is_not() {
 fn a_number_that_is_not_finite_is_named_by_its_place_in_the_file() {
     for number in [f32::NAN, f32::INFINITY] {
         let folder = tempfile::tempdir().unwrap();
-        checkpoint::save(folder.path(), &checkpoint(true, Top::Language)).unwrap();
+        checkpoint::save(folder.path(), &checkpoint(true, HeadKind::Language)).unwrap();
         rewrite(folder.path(), |all| {
             let (.., shape, numbers) = all
                 .iter_mut()
@@ -233,7 +243,7 @@ fn a_number_that_is_not_finite_is_named_by_its_place_in_the_file() {
 #[test]
 fn tensors_too_many_to_list_are_counted_and_a_million_sizes_refused() {
     let folder = tempfile::tempdir().unwrap();
-    checkpoint::save(folder.path(), &checkpoint(true, Top::Language)).unwrap();
+    checkpoint::save(folder.path(), &checkpoint(true, HeadKind::Language)).unwrap();
     let path = folder.path().join(WEIGHTS);
     let whole = std::fs::read(&path).unwrap();
     let header = u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
@@ -275,7 +285,7 @@ fn tensors_too_many_to_list_are_counted_and_a_million_sizes_refused() {
 #[test]
 fn a_tied_checkpoint_may_hold_its_embedding_twice_but_not_another_head() {
     let folder = tempfile::tempdir().unwrap();
-    let saved = checkpoint(true, Top::Language);
+    let saved = checkpoint(true, HeadKind::Language);
     checkpoint::save(folder.path(), &saved).unwrap();
     rewrite(folder.path(), |all| {
         all.push(("lm_head.weight".into(), vec![11, 8], saved.params.embedding.clone()))
@@ -292,7 +302,7 @@ fn a_folder_that_holds_no_model_is_a_user_error() {
     let folder = tempfile::tempdir().unwrap();
     user_error(&folder.path().join("absent"), &["absent"]);
     user_error(folder.path(), &["config.json"]);
-    checkpoint::save(folder.path(), &checkpoint(true, Top::Language)).unwrap();
+    checkpoint::save(folder.path(), &checkpoint(true, HeadKind::Language)).unwrap();
     std::fs::remove_file(folder.path().join(WEIGHTS)).unwrap();
     user_error(folder.path(), &[WEIGHTS, INDEX, PICKLED, PICKLED_INDEX]);
     std::fs::write(folder.path().join("config.json"), "{").unwrap();
@@ -304,7 +314,7 @@ fn new_weights_depend_on_the_seed_alone_and_have_the_spread_asked_for() {
     let spec = posttrain::model::spec::Spec {
         width: 64,
         embedding_width: 64,
-        feed_forward: 96,
+        feed_forward_width: 96,
         query_heads: 8,
         channels: 8,
         ..spec(false)
@@ -328,7 +338,8 @@ fn new_weights_depend_on_the_seed_alone_and_have_the_spread_asked_for() {
         layer.attention_norm.weight.iter().all(|&x| x == 1.0)
             && layer.query.bias.as_ref().unwrap().iter().all(|&x| x == 0.0)
     );
-    let scalar = init::scalar_head(&spec, Top::LanguageAndValue, ScalarInit::Normal, 1).unwrap();
+    let scalar =
+        init::scalar_head(&spec, HeadKind::LanguageAndValue, ScalarInit::Normal, 1).unwrap();
     assert!(
         (spread(&scalar.weight) - 1.0 / 65f64.sqrt()).abs() < 0.03
             && scalar.bias == Some(vec![0.0])
@@ -340,7 +351,7 @@ fn a_copying_start_has_keys_near_queries_and_outputs_that_return_values() {
     let spec = posttrain::model::spec::Spec {
         width: 64,
         embedding_width: 64,
-        feed_forward: 96,
+        feed_forward_width: 96,
         query_heads: 4,
         key_value_heads: 2,
         channels: 16,
@@ -383,7 +394,7 @@ fn a_copying_start_has_keys_near_queries_and_outputs_that_return_values() {
 #[test]
 fn a_configuration_of_more_layers_than_tensors_is_refused_before_anything_is_made_for_them() {
     let folder = tempfile::tempdir().unwrap();
-    checkpoint::save(folder.path(), &checkpoint(true, Top::Language)).unwrap();
+    checkpoint::save(folder.path(), &checkpoint(true, HeadKind::Language)).unwrap();
     let path = folder.path().join("config.json");
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(
@@ -397,7 +408,7 @@ fn a_configuration_of_more_layers_than_tensors_is_refused_before_anything_is_mad
 #[test]
 fn tensors_are_handed_over_one_by_one_and_asked_for_one_by_one() {
     let (folder, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let saved = checkpoint(false, Top::Language);
+    let saved = checkpoint(false, HeadKind::Language);
     checkpoint::save(folder.path(), &saved).unwrap();
     let mut sizes = Vec::new();
     let (description, params) = checkpoint::load_with(folder.path(), |numbers| {
@@ -407,7 +418,7 @@ fn tensors_are_handed_over_one_by_one_and_asked_for_one_by_one() {
     .unwrap();
     assert_eq!(
         sizes,
-        Params::slots(&saved.spec, Top::Language)
+        Params::slots(&saved.spec, HeadKind::Language)
             .iter()
             .map(|slot| slot.count())
             .collect::<Vec<_>>()
@@ -416,7 +427,7 @@ fn tensors_are_handed_over_one_by_one_and_asked_for_one_by_one() {
     checkpoint::save_with(
         copy.path(),
         &description.origin,
-        &saved.spec,
+        (&saved.spec, saved.head),
         &params,
         usize::MAX,
         |numbers| {

@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 use posttrain::backend::{Activation, Mask};
 use posttrain::error::{Kind, kind_of};
 use posttrain::model::arch::{self, Description, Origin, SpecialTokens};
-use posttrain::model::params::Top;
-use posttrain::model::spec::{Norm, Position, Rotary, Scaling, Spec, Wiring};
+use posttrain::model::params::HeadKind;
+use posttrain::model::spec::{FeedForward, Norm, Rotary, Scaling, Spec, Wiring};
 
 pub(super) const FAMILIES: [&str; 9] =
     ["bert", "gpt2", "gpt_neox", "llama", "mistral", "opt", "qwen2", "qwen3", "roberta"];
@@ -29,11 +29,11 @@ fn spec(model_type: &str, changes: Value) -> Spec {
 }
 
 fn rotary(spec: &Spec) -> Rotary {
-    spec.rotary().expect("positions are rotary")
+    spec.layer(0).rotary.expect("positions are rotary")
 }
 
-fn written(origin: &Origin, top: Top) -> Map<String, Value> {
-    serde_json::from_str(&arch::write(origin, top)).unwrap()
+fn written(origin: &Origin, head: HeadKind) -> Map<String, Value> {
+    serde_json::from_str(&arch::write(origin, head)).unwrap()
 }
 
 #[test]
@@ -41,40 +41,44 @@ fn absent_fields_have_the_defaults_of_the_familys_class() {
     let plain = |context, theta, channels| {
         let rotary = Rotary { theta, channels, scaling: Scaling::None };
         Spec {
-            position: Position::Rotary(rotary),
             channels,
             norm_epsilon: 1e-6,
             tied: false,
             ..Spec::decoder(32_000, 4096, 32, 32, 11_008, context)
+                .with_each_layer(|layer| layer.rotary = Some(rotary))
         }
     };
     assert_eq!(spec("llama", json!({})), plain(2048, 1e4, 128));
-    let mistral = Spec { feed_forward: 14_336, key_value_heads: 8, ..plain(131_072, 1e4, 128) };
+    let mistral =
+        Spec { feed_forward_width: 14_336, key_value_heads: 8, ..plain(131_072, 1e4, 128) };
     assert_eq!(
         spec("mistral", json!({})),
-        Spec { mask: Mask::Causal { window: Some(4096) }, ..mistral }
+        mistral.with_each_layer(|layer| layer.mask = Mask::Causal { window: Some(4096) })
     );
-    let qwen = Spec { vocabulary: 151_936, feed_forward: 22_016, ..plain(32_768, 1e4, 128) };
+    let qwen = Spec { vocabulary: 151_936, feed_forward_width: 22_016, ..plain(32_768, 1e4, 128) };
     assert_eq!(spec("qwen2", json!({})), Spec { query_key_value_bias: true, ..qwen.clone() });
     assert_eq!(spec("qwen3", json!({})), Spec { query_key_norm: true, ..qwen });
 
     let layered = Spec {
-        position: Position::Learned,
         norm: Norm::Layer,
         norm_epsilon: 1e-5,
-        gated: false,
         query_key_value_bias: true,
         output_bias: true,
         feed_forward_bias: true,
-        ..Spec::decoder(50_257, 768, 12, 12, 3072, 1024)
+        ..Spec::decoder(50_257, 768, 12, 12, 3072, 1024).with_learned_positions()
     };
     assert_eq!(
         spec("gpt2", json!({})),
-        Spec { activation: Activation::GeluTanh, ..layered.clone() }
+        Spec { feed_forward: FeedForward::Plain(Activation::GeluTanh), ..layered.clone() }
     );
-    let opt =
-        Spec { activation: Activation::Relu, vocabulary: 50_272, context: 2048, ..layered.clone() };
+    let opt = Spec {
+        feed_forward: FeedForward::Plain(Activation::Relu),
+        vocabulary: 50_272,
+        context: 2048,
+        ..layered.clone()
+    };
     assert_eq!(spec("opt", json!({})), opt);
+    let rotary = Rotary { theta: 1e4, channels: 24, scaling: Scaling::None };
     let neox = Spec {
         vocabulary: 50_432,
         width: 6144,
@@ -83,27 +87,26 @@ fn absent_fields_have_the_defaults_of_the_familys_class() {
         query_heads: 64,
         key_value_heads: 64,
         channels: 96,
-        feed_forward: 24_576,
+        feed_forward_width: 24_576,
         context: 2048,
-        position: Position::Rotary(Rotary { theta: 1e4, channels: 24, scaling: Scaling::None }),
+        learned_positions: false,
         wiring: Wiring::Parallel,
-        activation: Activation::Gelu,
+        feed_forward: FeedForward::Plain(Activation::Gelu),
         tied: false,
-        ..layered.clone()
+        ..layered.clone().with_each_layer(|layer| layer.rotary = Some(rotary))
     };
     assert_eq!(spec("gpt_neox", json!({})), neox);
     let bert = Spec {
         vocabulary: 30_522,
         context: 512,
-        mask: Mask::Bidirectional,
         wiring: Wiring::Post,
         norm_epsilon: 1e-12,
-        activation: Activation::Gelu,
+        feed_forward: FeedForward::Plain(Activation::Gelu),
         token_types: 2,
         embedding_norm: true,
         final_norm: false,
         tied: false,
-        ..layered
+        ..layered.with_each_layer(|layer| layer.mask = Mask::Bidirectional)
     };
     assert_eq!(spec("bert", json!({})), bert);
     assert_eq!(spec("roberta", json!({})), Spec { vocabulary: 50_265, context: 510, ..bert });
@@ -117,7 +120,7 @@ fn fields_are_read_under_the_familys_names() {
             "ffn_dim": 7}),
     );
     assert_eq!(
-        (opt.wiring, opt.final_norm, opt.embedding_width, opt.feed_forward),
+        (opt.wiring, opt.final_norm, opt.embedding_width, opt.feed_forward_width),
         (Wiring::Post, false, 512, 7)
     );
     assert!(!opt.query_key_value_bias && !opt.output_bias && !opt.feed_forward_bias);
@@ -127,8 +130,8 @@ fn fields_are_read_under_the_familys_names() {
             "activation_function": "gelu"}),
     );
     assert_eq!(
-        (opt.wiring, opt.final_norm, opt.embedding_width, opt.activation),
-        (Wiring::Pre, false, 768, Activation::Gelu)
+        (opt.wiring, opt.final_norm, opt.embedding_width, opt.feed_forward),
+        (Wiring::Pre, false, 768, FeedForward::Plain(Activation::Gelu))
     );
 
     let gpt2 = spec(
@@ -137,7 +140,7 @@ fn fields_are_read_under_the_familys_names() {
             "n_ctx": 9}),
     );
     assert_eq!(
-        (gpt2.width, gpt2.channels, gpt2.layers, gpt2.context, gpt2.feed_forward),
+        (gpt2.width, gpt2.channels, gpt2.layers, gpt2.context, gpt2.feed_forward_width),
         (8, 4, 3, 5, 32)
     );
     let gpt2 = spec(
@@ -167,7 +170,10 @@ fn fields_are_read_under_the_familys_names() {
         "mistral",
         json!({"num_key_value_heads": null, "sliding_window": null, "head_dim": null}),
     );
-    assert_eq!((mistral.key_value_heads, mistral.mask), (32, Mask::Causal { window: None }));
+    assert_eq!(
+        (mistral.key_value_heads, mistral.layer(0).mask),
+        (32, Mask::Causal { window: None })
+    );
     let qwen3 = spec("qwen3", json!({"attention_bias": true, "hidden_size": 1000}));
     assert_eq!((qwen3.query_key_value_bias, qwen3.output_bias, qwen3.channels), (true, true, 128));
 
@@ -180,7 +186,7 @@ fn fields_are_read_under_the_familys_names() {
 
 #[test]
 fn functions_have_several_names() {
-    let named = |name: &str| spec("bert", json!({"hidden_act": name})).activation;
+    let named = |name: &str| spec("bert", json!({"hidden_act": name})).feed_forward;
     for (function, names) in [
         (Activation::Relu, &["relu"][..]),
         (Activation::Gelu, &["gelu", "gelu_python"]),
@@ -188,7 +194,7 @@ fn functions_have_several_names() {
         (Activation::Silu, &["silu", "swish"]),
         (Activation::Tanh, &["tanh"]),
     ] {
-        assert!(names.iter().all(|name| named(name) == function), "{names:?}");
+        assert!(names.iter().all(|name| named(name) == FeedForward::Plain(function)), "{names:?}");
     }
 }
 
@@ -249,10 +255,38 @@ fn both_spellings_of_rotary_positions_are_read() {
     assert_eq!(new, Rotary { theta: 9.0, channels: 48, scaling: Scaling::Linear { factor: 2.0 } });
 }
 
+/// The mask that all blocks have.
+fn one_mask(spec: &Spec) -> Mask {
+    assert_eq!(spec.pattern.len(), 1, "blocks are alike");
+    spec.layer(0).mask
+}
+
+/// Which blocks have a window of 9 tokens.
+fn windowed(spec: &Spec) -> Vec<bool> {
+    let has = |layer| match spec.layer(layer).mask {
+        Mask::Causal { window: Some(window) } => window == 9,
+        _ => false,
+    };
+    (0..spec.layers).map(has).collect()
+}
+
+#[test]
+fn some_layers_may_have_a_window() {
+    let types = ["full_attention", "sliding_attention", "full_attention"];
+    let listed = json!({"sliding_window": 9, "use_sliding_window": true, "num_hidden_layers": 3,
+        "layer_types": types});
+    for family in ["mistral", "qwen2", "qwen3"] {
+        assert_eq!(windowed(&spec(family, listed.clone())), [false, true, false], "{family}");
+    }
+    let upper = json!({"sliding_window": 9, "use_sliding_window": true, "num_hidden_layers": 4,
+        "max_window_layers": 3});
+    assert_eq!(windowed(&spec("qwen2", upper)), [false, false, false, true]);
+}
+
 #[test]
 fn a_window_counts_where_it_is_switched_on_for_all_layers() {
     for family in ["qwen2", "qwen3"] {
-        let mask = |changes: Value| spec(family, changes).mask;
+        let mask = |changes: Value| one_mask(&spec(family, changes));
         let window = |window| Mask::Causal { window };
         assert_eq!(
             mask(
@@ -297,8 +331,11 @@ fn a_window_counts_where_it_is_switched_on_for_all_layers() {
         json!({"layer_types": [kind, kind], "num_hidden_layers": 2,
         "sliding_window": 9})
     };
-    assert_eq!(spec("mistral", types("sliding_attention")).mask, Mask::Causal { window: Some(9) });
-    assert_eq!(spec("mistral", types("full_attention")).mask, Mask::Causal { window: None });
+    assert_eq!(
+        one_mask(&spec("mistral", types("sliding_attention"))),
+        Mask::Causal { window: Some(9) }
+    );
+    assert_eq!(one_mask(&spec("mistral", types("full_attention"))), Mask::Causal { window: None });
     // No family whose layers see all of the text is told otherwise by a window that is switched
     // off, or as long as the text.
     for family in ["bert", "gpt2", "gpt_neox", "llama", "opt", "roberta"] {
@@ -312,7 +349,7 @@ fn a_window_counts_where_it_is_switched_on_for_all_layers() {
         }
         assert_eq!(spec(family, json!({"layer_types": ["full_attention"]})), plain, "{family}");
     }
-    let mistral = |changes: Value| spec("mistral", changes).mask;
+    let mistral = |changes: Value| one_mask(&spec("mistral", changes));
     assert_eq!(mistral(json!({"sliding_window": 7})), Mask::Causal { window: Some(7) });
     assert_eq!(
         mistral(json!({"sliding_window": 7, "max_position_embeddings": 7})),
@@ -323,15 +360,15 @@ fn a_window_counts_where_it_is_switched_on_for_all_layers() {
 #[test]
 fn architectures_are_known_by_the_spellings_of_early_files() {
     assert_eq!(
-        described("llama", json!({"architectures": ["LLaMAForCausalLM"]})).top,
-        Top::Language
+        described("llama", json!({"architectures": ["LLaMAForCausalLM"]})).head,
+        HeadKind::Language
     );
     let reward = json!({"architectures": ["LLaMAForSequenceClassification"], "num_labels": 1});
-    assert_eq!(described("llama", reward).top, Top::Reward);
+    assert_eq!(described("llama", reward).head, HeadKind::Reward);
     assert_eq!(
         written(
             &described("llama", json!({"architectures": ["LLaMAForCausalLM"]})).origin,
-            Top::Language
+            HeadKind::Language
         )["architectures"],
         json!(["LlamaForCausalLM"])
     );
@@ -339,9 +376,9 @@ fn architectures_are_known_by_the_spellings_of_early_files() {
 
 #[test]
 fn heads_follow_from_the_architecture_and_the_labels() {
-    let top = |family: &str, changes: Value| {
+    let head = |family: &str, changes: Value| {
         let described = described(family, changes);
-        (described.top, described.spec.labels)
+        (described.head, described.spec.labels)
     };
     for (family, prefix, language) in [
         ("llama", "Llama", "LlamaForCausalLM"),
@@ -353,32 +390,32 @@ fn heads_follow_from_the_architecture_and_the_labels() {
         ("gpt_neox", "GPTNeoX", "GPTNeoXForCausalLM"),
     ] {
         let classifier = format!("{prefix}ForSequenceClassification");
-        assert_eq!(top(family, json!({})), (Top::Language, 0));
-        assert_eq!(top(family, json!({"architectures": null})), (Top::Language, 0));
-        assert_eq!(top(family, json!({"architectures": [language]})), (Top::Language, 0));
+        assert_eq!(head(family, json!({})), (HeadKind::Language, 0));
+        assert_eq!(head(family, json!({"architectures": null})), (HeadKind::Language, 0));
+        assert_eq!(head(family, json!({"architectures": [language]})), (HeadKind::Language, 0));
         assert_eq!(
-            top(family, json!({"architectures": [format!("{prefix}Model")]})),
-            (Top::Language, 0)
+            head(family, json!({"architectures": [format!("{prefix}Model")]})),
+            (HeadKind::Language, 0)
         );
         assert_eq!(
-            top(family, json!({"architectures": [classifier], "num_labels": 1})),
-            (Top::Reward, 0)
+            head(family, json!({"architectures": [classifier], "num_labels": 1})),
+            (HeadKind::Reward, 0)
         );
         // What has names is counted, whatever the number says.
         let named = json!({"architectures": [classifier], "id2label": {"0": "x"}, "num_labels": 3});
-        assert_eq!(top(family, named), (Top::Reward, 0));
+        assert_eq!(head(family, named), (HeadKind::Reward, 0));
     }
     for (family, prefix) in [("bert", "Bert"), ("roberta", "Roberta")] {
         let classifier = format!("{prefix}ForSequenceClassification");
-        assert_eq!(top(family, json!({})), (Top::Encoder, 0));
+        assert_eq!(head(family, json!({})), (HeadKind::Encoder, 0));
         assert_eq!(
-            top(family, json!({"architectures": [format!("{prefix}ForMaskedLM")]})),
-            (Top::Encoder, 0)
+            head(family, json!({"architectures": [format!("{prefix}ForMaskedLM")]})),
+            (HeadKind::Encoder, 0)
         );
-        assert_eq!(top(family, json!({"architectures": [classifier]})), (Top::Classifier, 2));
+        assert_eq!(head(family, json!({"architectures": [classifier]})), (HeadKind::Classifier, 2));
         let named =
             json!({"architectures": [classifier], "id2label": {"0": "x", "1": "y", "2": "z"}});
-        assert_eq!(top(family, named), (Top::Classifier, 3));
+        assert_eq!(head(family, named), (HeadKind::Classifier, 3));
     }
 }
 
@@ -518,11 +555,6 @@ fn what_cannot_be_run_is_refused_by_place_key_and_value() {
 
 #[test]
 fn values_that_only_together_mean_something_else_are_refused() {
-    let mixed = json!({"use_sliding_window": true, "sliding_window": 9, "max_window_layers": 16});
-    let listed = json!({
-        "use_sliding_window": true, "sliding_window": 9, "num_hidden_layers": 2,
-        "layer_types": ["full_attention", "sliding_attention"],
-    });
     let without = json!({"num_hidden_layers": 1, "layer_types": ["sliding_attention"]});
     let labels = |count: usize| {
         json!({"architectures": ["LlamaForSequenceClassification"],
@@ -531,15 +563,7 @@ fn values_that_only_together_mean_something_else_are_refused() {
     let unsaid = json!({"architectures": ["OPTForSequenceClassification"]});
     let none = json!({"architectures": ["BertForSequenceClassification"], "id2label": {}});
     for (family, changes, words) in [
-        ("qwen2", mixed, ["max_window_layers", "16 of 32"]),
-        ("qwen3", listed, ["layer_types", "1 of 2"]),
         ("qwen2", without, ["layer_types", "sliding_attention"]),
-        (
-            "mistral",
-            json!({"sliding_window": 9, "num_hidden_layers": 2,
-                "layer_types": ["sliding_attention", "full_attention"]}),
-            ["layer_types", "1 of 2"],
-        ),
         (
             "mistral",
             json!({"sliding_window": null, "num_hidden_layers": 1,
@@ -584,14 +608,14 @@ fn a_configuration_is_written_as_it_was_but_for_what_changed() {
         expected.insert("dtype".into(), json!("float32"));
         expected.insert(
             "architectures".into(),
-            written(&described.origin, described.top)["architectures"].clone(),
+            written(&described.origin, described.head)["architectures"].clone(),
         );
-        assert_eq!(written(&described.origin, described.top), expected);
+        assert_eq!(written(&described.origin, described.head), expected);
         let again =
-            arch::read(&arch::write(&described.origin, described.top), "config.json").unwrap();
+            arch::read(&arch::write(&described.origin, described.head), "config.json").unwrap();
         assert_eq!(
-            (again.spec, again.top, again.origin.special),
-            (described.spec, described.top, described.origin.special)
+            (again.spec, again.head, again.origin.special),
+            (described.spec, described.head, described.origin.special)
         );
     }
 }
@@ -600,7 +624,7 @@ fn a_configuration_is_written_as_it_was_but_for_what_changed() {
 fn number_types_are_spelt_as_they_were() {
     let spelt = |config: Value| {
         let described = described("llama", config);
-        let written = written(&described.origin, Top::Language);
+        let written = written(&described.origin, HeadKind::Language);
         (written.get("dtype").cloned(), written.get("torch_dtype").cloned())
     };
     let float = || Some(json!("float32"));
@@ -614,17 +638,17 @@ fn changed_special_tokens_are_written_and_the_others_stay() {
     let described = described("llama", json!({"eos_token_id": [7, 9]}));
     let mut origin = described.origin;
     origin.special.pad = Some(3);
-    let config = written(&origin, Top::Language);
+    let config = written(&origin, HeadKind::Language);
     assert_eq!((&config["pad_token_id"], &config["eos_token_id"]), (&json!(3), &json!([7, 9])));
     assert!(!config.contains_key("bos_token_id"));
     origin.special.eos = None;
-    assert_eq!(written(&origin, Top::Language)["eos_token_id"], Value::Null);
+    assert_eq!(written(&origin, HeadKind::Language)["eos_token_id"], Value::Null);
 }
 
 #[test]
 fn a_reward_models_configuration_has_one_label() {
     let described = described("llama", json!({"num_labels": 5}));
-    let config = written(&described.origin, Top::Reward);
+    let config = written(&described.origin, HeadKind::Reward);
     assert_eq!(
         (&config["architectures"], &config["id2label"]),
         (&json!(["LlamaForSequenceClassification"]), &json!({"0": "LABEL_0"}))
@@ -634,7 +658,7 @@ fn a_reward_models_configuration_has_one_label() {
     let named = json!({"architectures": ["LlamaForSequenceClassification"],
         "id2label": {"0": "better"}, "label2id": {"better": 0}});
     let origin = self::described("llama", named.clone()).origin;
-    assert_eq!(written(&origin, Top::Reward)["id2label"], named["id2label"]);
+    assert_eq!(written(&origin, HeadKind::Reward)["id2label"], named["id2label"]);
 }
 
 #[test]
@@ -647,8 +671,8 @@ fn a_model_made_here_is_described_by_its_configuration() {
     };
     let special = SpecialTokens { bos: None, eos: Some(1), pad: Some(0) };
     let origin = Origin::new(&spec, special);
-    for top in [Top::Language, Top::Reward] {
-        let found = arch::read(&arch::write(&origin, top), "config.json").unwrap();
-        assert_eq!((found.spec, found.top, found.origin.special), (spec.clone(), top, special));
+    for head in [HeadKind::Language, HeadKind::Reward] {
+        let found = arch::read(&arch::write(&origin, head), "config.json").unwrap();
+        assert_eq!((found.spec, found.head, found.origin.special), (spec.clone(), head, special));
     }
 }

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use posttrain::backend::{Backend, Sampling};
 use posttrain::data::tokenised::Tokenised;
+use posttrain::model::batch::Batch;
 use posttrain::model::checkpoint::{self, CONFIG, Checkpoint, WEIGHTS};
-use posttrain::model::heads::{self, Scored};
+use posttrain::model::heads::{self, TargetTokens};
 use posttrain::model::init::{self, ScalarInit};
-use posttrain::model::params::{Params, Top, Trainable};
+use posttrain::model::params::{HeadKind, Params, Trainable};
 use posttrain::model::tensors::Tensors;
-use posttrain::model::transformer::{self, Batch, Recompute};
+use posttrain::model::transformer::{self, Recompute};
 use posttrain::model::weights::{Gradients, Model};
 use posttrain::random::Stream;
 use posttrain::sample::{GenerateOptions, Limits, Sample, generate};
@@ -84,16 +85,19 @@ fn agrees<B: Backend>(b: &B, variant: &str, tolerance: f64) {
     if let Some(types) = &golden.token_types {
         batch.types = types.concat();
     }
-    let model = Model::upload(b, checkpoint.spec.clone(), checkpoint.params.clone());
+    let model =
+        Model::upload(b, checkpoint.spec.clone(), checkpoint.head, checkpoint.params.clone());
     let (numbers, comparison) =
         (tensors(&folder.join("golden.safetensors")), Comparison::new(variant, tolerance));
     let mut case = Case { b, golden, numbers, checkpoint, model, batch, comparison };
-    match case.checkpoint.params.top(&case.checkpoint.spec) {
-        Top::Language => case.language(),
-        Top::Reward => case.reward(),
-        Top::Classifier => case.classifier(),
-        Top::Encoder => case.encoder(),
-        Top::LanguageAndValue | Top::Value => unreachable!("a checkpoint has no value head"),
+    match case.checkpoint.head {
+        HeadKind::Language => case.language(),
+        HeadKind::Reward => case.reward(),
+        HeadKind::Classifier => case.classifier(),
+        HeadKind::Encoder => case.encoder(),
+        HeadKind::LanguageAndValue | HeadKind::Value => {
+            unreachable!("a checkpoint has no value head")
+        }
     }
     case.company_changes_no_bit();
     case.comparison.done();
@@ -110,7 +114,7 @@ impl<B: Backend> Case<'_, B> {
         let hidden = transformer::hidden(b, model, &self.batch);
         let logits = b.download_f64(&heads::logits(b, model, &hidden, self.batch.rows()));
         let (rows, targets) = next_tokens(&self.batch);
-        let scored = Scored { rows: &rows, targets: &targets, temperature: 1.0 };
+        let scored = TargetTokens { rows: &rows, targets: &targets, temperature: 1.0 };
         let scores = heads::token_logprobs(b, model, &hidden, scored, false);
         self.close("logits", &logits);
         self.close("logprobs", &b.download_f64(&scores.logprobs));
@@ -184,7 +188,7 @@ impl<B: Backend> Case<'_, B> {
         let batch = Batch::new(&[[&prompt[..], &drawn.tokens].concat()]);
         let rows: Vec<u32> = (prompt.len() - 1..batch.rows() - 1).map(|row| row as u32).collect();
         let hidden = transformer::hidden(self.b, &self.model, &batch);
-        let scored = Scored { rows: &rows, targets: &drawn.tokens, temperature: 0.9 };
+        let scored = TargetTokens { rows: &rows, targets: &drawn.tokens, temperature: 0.9 };
         let scores = heads::token_logprobs(self.b, &self.model, &hidden, scored, false);
         let scores: Vec<f32> = self.b.download(&scores.logprobs);
         assert_eq!(bits(&scores), bits(&drawn.logprobs));
@@ -227,7 +231,7 @@ impl<B: Backend> Case<'_, B> {
             &activations,
             &dhidden,
             &mut gradients,
-            Trainable::ALL,
+            &Trainable::ALL,
         );
         self.close("logits", &scores);
         self.head_trained(loss, &mut gradients);
@@ -276,7 +280,7 @@ impl<B: Backend> Case<'_, B> {
             &activations,
             &dhidden,
             &mut gradients,
-            Trainable::ALL,
+            &Trainable::ALL,
         );
         let logits = classified.logits.clone();
         self.close("logits", &logits);
@@ -291,7 +295,7 @@ impl<B: Backend> Case<'_, B> {
     /// Zeros: of the weights, and `[n,e]` of the hidden states.
     fn no_gradients(&self) -> (Gradients<B>, B::Buf) {
         let size = self.batch.rows() * self.model.spec.embedding_width;
-        (Gradients::zeros(self.b, &self.model, Trainable::ALL), self.b.zeros(size))
+        (Gradients::zeros(self.b, &self.model, &Trainable::ALL), self.b.zeros(size))
     }
 
     fn head_trained(&mut self, loss: f64, gradients: &mut Gradients<B>) {
@@ -398,24 +402,29 @@ fn is_offset(variant: &str, name: &str) -> bool {
 #[test]
 fn a_reward_model_can_be_made_of_every_decoder_and_is_read_back() {
     for variant in VARIANTS {
-        let Checkpoint { origin, spec, params } = load(&root().join(variant));
-        if params.top(&spec) != Top::Language {
+        let Checkpoint { origin, spec, head, params } = load(&root().join(variant));
+        if head != HeadKind::Language {
             continue;
         }
         let b = Single::new();
-        let model = Model::upload(&b, spec.clone(), params);
-        let scalar = init::scalar_head(&spec, Top::Reward, ScalarInit::Normal, 1)
+        let model = Model::upload(&b, spec.clone(), head, params);
+        let scalar = init::scalar_head(&spec, HeadKind::Reward, ScalarInit::Normal, 1)
             .expect("a reward model has one");
         let params = model.with_scalar(&b, scalar).download(&b);
         let place = place(&format!("{variant}_made_reward"));
         checkpoint::save(
             &place,
-            &Checkpoint { origin, spec: spec.clone(), params: params.clone() },
+            &Checkpoint {
+                origin,
+                spec: spec.clone(),
+                head: HeadKind::Reward,
+                params: params.clone(),
+            },
         )
         .unwrap();
         let again = load(&place);
         assert!(
-            again.spec == spec && again.params == params && again.params.top(&spec) == Top::Reward,
+            again.spec == spec && again.params == params && again.head == HeadKind::Reward,
             "{variant}"
         );
     }
@@ -435,8 +444,8 @@ fn a_configuration_of_transformers_4_is_that_of_transformers_5() {
         let (old, new) =
             (checkpoint::describe(copy.path()).unwrap(), checkpoint::describe(&folder).unwrap());
         assert_eq!(
-            (old.spec, old.top, old.origin.special),
-            (new.spec, new.top, new.origin.special),
+            (old.spec, old.head, old.origin.special),
+            (new.spec, new.head, new.origin.special),
             "{variant}"
         );
         seen += 1;

@@ -1,16 +1,19 @@
 //! Generation: samples are scored bit for bit as they were drawn, and nothing but prompt, stream
 //! and row decides them.
 
-use posttrain::backend::{Backend, Sampling};
+use posttrain::backend::Sampling;
+use posttrain::backend::prelude::*;
 use posttrain::error::{Kind, kind_of};
-use posttrain::model::heads::{self, Scored};
-use posttrain::model::params::Top;
+use posttrain::model::batch::Batch;
+use posttrain::model::heads::{self, TargetTokens};
+use posttrain::model::params::HeadKind;
 use posttrain::model::spec::Spec;
-use posttrain::model::transformer::{self, Batch};
+use posttrain::model::transformer;
 use posttrain::model::weights::Model;
 use posttrain::random::Stream;
 use posttrain::sample::{GenerateOptions, Limits, Sample, generate};
 
+use super::gradients::mixed_spec;
 use super::{Single, model, on_threads, sequences, spec};
 
 fn options() -> GenerateOptions<'static> {
@@ -42,9 +45,8 @@ fn prompts(spec: &Spec) -> Vec<Vec<u32>> {
 #[test]
 fn sampled_logprobs_are_bit_for_bit_those_of_scoring_the_whole_sequence() {
     let b = Single::new();
-    for tied in [false, true] {
-        let spec = spec(tied);
-        let model = model(&b, &spec, Top::Language);
+    for spec in [spec(false), spec(true), mixed_spec()] {
+        let model = model(&b, &spec, HeadKind::Language);
         let (prompts, options) = (prompts(&spec), options());
         let samples = on_threads(2, || run(&b, &model, &prompts, &options));
         for (prompt, samples) in prompts.iter().zip(&samples) {
@@ -52,7 +54,7 @@ fn sampled_logprobs_are_bit_for_bit_those_of_scoring_the_whole_sequence() {
                 let batch = Batch::new(&[[&prompt[..], &sample.tokens].concat()]);
                 let rows: Vec<u32> =
                     (prompt.len() - 1..batch.rows() - 1).map(|row| row as u32).collect();
-                let scored = Scored {
+                let scored = TargetTokens {
                     rows: &rows,
                     targets: &sample.tokens,
                     temperature: options.sampling.temperature,
@@ -76,7 +78,7 @@ fn sampled_logprobs_are_bit_for_bit_those_of_scoring_the_whole_sequence() {
 fn neither_batching_nor_company_nor_threads_change_a_sample() {
     let b = Single::new();
     let spec = spec(true);
-    let model = model(&b, &spec, Top::Language);
+    let model = model(&b, &spec, HeadKind::Language);
     let prompts = prompts(&spec);
     let expected = run(&b, &model, &prompts, &options());
     for rows in [1, 4, 7, 1000] {
@@ -99,7 +101,7 @@ fn neither_batching_nor_company_nor_threads_change_a_sample() {
 fn greedy_takes_the_likeliest_token_at_every_step() {
     let b = Single::new();
     let spec = spec(false);
-    let model = model(&b, &spec, Top::Language);
+    let model = model(&b, &spec, HeadKind::Language);
     let sampling = Sampling::GREEDY;
     let greedy = GenerateOptions { sampling, ends: &[], samples_per_prompt: 2, ..options() };
     let prompts = prompts(&spec);
@@ -137,7 +139,7 @@ fn frequencies_match(sampling: Sampling, probability: impl Fn(&[f64]) -> Vec<f64
     const SAMPLES: usize = 20_000;
     let b = Single::new();
     let spec = spec(true);
-    let model = model(&b, &spec, Top::Language);
+    let model = model(&b, &spec, HeadKind::Language);
     let prompt = sequences(&spec, &[6]).remove(0);
     let hidden = transformer::hidden(&b, &model, &Batch::new(&[&prompt]));
     let logits = heads::logits(&b, &model, &hidden, prompt.len());
@@ -208,7 +210,7 @@ fn top_p_keeps_the_smallest_set_that_reaches_p() {
 fn a_sample_ends_at_eos_and_is_the_start_of_what_would_have_come() {
     let b = Single::new();
     let spec = spec(true);
-    let model = model(&b, &spec, Top::Language);
+    let model = model(&b, &spec, HeadKind::Language);
     let prompts = prompts(&spec);
     let ending = run(&b, &model, &prompts, &options());
     let endless = run(&b, &model, &prompts, &GenerateOptions { ends: &[], ..options() });
@@ -228,7 +230,7 @@ fn a_sample_ends_at_eos_and_is_the_start_of_what_would_have_come() {
 fn progress_counts_up_to_all_samples_and_can_stop_the_generation() {
     let b = Single::new();
     let spec = spec(true);
-    let model = model(&b, &spec, Top::Language);
+    let model = model(&b, &spec, HeadKind::Language);
     let prompts = prompts(&spec);
     let mut heard = Vec::new();
     let small = GenerateOptions { limits: Limits { rows: 6, positions: 1 << 16 }, ..options() };
@@ -247,7 +249,7 @@ fn progress_counts_up_to_all_samples_and_can_stop_the_generation() {
 fn what_cannot_be_generated_is_a_user_error_that_names_the_prompt() {
     let b = Single::new();
     let spec = spec(true);
-    let model = model(&b, &spec, Top::Language);
+    let model = model(&b, &spec, HeadKind::Language);
     let refused = |prompts: &[Vec<u32>], options: GenerateOptions, word: &str| {
         let error = generate(&b, &model, prompts, &options, &mut |_, _| Ok(()))
             .expect_err("it cannot be generated");

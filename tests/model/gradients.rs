@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use posttrain::backend::Backend;
-use posttrain::model::heads::{self, Scored};
-use posttrain::model::params::{Params, Role, Slot, Top, Trainable};
-use posttrain::model::spec::{Activation, Mask, Norm, Position, Rotary, Scaling, Spec, Wiring};
-use posttrain::model::transformer::{self, Batch, Recompute};
+use posttrain::backend::prelude::*;
+use posttrain::model::batch::Batch;
+use posttrain::model::heads::{self, TargetTokens};
+use posttrain::model::params::{HeadKind, Params, Role, Slot, Trainable};
+use posttrain::model::spec::{
+    Activation, FeedForward, LayerSpec, Mask, Norm, Rotary, Scaling, Spec, Wiring,
+};
+use posttrain::model::transformer::{self, Recompute};
 use posttrain::model::weights::{Gradients, Model, unique};
 
 use super::{Double, Single, model, next_tokens, params, sequences, spec};
@@ -19,7 +22,7 @@ fn weight(index: usize) -> f64 {
 }
 
 fn has_language_head<B: Backend>(model: &Model<B>) -> bool {
-    matches!(model.weights.top(&model.spec), Top::Language | Top::LanguageAndValue)
+    matches!(model.head, HeadKind::Language | HeadKind::LanguageAndValue)
 }
 
 /// A loss through all heads, and through hidden states where there is none: a weighted sum of
@@ -29,7 +32,7 @@ pub fn loss<B: Backend>(b: &B, model: &Model<B>, batch: &Batch) -> f64 {
     let mut loss = 0.0;
     if has_language_head(model) {
         let (rows, targets) = next_tokens(batch);
-        let scored = Scored { rows: &rows, targets: &targets, temperature: TEMPERATURE };
+        let scored = TargetTokens { rows: &rows, targets: &targets, temperature: TEMPERATURE };
         let scores = heads::token_logprobs(b, model, &hidden, scored, false);
         loss += b
             .download_f64(&scores.logprobs)
@@ -49,7 +52,7 @@ pub fn loss<B: Backend>(b: &B, model: &Model<B>, batch: &Batch) -> f64 {
         loss +=
             logits.iter().enumerate().map(|(index, logit)| weight(index + 90) * logit).sum::<f64>();
     }
-    if model.weights.top(&model.spec) == Top::Encoder {
+    if model.head == HeadKind::Encoder {
         loss += b
             .download_f64(&hidden)
             .iter()
@@ -70,17 +73,17 @@ fn accumulate<B: Backend>(
     model: &Model<B>,
     (batch, scalar_rows): (&Batch, &[u32]),
     gradients: &mut Gradients<B>,
-    trainable: Trainable,
+    trainable: &Trainable,
     (first, first_scalar): Place,
     recompute: Recompute,
 ) {
-    let x = transformer::trunk(b, model, batch, trainable.first_layer);
+    let x = transformer::trunk(b, model, batch, trainable.first_layer());
     let activations =
-        transformer::forward(b, model, x, batch, trainable.first_layer, Some(recompute));
+        transformer::forward(b, model, x, batch, trainable.first_layer(), Some(recompute));
     let mut dhidden = b.zeros(batch.rows() * model.spec.embedding_width);
     if has_language_head(model) {
         let (rows, targets) = next_tokens(batch);
-        let scored = Scored { rows: &rows, targets: &targets, temperature: TEMPERATURE };
+        let scored = TargetTokens { rows: &rows, targets: &targets, temperature: TEMPERATURE };
         let scores = heads::token_logprobs(b, model, &activations.hidden, scored, true);
         let dlogprobs: Vec<f64> = (0..rows.len()).map(|index| weight(first + index)).collect();
         heads::token_logprobs_backward(
@@ -122,7 +125,7 @@ fn accumulate<B: Backend>(
             &dlogits,
         );
     }
-    if model.weights.top(&model.spec) == Top::Encoder {
+    if model.head == HeadKind::Encoder {
         let weights: Vec<f64> = (0..b.len(&dhidden)).map(weight).collect();
         dhidden = b.upload_f64(&weights);
     }
@@ -135,7 +138,7 @@ pub fn add_gradient<B: Backend>(
     model: &Model<B>,
     batch: &Batch,
     gradients: &mut Gradients<B>,
-    trainable: Trainable,
+    trainable: &Trainable,
 ) {
     let scalar_rows: Vec<u32> = (0..batch.rows() as u32).rev().step_by(2).collect();
     accumulate(b, model, (batch, &scalar_rows), gradients, trainable, (0, 0), Recompute::None);
@@ -150,12 +153,13 @@ pub fn recomputed_gradients_have_the_same_bits<B: Backend>(b: &B) {
         [layer_norm_spec(wiring, Activation::Gelu), Spec { wiring, ..rms.clone() }]
     });
     for (at, spec) in specs.enumerate() {
-        let model = model(b, &spec, Top::LanguageAndValue);
+        let model = model(b, &spec, HeadKind::LanguageAndValue);
         let batch = Batch::new(&sequences(&spec, &[7, 1, 4]));
         for trainable in [
-            Trainable::ALL,
-            Trainable { first_layer: 1, embeddings: false },
-            Trainable { first_layer: 3, embeddings: false },
+            &Trainable::ALL,
+            &Trainable::above(&spec, 1),
+            &Trainable::above(&spec, 3),
+            &scattered(&spec),
         ] {
             let [kept, again] = [Recompute::None, Recompute::Block].map(|recompute| {
                 let mut gradients = Gradients::zeros(b, &model, trainable);
@@ -190,7 +194,7 @@ pub fn gradient<B: Backend>(
     b: &B,
     model: &Model<B>,
     batch: &Batch,
-    trainable: Trainable,
+    trainable: &Trainable,
 ) -> Vec<(Slot, Option<Vec<f64>>)> {
     let mut gradients = Gradients::zeros(b, model, trainable);
     add_gradient(b, model, batch, &mut gradients, trainable);
@@ -198,19 +202,19 @@ pub fn gradient<B: Backend>(
         .total(b)
         .as_ref()
         .map(|gradient| gradient.as_ref().map(|gradient| b.download_f64(gradient)));
-    model.weights.slots_of(&model.spec).zip(total).into_vec()
+    model.slots().zip(total).into_vec()
 }
 
 /// Compares every number of every gradient with a central difference.
-fn check_against_differences(spec: &Spec, top: Top, trainable: Trainable) {
+fn check_against_differences(spec: &Spec, head: HeadKind, trainable: &Trainable) {
     const STEP: f64 = 1e-5;
     let b = Double::new();
     let mut batch = Batch::new(&sequences(spec, &[7, 1, 4]));
     if spec.token_types > 0 {
         batch.types = (0..batch.rows()).map(|row| (row % spec.token_types) as u32).collect();
     }
-    let host = params(spec, top, 5);
-    let analytic = gradient(&b, &model(&b, spec, top), &batch, trainable);
+    let host = params(spec, head, 5);
+    let analytic = gradient(&b, &model(&b, spec, head), &batch, trainable);
     assert_eq!(analytic.len(), host.iter().count());
     for (index, (slot, analytic)) in analytic.iter().enumerate() {
         let Some(analytic) = analytic else {
@@ -221,11 +225,12 @@ fn check_against_differences(spec: &Spec, top: Top, trainable: Trainable) {
         let scale = analytic.iter().fold(0.0f64, |largest, x| largest.max(x.abs()));
         // Adding the same to all keys changes all scores of a query alike, unless keys are rotated
         // afterwards.
-        let vanishes = slot.role == Role::Key && slot.bias && spec.position == Position::Learned;
+        let is_rotated = slot.layer.is_some_and(|layer| spec.layer(layer).rotary.is_some());
+        let vanishes = slot.role == Role::Key && slot.bias && !is_rotated;
         assert!(vanishes == (scale < 1e-4), "{}: a gradient of {scale} shows nothing", slot.name);
         for (at, analytic) in analytic.iter().enumerate() {
             let shifted = |step: f64| {
-                let mut model = Model::upload(&b, spec.clone(), host.clone());
+                let mut model = Model::upload(&b, spec.clone(), head, host.clone());
                 let tensor = model.weights.iter_mut().nth(index).expect("the slot's tensor");
                 unique(tensor)[at] += step;
                 loss(&b, &model, &batch)
@@ -243,33 +248,31 @@ fn check_against_differences(spec: &Spec, top: Top, trainable: Trainable) {
 
 #[test]
 fn gradients_of_an_untied_model_with_a_value_head_match_differences() {
-    check_against_differences(&spec(false), Top::LanguageAndValue, Trainable::ALL);
+    check_against_differences(&spec(false), HeadKind::LanguageAndValue, &Trainable::ALL);
 }
 
 #[test]
 fn gradients_of_a_tied_model_match_differences() {
-    check_against_differences(&spec(true), Top::Language, Trainable::ALL);
+    check_against_differences(&spec(true), HeadKind::Language, &Trainable::ALL);
 }
 
 #[test]
 fn gradients_of_a_reward_model_match_differences() {
-    check_against_differences(&spec(true), Top::Reward, Trainable::ALL);
-    check_against_differences(&spec(false), Top::Reward, Trainable::ALL);
+    check_against_differences(&spec(true), HeadKind::Reward, &Trainable::ALL);
+    check_against_differences(&spec(false), HeadKind::Reward, &Trainable::ALL);
 }
 
 #[test]
 fn gradients_without_biases_and_with_one_head_a_group_match_differences() {
     let rotary = Rotary { theta: 100.0, channels: 2, scaling: Scaling::None };
-    let position = Position::Rotary(rotary);
     let spec = Spec {
         query_key_value_bias: false,
         output_bias: false,
         key_value_heads: 4,
         channels: 2,
-        position,
-        ..spec(true)
+        ..spec(true).with_each_layer(|layer| layer.rotary = Some(rotary))
     };
-    check_against_differences(&spec, Top::LanguageAndValue, Trainable::ALL);
+    check_against_differences(&spec, HeadKind::LanguageAndValue, &Trainable::ALL);
 }
 
 /// Layer norms, learned positions, one activation, biases everywhere.
@@ -277,12 +280,10 @@ pub fn layer_norm_spec(wiring: Wiring, activation: Activation) -> Spec {
     Spec {
         wiring,
         norm: Norm::Layer,
-        position: Position::Learned,
         context: 9,
-        activation,
-        gated: false,
+        feed_forward: FeedForward::Plain(activation),
         feed_forward_bias: true,
-        ..spec(true)
+        ..spec(true).with_learned_positions()
     }
 }
 
@@ -294,35 +295,39 @@ fn gradients_of_every_wiring_and_activation_match_differences() {
         (Wiring::Parallel, Activation::Silu),
         (Wiring::Post, Activation::Tanh),
     ] {
-        check_against_differences(
-            &layer_norm_spec(wiring, activation),
-            Top::Language,
-            Trainable::ALL,
-        );
-        check_against_differences(
-            &layer_norm_spec(wiring, activation),
-            Top::Reward,
-            Trainable { first_layer: 1, embeddings: false },
-        );
+        let spec = layer_norm_spec(wiring, activation);
+        check_against_differences(&spec, HeadKind::Language, &Trainable::ALL);
+        check_against_differences(&spec, HeadKind::Reward, &Trainable::above(&spec, 1));
     }
 }
 
 #[test]
 fn gradients_through_rotation_windows_head_norms_and_all_wirings_match_differences() {
     let rotary = Rotary { theta: 50.0, channels: 4, scaling: Scaling::Linear { factor: 2.0 } };
-    let spec = Spec {
-        position: Position::Rotary(rotary),
-        query_key_norm: true,
-        mask: Mask::Causal { window: Some(3) },
-        ..spec(false)
-    };
+    let layer = LayerSpec { mask: Mask::Causal { window: Some(3) }, rotary: Some(rotary) };
+    let spec = Spec { pattern: vec![layer], query_key_norm: true, ..spec(false) };
     for wiring in [Wiring::Pre, Wiring::Parallel, Wiring::Post] {
         check_against_differences(
             &Spec { wiring, ..spec.clone() },
-            Top::LanguageAndValue,
-            Trainable::ALL,
+            HeadKind::LanguageAndValue,
+            &Trainable::ALL,
         );
     }
+}
+
+/// Blocks that differ: a window and slow rotation, all before and no rotation, a window and fast
+/// rotation.
+pub fn mixed_spec() -> Spec {
+    let rotary = |theta| Some(Rotary { theta, channels: 6, scaling: Scaling::None });
+    let layer = |window, rotary| LayerSpec { mask: Mask::Causal { window }, rotary };
+    let pattern =
+        vec![layer(Some(3), rotary(100.0)), layer(None, None), layer(Some(2), rotary(10.0))];
+    Spec { pattern, ..spec(true) }
+}
+
+#[test]
+fn gradients_of_blocks_with_different_attention_match_differences() {
+    check_against_differences(&mixed_spec(), HeadKind::Language, &Trainable::ALL);
 }
 
 #[test]
@@ -332,9 +337,10 @@ fn gradients_through_projected_embeddings_match_differences() {
         final_norm: false,
         ..layer_norm_spec(Wiring::Post, Activation::Gelu)
     };
-    for (tied, top) in [(true, Top::LanguageAndValue), (false, Top::Language), (true, Top::Reward)]
+    for (tied, head) in
+        [(true, HeadKind::LanguageAndValue), (false, HeadKind::Language), (true, HeadKind::Reward)]
     {
-        check_against_differences(&Spec { tied, ..spec.clone() }, top, Trainable::ALL);
+        check_against_differences(&Spec { tied, ..spec.clone() }, head, &Trainable::ALL);
     }
 }
 
@@ -342,15 +348,14 @@ fn gradients_through_projected_embeddings_match_differences() {
 fn gradients_of_encoders_match_differences() {
     let spec = layer_norm_spec(Wiring::Post, Activation::Gelu);
     let spec = Spec {
-        mask: Mask::Bidirectional,
         final_norm: false,
         embedding_norm: true,
         token_types: 2,
         labels: 3,
-        ..spec
+        ..spec.with_each_layer(|layer| layer.mask = Mask::Bidirectional)
     };
-    for top in [Top::Encoder, Top::Classifier] {
-        check_against_differences(&spec, top, Trainable::ALL);
+    for head in [HeadKind::Encoder, HeadKind::Classifier] {
+        check_against_differences(&spec, head, &Trainable::ALL);
     }
 }
 
@@ -359,9 +364,26 @@ fn gradients_above_frozen_layers_match_differences() {
     for first_layer in [0, 2, 3] {
         check_against_differences(
             &spec(true),
-            Top::LanguageAndValue,
-            Trainable { first_layer, embeddings: false },
+            HeadKind::LanguageAndValue,
+            &Trainable::above(&spec(true), first_layer),
         );
+    }
+}
+
+/// Tensors here and there: weights with and without their biases, a norm, a table of embeddings.
+fn scattered(spec: &Spec) -> Trainable {
+    Trainable::new(spec, |slot| match slot.role {
+        Role::Positions | Role::AttentionNorm => true,
+        Role::Value | Role::Down => slot.layer == Some(1),
+        Role::Query | Role::Up => !slot.bias,
+        _ => false,
+    })
+}
+
+#[test]
+fn gradients_of_scattered_tensors_match_differences() {
+    for spec in [spec(false), layer_norm_spec(Wiring::Post, Activation::Gelu)] {
+        check_against_differences(&spec, HeadKind::LanguageAndValue, &scattered(&spec));
     }
 }
 
@@ -370,11 +392,11 @@ fn freezing_changes_no_bit_of_the_gradients_that_remain() {
     let b = Single::new();
     let spec = spec(false);
     let batch = Batch::new(&sequences(&spec, &[9, 20, 3]));
-    let model = model(&b, &spec, Top::LanguageAndValue);
-    let all = gradient(&b, &model, &batch, Trainable::ALL);
+    let model = model(&b, &spec, HeadKind::LanguageAndValue);
+    let all = gradient(&b, &model, &batch, &Trainable::ALL);
     for first_layer in 0..=spec.layers {
-        let trainable = Trainable { first_layer, embeddings: false };
-        let some = gradient(&b, &model, &batch, trainable);
+        let trainable = Trainable::above(&spec, first_layer);
+        let some = gradient(&b, &model, &batch, &trainable);
         for ((slot, whole), (_, part)) in all.iter().zip(&some) {
             match trainable.trains(slot) {
                 true => assert_eq!(part, whole, "{}", slot.name),
@@ -391,7 +413,7 @@ fn in_parts(
     sequences: &[Vec<u32>],
     at_a_time: usize,
 ) -> Params<Option<Vec<f32>>> {
-    let mut gradients = Gradients::zeros(b, model, Trainable::ALL);
+    let mut gradients = Gradients::zeros(b, model, &Trainable::ALL);
     let (mut scored, mut scalars) = (0, 0);
     for part in sequences.chunks(at_a_time) {
         let batch = Batch::new(part);
@@ -401,7 +423,7 @@ fn in_parts(
             model,
             (&batch, &scalar_rows),
             &mut gradients,
-            Trainable::ALL,
+            &Trainable::ALL,
             (scored, scalars),
             Recompute::None,
         );
@@ -419,7 +441,7 @@ fn accumulation_over_parts_of_a_batch_gives_the_bits_of_the_whole() {
     let b = Single::new();
     for tied in [false, true] {
         let spec = spec(tied);
-        let model = model(&b, &spec, Top::LanguageAndValue);
+        let model = model(&b, &spec, HeadKind::LanguageAndValue);
         let sequences = sequences(&spec, &[5, 33, 2, 17, 8, 1, 40]);
         let whole = in_parts(&b, &model, &sequences, 7);
         for at_a_time in [1, 2, 4] {
@@ -435,16 +457,16 @@ fn accumulation_over_parts_of_a_batch_gives_the_bits_of_the_whole() {
 fn gradients_can_be_cleared_and_used_again() {
     let b = Single::new();
     let spec = spec(true);
-    let model = model(&b, &spec, Top::Language);
+    let model = model(&b, &spec, HeadKind::Language);
     let batch = Batch::new(&sequences(&spec, &[6, 6]));
-    let mut gradients = Gradients::zeros(&b, &model, Trainable::ALL);
+    let mut gradients = Gradients::zeros(&b, &model, &Trainable::ALL);
     let mut once = || {
         accumulate(
             &b,
             &model,
             (&batch, &[]),
             &mut gradients,
-            Trainable::ALL,
+            &Trainable::ALL,
             (0, 0),
             Recompute::None,
         );
@@ -459,10 +481,10 @@ fn gradients_can_be_cleared_and_used_again() {
 fn thawing_copies_what_trains_and_shares_the_rest() {
     let b = Single::new();
     let spec = spec(true);
-    let reference = model(&b, &spec, Top::Language);
-    let trainable = Trainable { first_layer: 2, embeddings: false };
-    let mut policy = reference.thaw(&b, trainable);
-    let slots = Params::slots(&spec, Top::Language).into_vec();
+    let reference = model(&b, &spec, HeadKind::Language);
+    let trainable = Trainable::above(&spec, 2);
+    let mut policy = reference.trainable_copy(&b, &trainable);
+    let slots = Params::slots(&spec, HeadKind::Language).into_vec();
     for ((slot, ours), theirs) in
         slots.iter().zip(policy.weights.iter()).zip(reference.weights.iter())
     {
@@ -482,7 +504,7 @@ fn thawing_copies_what_trains_and_shares_the_rest() {
 #[should_panic(expected = "belongs to one model")]
 fn a_shared_tensor_cannot_be_changed() {
     let b = Single::new();
-    let reference = model(&b, &spec(true), Top::Language);
-    let mut policy = reference.thaw(&b, Trainable { first_layer: 1, embeddings: false });
+    let reference = model(&b, &spec(true), HeadKind::Language);
+    let mut policy = reference.trainable_copy(&b, &Trainable::above(&spec(true), 1));
     unique(&mut policy.weights.embedding);
 }

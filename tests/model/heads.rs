@@ -2,10 +2,11 @@
 //! number of passes.
 
 use posttrain::backend::Backend;
-use posttrain::model::heads::{self, Scored};
-use posttrain::model::params::{Top, Trainable};
+use posttrain::model::batch::Batch;
+use posttrain::model::heads::{self, TargetTokens};
+use posttrain::model::params::{HeadKind, Trainable};
 use posttrain::model::spec::Spec;
-use posttrain::model::transformer::{self, Batch};
+use posttrain::model::transformer;
 use posttrain::model::weights::{Gradients, Model};
 
 use super::{Double, Single, model, next_tokens, sequences, spec};
@@ -32,10 +33,10 @@ impl<B: Backend> Case<'_, B> {
     /// `at_a_time` rows to a call.
     pub fn run(&self, b: &B, how: How, at_a_time: usize) -> [Vec<u64>; 4] {
         let (mut dhidden, mut gradients) =
-            (b.zeros(b.len(self.hidden)), Gradients::zeros(b, self.model, Trainable::ALL));
+            (b.zeros(b.len(self.hidden)), Gradients::zeros(b, self.model, &Trainable::ALL));
         let (mut logprobs, mut entropies) = (Vec::new(), Vec::new());
         for (rows, targets) in self.rows.chunks(at_a_time).zip(self.targets.chunks(at_a_time)) {
-            let scored = Scored { rows, targets, temperature: 0.9 };
+            let scored = TargetTokens { rows, targets, temperature: 0.9 };
             let (dhidden, gradients, dlogprob) = (&mut dhidden, &mut gradients, -0.37);
             let mut said = |scores: &heads::Scores<B>| {
                 logprobs.extend(b.download_f64(&scores.logprobs));
@@ -79,7 +80,7 @@ impl<B: Backend> Case<'_, B> {
 /// A gradient of weights is summed over groups of at most 16 rows, which parts here do not cut.
 pub fn agrees<B: Backend>(b: &B) {
     for spec in [spec(true), Spec { vocabulary: 40, ..spec(false) }] {
-        let model = model(b, &spec, Top::Language);
+        let model = model(b, &spec, HeadKind::Language);
         let batch = Batch::new(&sequences(&spec, &[20, 1, 27]));
         let hidden = transformer::hidden(b, &model, &batch);
         let (rows, targets) = next_tokens(&batch);

@@ -2,11 +2,12 @@
 //! may change few.
 
 use posttrain::backend::Backend;
+use posttrain::model::batch::Batch;
 use posttrain::model::heads;
 use posttrain::model::init::{self, Init, ScalarInit};
-use posttrain::model::params::Top;
+use posttrain::model::params::HeadKind;
 use posttrain::model::spec::{Activation, Spec, Wiring};
-use posttrain::model::transformer::{self, Batch, Recompute};
+use posttrain::model::transformer::{self, Recompute};
 use posttrain::model::weights::Model;
 
 use super::gradients::layer_norm_spec;
@@ -17,7 +18,7 @@ use super::{Double, Single, bits, model, next_tokens, on_threads, sequences, spe
 fn a_sequence_has_the_same_bits_alone_and_in_any_batch_on_any_threads() {
     let b = Single::new();
     let spec = spec(false);
-    let model = model(&b, &spec, Top::Language);
+    let model = model(&b, &spec, HeadKind::Language);
     let sequences = sequences(&spec, &[40, 1, 17, 64, 3, 9]);
     let batch = Batch::new(&sequences);
     let together = on_threads(2, || transformer::hidden(&b, &model, &batch));
@@ -32,7 +33,7 @@ fn a_sequence_has_the_same_bits_alone_and_in_any_batch_on_any_threads() {
 fn a_trunk_and_its_continuation_have_the_bits_of_the_whole() {
     let b = Single::new();
     let spec = spec(true);
-    let model = model(&b, &spec, Top::Language);
+    let model = model(&b, &spec, HeadKind::Language);
     let batch = Batch::new(&sequences(&spec, &[12, 5]));
     let whole = transformer::hidden(&b, &model, &batch);
     for first_layer in 0..=spec.layers {
@@ -58,7 +59,7 @@ pub fn a_token_more_changes_no_row<B: Backend>(b: &B) {
         Spec { wiring: Wiring::Parallel, ..spec(false) },
     ] {
         let spec = Spec { context: 96, ..spec };
-        let model = model(b, &spec, Top::Language);
+        let model = model(b, &spec, HeadKind::Language);
         let sequences = sequences(&spec, &[1, 15, 16, 63, 64]);
         let longer: Vec<Vec<u32>> =
             sequences.iter().map(|tokens| [tokens.as_slice(), &[3]].concat()).collect();
@@ -98,8 +99,8 @@ fn single_precision_agrees_with_double() {
     for tied in [false, true] {
         let spec = spec(tied);
         let batch = Batch::new(&sequences(&spec, &[50, 7]));
-        let f32s = transformer::hidden(&single, &model(&single, &spec, Top::Language), &batch);
-        let f64s = transformer::hidden(&double, &model(&double, &spec, Top::Language), &batch);
+        let f32s = transformer::hidden(&single, &model(&single, &spec, HeadKind::Language), &batch);
+        let f64s = transformer::hidden(&double, &model(&double, &spec, HeadKind::Language), &batch);
         let scale = f64s.iter().fold(0.0f64, |largest, x| largest.max(x.abs()));
         for (a, b) in f32s.iter().zip(&f64s) {
             assert!((f64::from(*a) - b).abs() < 5e-6 * scale, "{a} {b}");
@@ -112,8 +113,12 @@ fn single_precision_agrees_with_double() {
 fn chunks_of_rows_change_no_bit_of_scores_and_gradients() {
     let b = Single::new();
     let spec = Spec::decoder(1 << 21, 2, 1, 1, 10, 96);
-    let model =
-        Model::upload(&b, spec.clone(), init::language_model(&spec, Init::Normal { std: 1.0 }, 1));
+    let model = Model::upload(
+        &b,
+        spec.clone(),
+        HeadKind::Language,
+        init::language_model(&spec, Init::Normal { std: 1.0 }, 1),
+    );
     let batch = Batch::new(&sequences(&spec, &[18]));
     let hidden = transformer::hidden(&b, &model, &batch);
     let (rows, targets) = next_tokens(&batch);
@@ -127,16 +132,17 @@ fn chunks_of_rows_change_no_bit_of_scores_and_gradients() {
 fn scalar_scores_are_the_dot_products_of_the_head() {
     let b = Double::new();
     let spec = spec(true);
-    let language = model(&b, &spec, Top::Language);
+    let language = model(&b, &spec, HeadKind::Language);
     let batch = Batch::new(&sequences(&spec, &[6, 4]));
     let hidden = transformer::hidden(&b, &language, &batch);
-    let zero =
-        init::scalar_head(&spec, Top::LanguageAndValue, ScalarInit::Zero, 0).expect("a value head");
+    let zero = init::scalar_head(&spec, HeadKind::LanguageAndValue, ScalarInit::Zero, 0)
+        .expect("a value head");
     assert_eq!(
         heads::scalar_scores(&b, &language.with_scalar(&b, zero), &hidden, &[5, 9]),
         [0.0, 0.0]
     );
-    let head = init::scalar_head(&spec, Top::Reward, ScalarInit::Normal, 3).expect("a reward head");
+    let head =
+        init::scalar_head(&spec, HeadKind::Reward, ScalarInit::Normal, 3).expect("a reward head");
     assert!(head.bias.is_none());
     let reward = language.with_scalar(&b, head.clone());
     for (score, row) in heads::scalar_scores(&b, &reward, &hidden, &[5, 9]).iter().zip([5, 9]) {

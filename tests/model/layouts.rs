@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use posttrain::model::checkpoint::{self, CONFIG, Checkpoint, WEIGHTS};
-use posttrain::model::params::{Params, Top};
+use posttrain::model::params::{HeadKind, Params};
 use posttrain::model::tensors::{Named, Tensors, write};
 
 use super::{bits, params};
@@ -119,8 +119,13 @@ fn model(config: &Value) -> Checkpoint {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join(CONFIG), config.to_string()).unwrap();
     let description = checkpoint::describe(folder.path()).unwrap();
-    let params = params(&description.spec, description.top, 3);
-    Checkpoint { origin: description.origin, spec: description.spec, params }
+    let params = params(&description.spec, description.head, 3);
+    Checkpoint {
+        origin: description.origin,
+        spec: description.spec,
+        head: description.head,
+        params,
+    }
 }
 
 type File = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
@@ -185,8 +190,8 @@ fn every_family_comes_back_bit_for_bit_and_is_written_with_the_same_bytes() {
 fn every_family_is_written_in_shards_and_read_from_them() {
     for config in configurations() {
         let folder = tempfile::tempdir().unwrap();
-        let Checkpoint { origin, spec, params } = model(&config);
-        checkpoint::save_with(folder.path(), &origin, &spec, &params, 500, |numbers| {
+        let Checkpoint { origin, spec, head, params } = model(&config);
+        checkpoint::save_with(folder.path(), &origin, (&spec, head), &params, 500, |numbers| {
             numbers.into()
         })
         .unwrap();
@@ -203,7 +208,7 @@ fn names_with_and_without_the_trunks_prefix_are_read() {
         let saved = model(&config);
         checkpoint::save(folder.path(), &saved).unwrap();
         let file = read(folder.path());
-        let encoder = saved.params.top(&saved.spec) == Top::Encoder;
+        let encoder = saved.head == HeadKind::Encoder;
         let (mut changed, mut count) = (File::new(), 0);
         for (name, tensor) in &file {
             let other = match name.strip_prefix(trunk(&config)) {
@@ -405,13 +410,16 @@ fn numbers_stand_where_the_family_has_them() {
 fn every_decoder_becomes_a_reward_model_of_its_family() {
     for config in configurations() {
         let saved = model(&config);
-        if saved.params.top(&saved.spec) != Top::Language {
+        if saved.head != HeadKind::Language {
             continue;
         }
         let folder = tempfile::tempdir().unwrap();
-        let params = params(&saved.spec, Top::Reward, 4);
-        checkpoint::save(folder.path(), &Checkpoint { params: params.clone(), ..saved.clone() })
-            .unwrap();
+        let params = params(&saved.spec, HeadKind::Reward, 4);
+        checkpoint::save(
+            folder.path(),
+            &Checkpoint { head: HeadKind::Reward, params: params.clone(), ..saved.clone() },
+        )
+        .unwrap();
         let written: Value =
             serde_json::from_slice(&std::fs::read(folder.path().join(CONFIG)).unwrap()).unwrap();
         let family = name(&config)

@@ -18,30 +18,30 @@ pub mod scoring;
 
 use posttrain::backend::Backend;
 use posttrain::backend::cpu::Cpu;
-use posttrain::model::params::{Params, Top};
-use posttrain::model::spec::{Position, Rotary, Scaling, Spec};
-use posttrain::model::transformer::Batch;
+use posttrain::model::batch::Batch;
+use posttrain::model::params::{HeadKind, Params};
+use posttrain::model::spec::{Rotary, Scaling, Spec};
 use posttrain::model::weights::Model;
 use posttrain::random::Stream;
 
 /// A tiny model of LLaMA's form that has every part: grouped heads, biases, heads that are not
 /// width / heads wide.
 pub fn spec(tied: bool) -> Spec {
+    let rotary = Rotary { theta: 100.0, channels: 6, scaling: Scaling::None };
     Spec {
         query_heads: 4,
         key_value_heads: 2,
         channels: 6,
-        position: Position::Rotary(Rotary { theta: 100.0, channels: 6, scaling: Scaling::None }),
         query_key_value_bias: true,
         output_bias: true,
         tied,
-        ..Spec::decoder(11, 8, 3, 4, 10, 96)
+        ..Spec::decoder(11, 8, 3, 4, 10, 96).with_each_layer(|layer| layer.rotary = Some(rotary))
     }
 }
 
 /// Nontrivial weights: norms near 1, biases and heads not 0.
-pub fn params(spec: &Spec, top: Top, seed: u64) -> Params<Vec<f32>> {
-    Params::slots(spec, top).map(|slot| {
+pub fn params(spec: &Spec, head: HeadKind, seed: u64) -> Params<Vec<f32>> {
+    Params::slots(spec, head).map(|slot| {
         let mut draws = Stream::new(seed, &slot.name).sequence(0);
         let (centre, spread) =
             if slot.role.is_norm() && !slot.bias { (1.0, 0.3) } else { (0.0, 0.4) };
@@ -49,8 +49,8 @@ pub fn params(spec: &Spec, top: Top, seed: u64) -> Params<Vec<f32>> {
     })
 }
 
-pub fn model<B: Backend>(b: &B, spec: &Spec, top: Top) -> Model<B> {
-    Model::upload(b, spec.clone(), params(spec, top, 5))
+pub fn model<B: Backend>(b: &B, spec: &Spec, head: HeadKind) -> Model<B> {
+    Model::upload(b, spec.clone(), head, params(spec, head, 5))
 }
 
 /// Sequences of the given lengths, of random tokens.

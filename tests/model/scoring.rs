@@ -2,8 +2,9 @@
 //! tokens at a time.
 
 use posttrain::backend::Backend;
-use posttrain::model::params::Top;
-use posttrain::model::score::{self, MICRO_BATCH_TOKENS};
+use posttrain::model::batch::MICRO_BATCH_TOKENS;
+use posttrain::model::params::HeadKind;
+use posttrain::model::score;
 use posttrain::model::weights::Model;
 use posttrain::sample::scoring::{self, Group};
 
@@ -84,8 +85,8 @@ fn flat<T: Clone>(numbers: &[Vec<T>], texts: &[Texts]) -> Vec<T> {
 pub fn agrees<B: Backend>(b: &B, texts: &[Texts], passes: &[usize]) {
     let groups = groups(texts);
     for tied in [false, true] {
-        let policy = model(b, &spec(tied), Top::Language);
-        let reward = model(b, &spec(tied), Top::Reward);
+        let policy = model(b, &spec(tied), HeadKind::Language);
+        let reward = model(b, &spec(tied), HeadKind::Reward);
         let logprobs = expected_logprobs(b, &policy, texts, 0.7);
         let scalars = expected_scalars(b, &reward, texts);
         for &pass in passes {

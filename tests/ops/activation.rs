@@ -1,7 +1,8 @@
 //! Functions of one number, and SwiGLU.
 
+use posttrain::backend::Activation;
 use posttrain::backend::cpu::{Cache, Cpu, Number};
-use posttrain::backend::{Activation, Backend};
+use posttrain::backend::prelude::*;
 
 use super::{bits, check_gradient, close, dirty, dot, levels, normals, oracle};
 

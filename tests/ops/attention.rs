@@ -1,7 +1,9 @@
 //! Attention with every mask, forward and backward.
 
 use posttrain::backend::cpu::{Cache, Cpu, Number};
-use posttrain::backend::{Backend, Heads, Mask};
+use posttrain::backend::ops;
+use posttrain::backend::prelude::*;
+use posttrain::backend::{Heads, Mask};
 
 use super::{bits, check_gradient, close, dirty, dot, levels, normals, oracle};
 
@@ -113,7 +115,7 @@ fn forward<B: Backend>(
     mask: Mask,
 ) -> (B::Buf, B::Buf) {
     let (mut out, mut lse) = (dirty(b, b.len(q)), dirty(b, b.len(q) / heads.channels));
-    b.attention(&mut out, &mut lse, q, k, v, starts, heads, mask);
+    b.attention(ops::Attention { out: &mut out, lse: &mut lse, q, k, v, starts, heads, mask });
     (out, lse)
 }
 
@@ -127,9 +129,20 @@ fn backward<B: Backend>(
     let [q, k, v, dout] = [&x.q, &x.k, &x.v, &x.dout].map(|x| b.upload_f64(x));
     let (out, lse) = forward(b, &q, &k, &v, starts, heads, mask);
     let (mut dq, mut dk, mut dv) = (dirty(b, b.len(&q)), dirty(b, b.len(&k)), dirty(b, b.len(&v)));
-    b.attention_backward(
-        &mut dq, &mut dk, &mut dv, &dout, &out, &lse, &q, &k, &v, starts, heads, mask,
-    );
+    b.attention_backward(ops::AttentionBackward {
+        dq: &mut dq,
+        dk: &mut dk,
+        dv: &mut dv,
+        dout: &dout,
+        out: &out,
+        lse: &lse,
+        q: &q,
+        k: &k,
+        v: &v,
+        starts,
+        heads,
+        mask,
+    });
     [dq, dk, dv]
 }
 
@@ -331,20 +344,20 @@ fn a_row_does_not_see_what_is_masked_even_if_it_is_not_a_number() {
                 |q: &Vec<T>, k: &Vec<T>, v: &Vec<T>, dout: &Vec<T>, out: &Vec<T>, lse: &Vec<T>| {
                     let (mut dq, mut dk, mut dv) =
                         (dirty(b, q.len()), dirty(b, k.len()), dirty(b, v.len()));
-                    b.attention_backward(
-                        &mut dq,
-                        &mut dk,
-                        &mut dv,
+                    b.attention_backward(ops::AttentionBackward {
+                        dq: &mut dq,
+                        dk: &mut dk,
+                        dv: &mut dv,
                         dout,
                         out,
                         lse,
                         q,
                         k,
                         v,
-                        &[0, n],
+                        starts: &[0, n],
                         heads,
                         mask,
-                    );
+                    });
                     [dq, dk, dv].map(|x| bits(b, &x))
                 };
             let [dq, dk, dv] = gradients(&q, &k, &v, &dout, &out, &lse);

@@ -1,7 +1,9 @@
 //! The paged key/value cache and attention over it.
 
 use posttrain::backend::cpu::{Cache, Cpu, Number};
-use posttrain::backend::{BLOCK, Backend, CacheView, Heads, Mask};
+use posttrain::backend::ops;
+use posttrain::backend::prelude::*;
+use posttrain::backend::{BLOCK, CacheView, Heads, Mask};
 
 use super::{bits, dirty, levels, normals, oracle};
 
@@ -47,16 +49,16 @@ where
     let x = case(b, heads);
     let n = x.starts[3];
     let (mut whole, mut lse) = (b.zeros(b.len(&x.q)), b.zeros(n * heads.query));
-    b.attention(
-        &mut whole,
-        &mut lse,
-        &x.q,
-        &x.k,
-        &x.v,
-        &x.starts,
-        x.heads,
-        Mask::Causal { window },
-    );
+    b.attention(ops::Attention {
+        out: &mut whole,
+        lse: &mut lse,
+        q: &x.q,
+        k: &x.k,
+        v: &x.v,
+        starts: &x.starts,
+        heads: x.heads,
+        mask: Mask::Causal { window },
+    });
     let mut cache = b.cache(10, heads);
     let slots: Vec<u32> =
         positions().map(|(sequence, position)| slot(sequence, position)).collect();

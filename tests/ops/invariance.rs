@@ -2,9 +2,9 @@
 //! of threads and instruction set.
 
 use posttrain::backend::cpu::{Cache, Cpu, Level, Number};
-use posttrain::backend::{
-    Activation, AdamW, BLOCK, Backend, CacheView, Epilogue, Heads, Mask, Sampling,
-};
+use posttrain::backend::ops;
+use posttrain::backend::prelude::*;
+use posttrain::backend::{Activation, AdamW, BLOCK, CacheView, Epilogue, Heads, Mask, Sampling};
 
 use super::{below, bits, normals};
 
@@ -46,28 +46,55 @@ where
 
     let (mut out, mut rstd, mut dx, mut dweight) =
         (b.zeros(n * d), b.zeros(n), b.zeros(n * d), b.zeros(d));
-    b.rms_norm(&mut out, &mut rstd, &x, &weight, n, d, 1e-5);
-    b.rms_norm_backward(&mut dx, Some(&mut dweight), &dout, &x, &weight, &rstd, n, d);
+    b.rms_norm(ops::RmsNorm {
+        out: &mut out,
+        rstd: &mut rstd,
+        x: &x,
+        weight: &weight,
+        n,
+        d,
+        epsilon: 1e-5,
+    });
+    b.rms_norm_backward(ops::RmsNormBackward {
+        dx: &mut dx,
+        dweight: Some(&mut dweight),
+        dout: &dout,
+        x: &x,
+        weight: &weight,
+        rstd: &rstd,
+        n,
+        d,
+    });
     push("rms_norm", &out);
     push("rms_norm_backward dx", &dx);
     push("rms_norm_backward dweight", &dweight);
 
     let bias = embedded[..d].to_vec();
     let (mut out, mut mean, mut rstd) = (b.zeros(n * d), b.zeros(n), b.zeros(n));
-    b.layer_norm(&mut out, &mut mean, &mut rstd, &x, &weight, &bias, n, d, 1e-5);
-    let (mut dx, mut dweight, mut dbias) = (b.zeros(n * d), b.zeros(d), b.zeros(d));
-    b.layer_norm_backward(
-        &mut dx,
-        Some(&mut dweight),
-        Some(&mut dbias),
-        &dout,
-        &x,
-        &weight,
-        &mean,
-        &rstd,
+    b.layer_norm(ops::LayerNorm {
+        out: &mut out,
+        mean: &mut mean,
+        rstd: &mut rstd,
+        x: &x,
+        weight: &weight,
+        bias: &bias,
         n,
         d,
-    );
+        epsilon: 1e-5,
+    });
+    let (mut dx, mut dweight, mut dbias) = (b.zeros(n * d), b.zeros(d), b.zeros(d));
+    b.layer_norm_backward(ops::LayerNormBackward {
+        dx: &mut dx,
+        dweight: Some(&mut dweight),
+        dbias: Some(&mut dbias),
+        dout: &dout,
+        x: &x,
+        weight: &weight,
+        mean: &mean,
+        rstd: &rstd,
+        n,
+        d,
+    });
     push("layer_norm", &out);
     push("layer_norm mean", &mean);
     push("layer_norm rstd", &rstd);
@@ -76,8 +103,16 @@ where
     push("layer_norm_backward dbias", &dbias);
 
     let (mut out, mut few) = (b.zeros(n * o), b.zeros(9 * o));
-    b.linear(&mut out, &x, &w, None, n, d, o);
-    b.linear(&mut few, &x[..9 * d].to_vec(), &w, None, 9, d, o);
+    b.linear(ops::Linear { out: &mut out, x: &x, weight: &w, bias: None, n, i: d, o });
+    b.linear(ops::Linear {
+        out: &mut few,
+        x: &x[..9 * d].to_vec(),
+        weight: &w,
+        bias: None,
+        n: 9,
+        i: d,
+        o,
+    });
     push("linear", &out);
     push("linear, few rows", &few);
     let epilogues = [
@@ -89,12 +124,30 @@ where
         ("linear with a gate", Epilogue::Gate { kept: None, up: &dout_o }),
     ];
     for (what, epilogue) in epilogues {
-        b.linear_with(&mut out, &x, &w, None, epilogue, n, d, o);
+        b.linear_with(
+            ops::Linear { out: &mut out, x: &x, weight: &w, bias: None, n, i: d, o },
+            epilogue,
+        );
         push(what, &out);
     }
     let (mut dx, mut dw, mut dbias) = (x.clone(), w.clone(), b.zeros(o));
-    b.linear_backward_input(&mut dx, &dout_o, &w, n, d, o);
-    b.linear_backward_weight(&mut dw, Some(&mut dbias), &dout_o, &x, n, d, o);
+    b.linear_backward_input(ops::LinearBackwardInput {
+        dx: &mut dx,
+        dout: &dout_o,
+        weight: &w,
+        n,
+        i: d,
+        o,
+    });
+    b.linear_backward_weight(ops::LinearBackwardWeight {
+        dweight: &mut dw,
+        dbias: Some(&mut dbias),
+        dout: &dout_o,
+        x: &x,
+        n,
+        i: d,
+        o,
+    });
     push("linear_backward_input", &dx);
     push("linear_backward_weight dweight", &dw);
     push("linear_backward_weight dbias", &dbias);
@@ -125,9 +178,27 @@ where
     let (cos, sin) =
         (b.upload_f64(&normals("cos", 400 * 4)), b.upload_f64(&normals("sin", 400 * 4)));
     let mut rotated = x.clone();
-    b.rotary(&mut rotated, &cos, &sin, &below("positions", n, 400), 13, 8, 8, false);
+    b.rotary(ops::Rotary {
+        x: &mut rotated,
+        cos: &cos,
+        sin: &sin,
+        positions: &below("positions", n, 400),
+        heads: 13,
+        channels: 8,
+        rotated: 8,
+        inverse: false,
+    });
     push("rotary", &rotated);
-    b.rotary(&mut rotated, &cos, &sin, &below("positions", n, 400), 8, 13, 8, true);
+    b.rotary(ops::Rotary {
+        x: &mut rotated,
+        cos: &cos,
+        sin: &sin,
+        positions: &below("positions", n, 400),
+        heads: 8,
+        channels: 13,
+        rotated: 8,
+        inverse: true,
+    });
     push("rotary of a part", &rotated);
 
     let (mut weight, mut first, mut second) = (x.clone(), b.zeros(n * d), b.zeros(n * d));
@@ -172,11 +243,31 @@ where
     let causal = [None, Some(1), Some(21), Some(100)].map(|window| Mask::Causal { window });
     for mask in causal.into_iter().chain([Mask::Bidirectional]) {
         let (mut out, mut lse) = (b.zeros(n * h * c), b.zeros(n * h));
-        b.attention(&mut out, &mut lse, &q, &k, &v, &starts, HEADS, mask);
+        b.attention(ops::Attention {
+            out: &mut out,
+            lse: &mut lse,
+            q: &q,
+            k: &k,
+            v: &v,
+            starts: &starts,
+            heads: HEADS,
+            mask,
+        });
         let (mut dq, mut dk, mut dv) = (q.clone(), k.clone(), v.clone());
-        b.attention_backward(
-            &mut dq, &mut dk, &mut dv, &dout, &out, &lse, &q, &k, &v, &starts, HEADS, mask,
-        );
+        b.attention_backward(ops::AttentionBackward {
+            dq: &mut dq,
+            dk: &mut dk,
+            dv: &mut dv,
+            dout: &dout,
+            out: &out,
+            lse: &lse,
+            q: &q,
+            k: &k,
+            v: &v,
+            starts: &starts,
+            heads: HEADS,
+            mask,
+        });
         let names = [
             "attention out",
             "attention lse",
@@ -197,9 +288,25 @@ where
     let (m, v) = (150, 333);
     let (logits, targets) = (b.upload_f64(&normals("logits", m * v)), below("targets", m, v));
     let (mut logprob, mut lse, mut entropy) = (b.zeros(m), b.zeros(m), b.zeros(m));
-    b.token_logprobs(&mut logprob, &mut lse, &mut entropy, &logits, &targets, 0.7, v);
+    b.token_logprobs(ops::TokenLogprobs {
+        logprob: &mut logprob,
+        lse: &mut lse,
+        entropy: &mut entropy,
+        logits: &logits,
+        targets: &targets,
+        temperature: 0.7,
+        v,
+    });
     let mut dlogits = b.zeros(m * v);
-    b.token_logprobs_backward(&mut dlogits, &logits, &entropy, &lse, &targets, 0.7, v);
+    b.token_logprobs_backward(ops::TokenLogprobsBackward {
+        dlogits: &mut dlogits,
+        logits: &logits,
+        dlogprob: &entropy,
+        lse: &lse,
+        targets: &targets,
+        temperature: 0.7,
+        v,
+    });
     for (name, x) in [
         ("logprob", &logprob),
         ("lse", &lse),

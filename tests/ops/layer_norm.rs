@@ -1,7 +1,8 @@
 //! Layer normalisation.
 
-use posttrain::backend::Backend;
 use posttrain::backend::cpu::Cpu;
+use posttrain::backend::ops;
+use posttrain::backend::prelude::*;
 
 use super::{bits, check_gradient, close, dirty, dot, normals, oracle};
 
@@ -42,7 +43,17 @@ fn forward<B: Backend>(b: &B, case: &Case, epsilon: f64) -> [B::Buf; 3] {
     let Case { n, d, .. } = *case;
     let [x, weight, bias] = [&case.x, &case.weight, &case.bias].map(|x| b.upload_f64(x));
     let (mut out, mut mean, mut rstd) = (dirty(b, n * d), dirty(b, n), dirty(b, n));
-    b.layer_norm(&mut out, &mut mean, &mut rstd, &x, &weight, &bias, n, d, epsilon);
+    b.layer_norm(ops::LayerNorm {
+        out: &mut out,
+        mean: &mut mean,
+        rstd: &mut rstd,
+        x: &x,
+        weight: &weight,
+        bias: &bias,
+        n,
+        d,
+        epsilon,
+    });
     [out, mean, rstd]
 }
 
@@ -52,18 +63,18 @@ fn backward<B: Backend>(b: &B, case: &Case, start: [&[f64]; 3]) -> [B::Buf; 3] {
     let [_, mean, rstd] = forward(b, case, EPSILON);
     let [x, weight, dout] = [&case.x, &case.weight, &case.dout].map(|x| b.upload_f64(x));
     let [mut dx, mut dweight, mut dbias] = start.map(|x| b.upload_f64(x));
-    b.layer_norm_backward(
-        &mut dx,
-        Some(&mut dweight),
-        Some(&mut dbias),
-        &dout,
-        &x,
-        &weight,
-        &mean,
-        &rstd,
+    b.layer_norm_backward(ops::LayerNormBackward {
+        dx: &mut dx,
+        dweight: Some(&mut dweight),
+        dbias: Some(&mut dbias),
+        dout: &dout,
+        x: &x,
+        weight: &weight,
+        mean: &mean,
+        rstd: &rstd,
         n,
         d,
-    );
+    });
     [dx, dweight, dbias]
 }
 
@@ -183,7 +194,18 @@ fn frozen_weights_and_biases_change_nothing_else() {
         let (mut dx, mut dweight, mut dbias) = (b.zeros(n * d), b.zeros(*d), b.zeros(*d));
         let (weights, biases) =
             (with_weight.then_some(&mut dweight), with_bias.then_some(&mut dbias));
-        b.layer_norm_backward(&mut dx, weights, biases, dout, x, weight, &mean, &rstd, *n, *d);
+        b.layer_norm_backward(ops::LayerNormBackward {
+            dx: &mut dx,
+            dweight: weights,
+            dbias: biases,
+            dout,
+            x,
+            weight,
+            mean: &mean,
+            rstd: &rstd,
+            n: *n,
+            d: *d,
+        });
         [dx, dweight, dbias]
     };
     let [dx, dweight, dbias] = run(true, true);

@@ -1,7 +1,9 @@
 //! The linear layer and its two backward products.
 
 use posttrain::backend::cpu::{Cache, Cpu, Number};
-use posttrain::backend::{Activation, Backend, Epilogue, Projection};
+use posttrain::backend::ops;
+use posttrain::backend::prelude::*;
+use posttrain::backend::{Activation, Epilogue, Projection};
 
 use super::{bits, check_gradient, close, dirty, dot, levels, normals, oracle};
 
@@ -62,18 +64,25 @@ where
             .map(|at| chain(T::ZERO, i, |k| x[at / o * i + k], |k| w[at % o * i + k]))
             .collect();
         let mut got = dirty(b, n * o);
-        b.linear(&mut got, &x, &w, None, n, i, o);
+        b.linear(ops::Linear { out: &mut got, x: &x, weight: &w, bias: None, n, i, o });
         same(&format!("{what}, linear"), &got, &plain);
         let biased: Vec<T> =
             plain.iter().enumerate().map(|(at, &sum)| sum + bias[at % o]).collect();
-        b.linear(&mut got, &x, &w, Some(&bias), n, i, o);
+        b.linear(ops::Linear { out: &mut got, x: &x, weight: &w, bias: Some(&bias), n, i, o });
         same(&format!("{what}, linear with bias"), &got, &biased);
 
         let expected: Vec<T> = (0..n * i)
             .map(|at| chain(dx[at], o, |k| dout[at / i * o + k], |k| w[k * i + at % i]))
             .collect();
         let mut got = dx.clone();
-        b.linear_backward_input(&mut got, &dout, &w, n, i, o);
+        b.linear_backward_input(ops::LinearBackwardInput {
+            dx: &mut got,
+            dout: &dout,
+            weight: &w,
+            n,
+            i,
+            o,
+        });
         same(&format!("{what}, backward input"), &got, &expected);
 
         let expected: Vec<T> = (0..o * i)
@@ -81,7 +90,15 @@ where
             .collect();
         let mut got = dw.clone();
         let mut dbias = bias.clone();
-        b.linear_backward_weight(&mut got, Some(&mut dbias), &dout, &x, n, i, o);
+        b.linear_backward_weight(ops::LinearBackwardWeight {
+            dweight: &mut got,
+            dbias: Some(&mut dbias),
+            dout: &dout,
+            x: &x,
+            n,
+            i,
+            o,
+        });
         same(&format!("{what}, backward weight"), &got, &expected);
         let expected: Vec<T> =
             (0..o).map(|at| (0..n).fold(bias[at], |sum, k| sum + dout[k * o + at])).collect();
@@ -116,9 +133,12 @@ where
         let [x, w, bias, beside] = [("x", n * i), ("w", o * i), ("bias", o), ("beside", n * o)]
             .map(|(name, len)| inputs::<T>(name, len));
         let mut plain = dirty(b, n * o);
-        b.linear(&mut plain, &x, &w, Some(&bias), n, i, o);
+        b.linear(ops::Linear { out: &mut plain, x: &x, weight: &w, bias: Some(&bias), n, i, o });
         let [mut got, mut expected] = [0; 2].map(|_| dirty(b, n * o));
-        b.linear_with(&mut got, &x, &w, Some(&bias), Epilogue::Add(&beside), n, i, o);
+        b.linear_with(
+            ops::Linear { out: &mut got, x: &x, weight: &w, bias: Some(&bias), n, i, o },
+            Epilogue::Add(&beside),
+        );
         same(
             &format!("{what}, residual"),
             &got,
@@ -135,7 +155,10 @@ where
             for keeps in [true, false] {
                 let mut kept = dirty(b, n * o);
                 let epilogue = Epilogue::Activate { kept: keeps.then_some(&mut kept), activation };
-                b.linear_with(&mut got, &x, &w, Some(&bias), epilogue, n, i, o);
+                b.linear_with(
+                    ops::Linear { out: &mut got, x: &x, weight: &w, bias: Some(&bias), n, i, o },
+                    epilogue,
+                );
                 same(&format!("{what}, {activation:?}, kept: {keeps}"), &got, &expected);
                 if keeps {
                     same(&format!("{what}, {activation:?}"), &kept, &plain);
@@ -146,7 +169,10 @@ where
         for keeps in [true, false] {
             let mut kept = dirty(b, n * o);
             let epilogue = Epilogue::Gate { kept: keeps.then_some(&mut kept), up: &beside };
-            b.linear_with(&mut got, &x, &w, Some(&bias), epilogue, n, i, o);
+            b.linear_with(
+                ops::Linear { out: &mut got, x: &x, weight: &w, bias: Some(&bias), n, i, o },
+                epilogue,
+            );
             same(&format!("{what}, gated, kept: {keeps}"), &got, &expected);
         }
         let [mut first, mut second] = [0; 2].map(|_| dirty(b, n * o));
@@ -156,11 +182,25 @@ where
         ];
         b.linears(&mut layers, &x, n, i);
         same(&format!("{what}, the first of several"), &first, &plain);
-        b.linear(&mut plain, &x, &w, None, n, i, o);
+        b.linear(ops::Linear { out: &mut plain, x: &x, weight: &w, bias: None, n, i, o });
         same(&format!("{what}, the second of several"), &second, &plain);
         let (mut dx, mut added) = (dirty(b, n * i), b.zeros(n * i));
-        b.linear_backward_input_first(&mut dx, &beside, &w, n, i, o);
-        b.linear_backward_input(&mut added, &beside, &w, n, i, o);
+        b.linear_backward_input_first(ops::LinearBackwardInput {
+            dx: &mut dx,
+            dout: &beside,
+            weight: &w,
+            n,
+            i,
+            o,
+        });
+        b.linear_backward_input(ops::LinearBackwardInput {
+            dx: &mut added,
+            dout: &beside,
+            weight: &w,
+            n,
+            i,
+            o,
+        });
         same(&format!("{what}, backward input"), &dx, &added);
     }
 }
@@ -176,7 +216,18 @@ fn what_follows_a_layer_in_one_pass_has_the_bits_of_operations_one_after_the_oth
 fn a_gate_of_another_shape_is_refused() {
     let b = Cpu::<f32>::new();
     let epilogue = Epilogue::Gate { kept: None, up: &vec![0.0; 3] };
-    b.linear_with(&mut vec![0.0; 2], &vec![0.0; 3], &vec![0.0; 6], None, epilogue, 1, 3, 2);
+    b.linear_with(
+        ops::Linear {
+            out: &mut vec![0.0; 2],
+            x: &vec![0.0; 3],
+            weight: &vec![0.0; 6],
+            bias: None,
+            n: 1,
+            i: 3,
+            o: 2,
+        },
+        epilogue,
+    );
 }
 
 #[test]
@@ -186,11 +237,19 @@ fn a_row_alone_gives_the_bits_it_gives_in_a_batch() {
     let b = Cpu::<f32>::new();
     let (x, w) = (inputs::<f32>("x", n * i), inputs::<f32>("w", o * i));
     let mut whole = b.zeros(n * o);
-    b.linear(&mut whole, &x, &w, None, n, i, o);
+    b.linear(ops::Linear { out: &mut whole, x: &x, weight: &w, bias: None, n, i, o });
     for rows in [1, 20] {
         for first in (0..n).step_by(rows) {
             let mut part = b.zeros(rows * o);
-            b.linear(&mut part, &x[first * i..(first + rows) * i].to_vec(), &w, None, rows, i, o);
+            b.linear(ops::Linear {
+                out: &mut part,
+                x: &x[first * i..(first + rows) * i].to_vec(),
+                weight: &w,
+                bias: None,
+                n: rows,
+                i,
+                o,
+            });
             same("rows alone", &part, &whole[first * o..(first + rows) * o]);
         }
     }
@@ -202,21 +261,29 @@ fn weight_gradients_of_two_halves_have_the_bits_of_the_whole() {
     let b = Cpu::<f32>::new();
     let (x, dout) = (inputs::<f32>("x", n * i), inputs::<f32>("dout", n * o));
     let (mut whole, mut whole_bias) = (b.zeros(o * i), b.zeros(o));
-    b.linear_backward_weight(&mut whole, Some(&mut whole_bias), &dout, &x, n, i, o);
+    b.linear_backward_weight(ops::LinearBackwardWeight {
+        dweight: &mut whole,
+        dbias: Some(&mut whole_bias),
+        dout: &dout,
+        x: &x,
+        n,
+        i,
+        o,
+    });
     for cut in [1, 30, 76] {
         let (mut halves, mut bias) = (b.zeros(o * i), b.zeros(o));
         for (rows, x, dout) in
             [(cut, &x[..cut * i], &dout[..cut * o]), (n - cut, &x[cut * i..], &dout[cut * o..])]
         {
-            b.linear_backward_weight(
-                &mut halves,
-                Some(&mut bias),
-                &dout.to_vec(),
-                &x.to_vec(),
-                rows,
+            b.linear_backward_weight(ops::LinearBackwardWeight {
+                dweight: &mut halves,
+                dbias: Some(&mut bias),
+                dout: &dout.to_vec(),
+                x: &x.to_vec(),
+                n: rows,
                 i,
                 o,
-            );
+            });
         }
         same("dweight", &halves, &whole);
         same("dbias", &bias, &whole_bias);
@@ -231,12 +298,35 @@ fn backward_is_the_gradient_of_forward() {
         (normals("x", n * i), normals("w", o * i), normals("bias", o), normals("dout", n * o));
     let loss = |x: &[f64], w: &[f64], bias: &[f64]| {
         let mut out = b.zeros(n * o);
-        b.linear(&mut out, &x.to_vec(), &w.to_vec(), Some(&bias.to_vec()), n, i, o);
+        b.linear(ops::Linear {
+            out: &mut out,
+            x: &x.to_vec(),
+            weight: &w.to_vec(),
+            bias: Some(&bias.to_vec()),
+            n,
+            i,
+            o,
+        });
         dot(&out, &dout)
     };
     let (mut dx, mut dw, mut dbias) = (b.zeros(n * i), b.zeros(o * i), b.zeros(o));
-    b.linear_backward_input(&mut dx, &dout, &w, n, i, o);
-    b.linear_backward_weight(&mut dw, Some(&mut dbias), &dout, &x, n, i, o);
+    b.linear_backward_input(ops::LinearBackwardInput {
+        dx: &mut dx,
+        dout: &dout,
+        weight: &w,
+        n,
+        i,
+        o,
+    });
+    b.linear_backward_weight(ops::LinearBackwardWeight {
+        dweight: &mut dw,
+        dbias: Some(&mut dbias),
+        dout: &dout,
+        x: &x,
+        n,
+        i,
+        o,
+    });
     check_gradient("dx", &dx, &x, |x| loss(x, &w, &bias));
     check_gradient("dweight", &dw, &w, |w| loss(&x, w, &bias));
     check_gradient("dbias", &dbias, &bias, |bias| loss(&x, &w, bias));
@@ -249,9 +339,17 @@ fn single_precision_is_close_to_double() {
     let (single, double) = (Cpu::<f32>::new(), oracle());
     let (x, w) = (inputs::<f32>("x", n * i), inputs::<f32>("w", o * i));
     let mut got = single.zeros(n * o);
-    single.linear(&mut got, &x, &w, None, n, i, o);
+    single.linear(ops::Linear { out: &mut got, x: &x, weight: &w, bias: None, n, i, o });
     let mut expected = double.zeros(n * o);
-    double.linear(&mut expected, &double.upload(&x), &double.upload(&w), None, n, i, o);
+    double.linear(ops::Linear {
+        out: &mut expected,
+        x: &double.upload(&x),
+        weight: &double.upload(&w),
+        bias: None,
+        n,
+        i,
+        o,
+    });
     close("linear", &single.download_f64(&got), &expected, 1e-6);
 }
 
@@ -259,13 +357,44 @@ fn single_precision_is_close_to_double() {
 fn no_rows_and_no_depth_are_fine() {
     let b = Cpu::<f32>::new();
     let (mut none, mut dw) = (b.zeros(0), b.upload(&[1.0; 6]));
-    b.linear(&mut none, &vec![], &vec![1.0; 6], None, 0, 3, 2);
-    b.linear_backward_input(&mut none, &vec![], &vec![1.0; 6], 0, 3, 2);
+    b.linear(ops::Linear {
+        out: &mut none,
+        x: &vec![],
+        weight: &vec![1.0; 6],
+        bias: None,
+        n: 0,
+        i: 3,
+        o: 2,
+    });
+    b.linear_backward_input(ops::LinearBackwardInput {
+        dx: &mut none,
+        dout: &vec![],
+        weight: &vec![1.0; 6],
+        n: 0,
+        i: 3,
+        o: 2,
+    });
     let before = bits(&b, &dw);
-    b.linear_backward_weight(&mut dw, None, &vec![], &vec![], 0, 3, 2);
+    b.linear_backward_weight(ops::LinearBackwardWeight {
+        dweight: &mut dw,
+        dbias: None,
+        dout: &vec![],
+        x: &vec![],
+        n: 0,
+        i: 3,
+        o: 2,
+    });
     assert_eq!(bits(&b, &dw), before);
     let mut out = dirty(&b, 4);
-    b.linear(&mut out, &vec![], &vec![], None, 2, 0, 2);
+    b.linear(ops::Linear {
+        out: &mut out,
+        x: &vec![],
+        weight: &vec![],
+        bias: None,
+        n: 2,
+        i: 0,
+        o: 2,
+    });
     assert_eq!(out, [0.0; 4]);
 }
 
@@ -273,5 +402,13 @@ fn no_rows_and_no_depth_are_fine() {
 #[should_panic(expected = "weight [o,i]: 5 elements, not 6")]
 fn a_wrong_shape_is_refused() {
     let b = Cpu::<f32>::new();
-    b.linear(&mut vec![0.0; 2], &vec![0.0; 3], &vec![0.0; 5], None, 1, 3, 2);
+    b.linear(ops::Linear {
+        out: &mut vec![0.0; 2],
+        x: &vec![0.0; 3],
+        weight: &vec![0.0; 5],
+        bias: None,
+        n: 1,
+        i: 3,
+        o: 2,
+    });
 }

@@ -1,7 +1,8 @@
 //! Clipped losses of tokens: against formulas, differences, and themselves in parts.
 
 use posttrain::backend::cpu::{Cpu, Number};
-use posttrain::backend::{Backend, RATIO_SUMS, RatioLoss, SQUARE_SUMS, SquareLoss};
+use posttrain::backend::prelude::*;
+use posttrain::backend::{RATIO_SUMS, RatioLoss, SQUARE_SUMS, SquareLoss};
 
 use super::{bits, check_gradient, close, dirty, normals, oracle};
 

@@ -17,8 +17,8 @@ mod rows;
 mod sampling;
 mod token;
 
-use posttrain::backend::Backend;
 use posttrain::backend::cpu::{Cpu, Level};
+use posttrain::backend::prelude::*;
 use posttrain::random::Stream;
 
 /// Standard normal numbers, the same for the same name.

@@ -1,7 +1,8 @@
 //! Root-mean-square normalisation.
 
-use posttrain::backend::Backend;
 use posttrain::backend::cpu::Cpu;
+use posttrain::backend::ops;
+use posttrain::backend::prelude::*;
 
 use super::{bits, check_gradient, close, dirty, dot, normals, oracle};
 
@@ -23,7 +24,15 @@ fn forward_is_the_formula() {
     for (n, d) in [(1, 1), (2, 3), (5, 16), (4, 17), (3, 100)] {
         let (x, weight) = (normals("x", n * d), normals("weight", d));
         let (mut out, mut rstd) = (dirty(&b, n * d), dirty(&b, n));
-        b.rms_norm(&mut out, &mut rstd, &x, &weight, n, d, EPSILON);
+        b.rms_norm(ops::RmsNorm {
+            out: &mut out,
+            rstd: &mut rstd,
+            x: &x,
+            weight: &weight,
+            n,
+            d,
+            epsilon: EPSILON,
+        });
         let (expected, expected_rstd) = formula(&x, &weight);
         close("out", &out, &expected, 1e-14);
         close("rstd", &rstd, &expected_rstd, 1e-14);
@@ -36,10 +45,27 @@ fn backward_adds_the_gradient_of_forward() {
     let (n, d) = (3, 19);
     let (x, weight, dout) = (normals("x", n * d), normals("weight", d), normals("dout", n * d));
     let (mut out, mut rstd) = (b.zeros(n * d), b.zeros(n));
-    b.rms_norm(&mut out, &mut rstd, &x, &weight, n, d, EPSILON);
+    b.rms_norm(ops::RmsNorm {
+        out: &mut out,
+        rstd: &mut rstd,
+        x: &x,
+        weight: &weight,
+        n,
+        d,
+        epsilon: EPSILON,
+    });
     let (start, start_weight) = (normals("start", n * d), normals("start weight", d));
     let (mut dx, mut dweight) = (start.clone(), start_weight.clone());
-    b.rms_norm_backward(&mut dx, Some(&mut dweight), &dout, &x, &weight, &rstd, n, d);
+    b.rms_norm_backward(ops::RmsNormBackward {
+        dx: &mut dx,
+        dweight: Some(&mut dweight),
+        dout: &dout,
+        x: &x,
+        weight: &weight,
+        rstd: &rstd,
+        n,
+        d,
+    });
     let less = |x: &[f64], start: &[f64]| {
         x.iter().zip(start).map(|(x, start)| x - start).collect::<Vec<_>>()
     };
@@ -62,8 +88,25 @@ fn single_precision_is_close_to_double() {
         let [x, dout, weight] = [0, 1, 2].map(|at| b.upload(&inputs[at]));
         let (mut out, mut rstd, mut dx, mut dweight) =
             (b.zeros(n * d), b.zeros(n), b.zeros(n * d), b.zeros(d));
-        b.rms_norm(&mut out, &mut rstd, &x, &weight, n, d, EPSILON);
-        b.rms_norm_backward(&mut dx, Some(&mut dweight), &dout, &x, &weight, &rstd, n, d);
+        b.rms_norm(ops::RmsNorm {
+            out: &mut out,
+            rstd: &mut rstd,
+            x: &x,
+            weight: &weight,
+            n,
+            d,
+            epsilon: EPSILON,
+        });
+        b.rms_norm_backward(ops::RmsNormBackward {
+            dx: &mut dx,
+            dweight: Some(&mut dweight),
+            dout: &dout,
+            x: &x,
+            weight: &weight,
+            rstd: &rstd,
+            n,
+            d,
+        });
         [out, dx, dweight].map(|x| b.download_f64(&x))
     }
     for (got, expected) in run(&single, &inputs, n, d).iter().zip(run(&double, &inputs, n, d)) {
@@ -78,24 +121,41 @@ fn weight_gradients_of_two_halves_have_the_bits_of_the_whole() {
     let [x, dout, weight] = [("x", n * d), ("dout", n * d), ("weight", d)]
         .map(|(name, len)| b.upload_f64(&normals(name, len)));
     let (mut out, mut rstd) = (b.zeros(n * d), b.zeros(n));
-    b.rms_norm(&mut out, &mut rstd, &x, &weight, n, d, EPSILON);
+    b.rms_norm(ops::RmsNorm {
+        out: &mut out,
+        rstd: &mut rstd,
+        x: &x,
+        weight: &weight,
+        n,
+        d,
+        epsilon: EPSILON,
+    });
     let (mut dx, mut whole) = (b.zeros(n * d), b.zeros(d));
-    b.rms_norm_backward(&mut dx, Some(&mut whole), &dout, &x, &weight, &rstd, n, d);
+    b.rms_norm_backward(ops::RmsNormBackward {
+        dx: &mut dx,
+        dweight: Some(&mut whole),
+        dout: &dout,
+        x: &x,
+        weight: &weight,
+        rstd: &rstd,
+        n,
+        d,
+    });
     let mut halves = b.zeros(d);
     for rows in [0..cut, cut..n] {
         let part = |x: &[f32]| x[rows.start * d..rows.end * d].to_vec();
         let mut dx = b.zeros(rows.len() * d);
         let rstd = rstd[rows.clone()].to_vec();
-        b.rms_norm_backward(
-            &mut dx,
-            Some(&mut halves),
-            &part(&dout),
-            &part(&x),
-            &weight,
-            &rstd,
-            rows.len(),
+        b.rms_norm_backward(ops::RmsNormBackward {
+            dx: &mut dx,
+            dweight: Some(&mut halves),
+            dout: &part(&dout),
+            x: &part(&x),
+            weight: &weight,
+            rstd: &rstd,
+            n: rows.len(),
             d,
-        );
+        });
     }
     assert_eq!(bits(&b, &halves), bits(&b, &whole));
 }

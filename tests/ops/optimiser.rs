@@ -1,7 +1,8 @@
 //! AdamW.
 
+use posttrain::backend::AdamW;
 use posttrain::backend::cpu::Cpu;
-use posttrain::backend::{AdamW, Backend};
+use posttrain::backend::prelude::*;
 
 use super::{close, normals, oracle};
 

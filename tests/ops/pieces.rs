@@ -2,7 +2,9 @@
 //! parts so small that they are not.
 
 use posttrain::backend::cpu::Cpu;
-use posttrain::backend::{Activation, AdamW, Backend};
+use posttrain::backend::ops;
+use posttrain::backend::prelude::*;
+use posttrain::backend::{Activation, AdamW};
 
 use super::{below, bits, normals};
 
@@ -74,46 +76,71 @@ fn normalised_rows_and_their_gradients() {
     let b = Cpu::<f32>::new();
     let (x, dout, weight) = (input("x", N * D), input("dout", N * D), input("weight", D));
     let (mut out, mut rstd) = (b.zeros(N * D), b.zeros(N));
-    b.rms_norm(&mut out, &mut rstd, &x, &weight, N, D, 1e-5);
+    b.rms_norm(ops::RmsNorm {
+        out: &mut out,
+        rstd: &mut rstd,
+        x: &x,
+        weight: &weight,
+        n: N,
+        d: D,
+        epsilon: 1e-5,
+    });
     let run = |first, count| {
         let (mut out, mut rstd) = (b.zeros(count * D), b.zeros(count));
-        b.rms_norm(&mut out, &mut rstd, &rows(&x, D, first, count), &weight, count, D, 1e-5);
+        b.rms_norm(ops::RmsNorm {
+            out: &mut out,
+            rstd: &mut rstd,
+            x: &rows(&x, D, first, count),
+            weight: &weight,
+            n: count,
+            d: D,
+            epsilon: 1e-5,
+        });
         (out, rstd)
     };
     by_parts("rms_norm out", &out, D, |first, count| run(first, count).0);
     by_parts("rms_norm rstd", &rstd, 1, |first, count| run(first, count).1);
 
     let (mut dx, mut dweight) = (x.clone(), weight.clone());
-    b.rms_norm_backward(&mut dx, Some(&mut dweight), &dout, &x, &weight, &rstd, N, D);
+    b.rms_norm_backward(ops::RmsNormBackward {
+        dx: &mut dx,
+        dweight: Some(&mut dweight),
+        dout: &dout,
+        x: &x,
+        weight: &weight,
+        rstd: &rstd,
+        n: N,
+        d: D,
+    });
     by_parts("rms_norm_backward dx", &dx, D, |first, count| {
         let (mut dx, part) =
             (rows(&x, D, first, count), |x: &[f32], width| rows(x, width, first, count));
-        b.rms_norm_backward(
-            &mut dx,
-            None,
-            &part(&dout, D),
-            &part(&x, D),
-            &weight,
-            &part(&rstd, 1),
-            count,
-            D,
-        );
+        b.rms_norm_backward(ops::RmsNormBackward {
+            dx: &mut dx,
+            dweight: None,
+            dout: &part(&dout, D),
+            x: &part(&x, D),
+            weight: &weight,
+            rstd: &part(&rstd, 1),
+            n: count,
+            d: D,
+        });
         dx
     });
     // A column of dweight depends on that column and on rstd alone.
     for column in 0..D {
         let part = |x: &[f32]| x.iter().skip(column).step_by(D).copied().collect::<Vec<f32>>();
         let (mut dx, mut one) = (b.zeros(N), vec![weight[column]]);
-        b.rms_norm_backward(
-            &mut dx,
-            Some(&mut one),
-            &part(&dout),
-            &part(&x),
-            &vec![1.0],
-            &rstd,
-            N,
-            1,
-        );
+        b.rms_norm_backward(ops::RmsNormBackward {
+            dx: &mut dx,
+            dweight: Some(&mut one),
+            dout: &part(&dout),
+            x: &part(&x),
+            weight: &vec![1.0],
+            rstd: &rstd,
+            n: N,
+            d: 1,
+        });
         assert_eq!(
             one[0].to_bits(),
             dweight[column].to_bits(),
@@ -129,17 +156,17 @@ fn rows_normalised_with_their_mean_and_their_gradients() {
         (input("x", N * D), input("dout", N * D), input("weight", D), input("bias", D));
     let run = |first, count| {
         let (mut out, mut mean, mut rstd) = (b.zeros(count * D), b.zeros(count), b.zeros(count));
-        b.layer_norm(
-            &mut out,
-            &mut mean,
-            &mut rstd,
-            &rows(&x, D, first, count),
-            &weight,
-            &bias,
-            count,
-            D,
-            1e-5,
-        );
+        b.layer_norm(ops::LayerNorm {
+            out: &mut out,
+            mean: &mut mean,
+            rstd: &mut rstd,
+            x: &rows(&x, D, first, count),
+            weight: &weight,
+            bias: &bias,
+            n: count,
+            d: D,
+            epsilon: 1e-5,
+        });
         [out, mean, rstd]
     };
     let whole = run(0, N);
@@ -148,51 +175,51 @@ fn rows_normalised_with_their_mean_and_their_gradients() {
     }
     let [_, mean, rstd] = whole;
     let (mut dx, mut dweight, mut dbias) = (x.clone(), weight.clone(), bias.clone());
-    b.layer_norm_backward(
-        &mut dx,
-        Some(&mut dweight),
-        Some(&mut dbias),
-        &dout,
-        &x,
-        &weight,
-        &mean,
-        &rstd,
-        N,
-        D,
-    );
+    b.layer_norm_backward(ops::LayerNormBackward {
+        dx: &mut dx,
+        dweight: Some(&mut dweight),
+        dbias: Some(&mut dbias),
+        dout: &dout,
+        x: &x,
+        weight: &weight,
+        mean: &mean,
+        rstd: &rstd,
+        n: N,
+        d: D,
+    });
     by_parts("layer_norm_backward dx", &dx, D, |first, count| {
         let (mut dx, part) =
             (rows(&x, D, first, count), |x: &[f32], width| rows(x, width, first, count));
-        b.layer_norm_backward(
-            &mut dx,
-            None,
-            None,
-            &part(&dout, D),
-            &part(&x, D),
-            &weight,
-            &part(&mean, 1),
-            &part(&rstd, 1),
-            count,
-            D,
-        );
+        b.layer_norm_backward(ops::LayerNormBackward {
+            dx: &mut dx,
+            dweight: None,
+            dbias: None,
+            dout: &part(&dout, D),
+            x: &part(&x, D),
+            weight: &weight,
+            mean: &part(&mean, 1),
+            rstd: &part(&rstd, 1),
+            n: count,
+            d: D,
+        });
         dx
     });
     // A column of dweight and dbias depends on that column and on the rows' statistics alone.
     for column in 0..D {
         let part = |x: &[f32]| x.iter().skip(column).step_by(D).copied().collect::<Vec<f32>>();
         let (mut dx, mut one, mut other) = (b.zeros(N), vec![weight[column]], vec![bias[column]]);
-        b.layer_norm_backward(
-            &mut dx,
-            Some(&mut one),
-            Some(&mut other),
-            &part(&dout),
-            &part(&x),
-            &vec![1.0],
-            &mean,
-            &rstd,
-            N,
-            1,
-        );
+        b.layer_norm_backward(ops::LayerNormBackward {
+            dx: &mut dx,
+            dweight: Some(&mut one),
+            dbias: Some(&mut other),
+            dout: &part(&dout),
+            x: &part(&x),
+            weight: &vec![1.0],
+            mean: &mean,
+            rstd: &rstd,
+            n: N,
+            d: 1,
+        });
         assert_eq!(
             one[0].to_bits(),
             dweight[column].to_bits(),
@@ -213,32 +240,62 @@ fn linear_layers_with_bias() {
     let (x, w, bias, dout) =
         (input("x", N * D), input("w", o * D), input("bias", o), input("dout", N * o));
     let mut out = b.zeros(N * o);
-    b.linear(&mut out, &x, &w, Some(&bias), N, D, o);
+    b.linear(ops::Linear { out: &mut out, x: &x, weight: &w, bias: Some(&bias), n: N, i: D, o });
     by_parts("linear", &out, o, |first, count| {
         let mut part = b.zeros(count * o);
-        b.linear(&mut part, &rows(&x, D, first, count), &w, Some(&bias), count, D, o);
+        b.linear(ops::Linear {
+            out: &mut part,
+            x: &rows(&x, D, first, count),
+            weight: &w,
+            bias: Some(&bias),
+            n: count,
+            i: D,
+            o,
+        });
         part
     });
     let mut dx = x.clone();
-    b.linear_backward_input(&mut dx, &dout, &w, N, D, o);
+    b.linear_backward_input(ops::LinearBackwardInput {
+        dx: &mut dx,
+        dout: &dout,
+        weight: &w,
+        n: N,
+        i: D,
+        o,
+    });
     by_parts("linear_backward_input", &dx, D, |first, count| {
         let mut part = rows(&x, D, first, count);
-        b.linear_backward_input(&mut part, &rows(&dout, o, first, count), &w, count, D, o);
+        b.linear_backward_input(ops::LinearBackwardInput {
+            dx: &mut part,
+            dout: &rows(&dout, o, first, count),
+            weight: &w,
+            n: count,
+            i: D,
+            o,
+        });
         part
     });
     let (mut dw, mut dbias, mut dw_parts, mut dbias_parts) =
         (w.clone(), bias.clone(), w.clone(), bias.clone());
-    b.linear_backward_weight(&mut dw, Some(&mut dbias), &dout, &x, N, D, o);
+    b.linear_backward_weight(ops::LinearBackwardWeight {
+        dweight: &mut dw,
+        dbias: Some(&mut dbias),
+        dout: &dout,
+        x: &x,
+        n: N,
+        i: D,
+        o,
+    });
     for (dout, x) in dout.chunks(PART * o).zip(x.chunks(PART * D)) {
-        b.linear_backward_weight(
-            &mut dw_parts,
-            Some(&mut dbias_parts),
-            &dout.to_vec(),
-            &x.to_vec(),
-            x.len() / D,
-            D,
+        b.linear_backward_weight(ops::LinearBackwardWeight {
+            dweight: &mut dw_parts,
+            dbias: Some(&mut dbias_parts),
+            dout: &dout.to_vec(),
+            x: &x.to_vec(),
+            n: x.len() / D,
+            i: D,
             o,
-        );
+        });
     }
     assert!(bits(&b, &dw_parts) == bits(&b, &dw), "dweight");
     assert!(bits(&b, &dbias_parts) == bits(&b, &dbias), "dbias");
@@ -251,10 +308,18 @@ fn linear_layers_of_few_rows() {
     let (n, i, o) = (140, 200, 1000);
     let (x, w) = (input("x", n * i), input("w", o * i));
     let mut out = b.zeros(n * o);
-    b.linear(&mut out, &x, &w, None, n, i, o);
+    b.linear(ops::Linear { out: &mut out, x: &x, weight: &w, bias: None, n, i, o });
     by_parts("linear", &out, o, |first, count| {
         let mut part = b.zeros(count * o);
-        b.linear(&mut part, &rows(&x, i, first, count), &w, None, count, i, o);
+        b.linear(ops::Linear {
+            out: &mut part,
+            x: &rows(&x, i, first, count),
+            weight: &w,
+            bias: None,
+            n: count,
+            i,
+            o,
+        });
         part
     });
 }
@@ -265,10 +330,28 @@ fn rotated_rows() {
     let (x, cos, sin, positions) =
         (input("x", N * D), input("cos", 50 * 4), input("sin", 50 * 4), below("positions", N, 50));
     let mut whole = x.clone();
-    b.rotary(&mut whole, &cos, &sin, &positions, D / 8, 8, 8, false);
+    b.rotary(ops::Rotary {
+        x: &mut whole,
+        cos: &cos,
+        sin: &sin,
+        positions: &positions,
+        heads: D / 8,
+        channels: 8,
+        rotated: 8,
+        inverse: false,
+    });
     by_parts("rotary", &whole, D, |first, count| {
         let mut part = rows(&x, D, first, count);
-        b.rotary(&mut part, &cos, &sin, &positions[first..first + count], D / 8, 8, 8, false);
+        b.rotary(ops::Rotary {
+            x: &mut part,
+            cos: &cos,
+            sin: &sin,
+            positions: &positions[first..first + count],
+            heads: D / 8,
+            channels: 8,
+            rotated: 8,
+            inverse: false,
+        });
         part
     });
 }
@@ -323,16 +406,24 @@ fn token_distributions_and_their_gradients() {
         let (logits, mut dlogits) = (rows(&logits, D, first, count), b.zeros(count * D));
         let targets = &targets[first..first + count];
         let (mut logprob, mut lse, mut entropy) = (b.zeros(count), b.zeros(count), b.zeros(count));
-        b.token_logprobs(&mut logprob, &mut lse, &mut entropy, &logits, targets, 0.8, D);
-        b.token_logprobs_backward(
-            &mut dlogits,
-            &logits,
-            &rows(&dlogprob, 1, first, count),
-            &lse,
+        b.token_logprobs(ops::TokenLogprobs {
+            logprob: &mut logprob,
+            lse: &mut lse,
+            entropy: &mut entropy,
+            logits: &logits,
             targets,
-            0.8,
-            D,
-        );
+            temperature: 0.8,
+            v: D,
+        });
+        b.token_logprobs_backward(ops::TokenLogprobsBackward {
+            dlogits: &mut dlogits,
+            logits: &logits,
+            dlogprob: &rows(&dlogprob, 1, first, count),
+            lse: &lse,
+            targets,
+            temperature: 0.8,
+            v: D,
+        });
         [dlogits, logprob, lse, entropy]
     };
     for ((at, whole), width) in run(0, N).iter().enumerate().zip([D, 1, 1, 1]) {

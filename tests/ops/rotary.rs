@@ -1,7 +1,8 @@
 //! Rotary position embedding.
 
-use posttrain::backend::Backend;
 use posttrain::backend::cpu::Cpu;
+use posttrain::backend::ops;
+use posttrain::backend::prelude::*;
 
 use super::{check_gradient, close, dot, normals, oracle};
 
@@ -52,7 +53,16 @@ fn forward_is_the_formula_and_inverse_undoes_it() {
         let expected = formula(&x, &positions, heads, c, r);
         let double = oracle();
         let mut got = x.clone();
-        double.rotary(&mut got, &cos, &sin, &positions, heads, c, r, false);
+        double.rotary(ops::Rotary {
+            x: &mut got,
+            cos: &cos,
+            sin: &sin,
+            positions: &positions,
+            heads,
+            channels: c,
+            rotated: r,
+            inverse: false,
+        });
         close("f64", &got, &expected, 1e-15);
         assert!(
             got.iter()
@@ -61,13 +71,31 @@ fn forward_is_the_formula_and_inverse_undoes_it() {
                 .all(|(at, (got, x))| at % c < r || got.to_bits() == x.to_bits()),
             "the rest stays"
         );
-        double.rotary(&mut got, &cos, &sin, &positions, heads, c, r, true);
+        double.rotary(ops::Rotary {
+            x: &mut got,
+            cos: &cos,
+            sin: &sin,
+            positions: &positions,
+            heads,
+            channels: c,
+            rotated: r,
+            inverse: true,
+        });
         close("f64, back", &got, &x, 1e-15);
         // Angles and inputs are rounded to single precision, then three roundings.
         let single = Cpu::<f32>::new();
         let (cos, sin, mut got) =
             (single.upload_f64(&cos), single.upload_f64(&sin), single.upload_f64(&x));
-        single.rotary(&mut got, &cos, &sin, &positions, heads, c, r, false);
+        single.rotary(ops::Rotary {
+            x: &mut got,
+            cos: &cos,
+            sin: &sin,
+            positions: &positions,
+            heads,
+            channels: c,
+            rotated: r,
+            inverse: false,
+        });
         close("f32", &single.download_f64(&got), &expected, 3e-7);
     }
 }
@@ -79,7 +107,16 @@ fn inverse_is_the_gradient() {
     for r in [2, 4, 6] {
         let (cos, sin) = angles(r / 2);
         let mut dx = dout.clone();
-        oracle().rotary(&mut dx, &cos, &sin, &positions, heads, c, r, true);
+        oracle().rotary(ops::Rotary {
+            x: &mut dx,
+            cos: &cos,
+            sin: &sin,
+            positions: &positions,
+            heads,
+            channels: c,
+            rotated: r,
+            inverse: true,
+        });
         check_gradient("dx", &dx, &x, |x| dot(&formula(x, &positions, heads, c, r), &dout));
     }
 }
@@ -91,10 +128,28 @@ fn a_part_of_a_head_turns_as_a_head_of_that_size_does() {
     let (cos, sin) = angles(r / 2);
     let [cos, sin, x] = [cos, sin, normals("x", 2 * heads * c)].map(|x| b.upload_f64(&x));
     let mut whole = x.clone();
-    b.rotary(&mut whole, &cos, &sin, &positions, heads, c, r, false);
+    b.rotary(ops::Rotary {
+        x: &mut whole,
+        cos: &cos,
+        sin: &sin,
+        positions: &positions,
+        heads,
+        channels: c,
+        rotated: r,
+        inverse: false,
+    });
     let part = |x: &[f32]| x.chunks(c).flat_map(|head| &head[..r]).copied().collect::<Vec<f32>>();
     let mut alone = part(&x);
-    b.rotary(&mut alone, &cos, &sin, &positions, heads, r, r, false);
+    b.rotary(ops::Rotary {
+        x: &mut alone,
+        cos: &cos,
+        sin: &sin,
+        positions: &positions,
+        heads,
+        channels: r,
+        rotated: r,
+        inverse: false,
+    });
     assert_eq!(alone, part(&whole));
 }
 
@@ -102,12 +157,30 @@ fn a_part_of_a_head_turns_as_a_head_of_that_size_does() {
 #[should_panic(expected = "positions[1] = 20 is not below 20")]
 fn a_position_without_angles_is_refused() {
     let (cos, sin) = angles(1);
-    oracle().rotary(&mut vec![0.0; 4], &cos, &sin, &[0, 20], 1, 2, 2, false);
+    oracle().rotary(ops::Rotary {
+        x: &mut vec![0.0; 4],
+        cos: &cos,
+        sin: &sin,
+        positions: &[0, 20],
+        heads: 1,
+        channels: 2,
+        rotated: 2,
+        inverse: false,
+    });
 }
 
 #[test]
 #[should_panic(expected = "rotary turns pairs of a head's 4 channels, not 6")]
 fn more_channels_than_a_head_has_are_refused() {
     let (cos, sin) = angles(3);
-    oracle().rotary(&mut vec![0.0; 4], &cos, &sin, &[0], 1, 4, 6, false);
+    oracle().rotary(ops::Rotary {
+        x: &mut vec![0.0; 4],
+        cos: &cos,
+        sin: &sin,
+        positions: &[0],
+        heads: 1,
+        channels: 4,
+        rotated: 6,
+        inverse: false,
+    });
 }

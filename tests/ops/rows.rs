@@ -1,7 +1,7 @@
 //! Buffers, embedding, gather, scatter.
 
-use posttrain::backend::Backend;
 use posttrain::backend::cpu::Cpu;
+use posttrain::backend::prelude::*;
 
 use super::{below, bits, close, dirty, normals, oracle};
 

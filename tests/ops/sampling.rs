@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use posttrain::backend::cpu::Cpu;
-use posttrain::backend::{Backend, NO_TOKEN, Sampling};
+use posttrain::backend::ops;
+use posttrain::backend::prelude::*;
+use posttrain::backend::{NO_TOKEN, Sampling};
 use posttrain::random::Stream;
 
 use super::{bits, normals, oracle};
@@ -159,7 +161,15 @@ fn log_probabilities_without_truncation_are_those_of_token_logprobs_bit_for_bit(
             let (ids, logprobs) = b.sample(&logits, &uniforms(m), sampling, v);
             let temperature = if sampling.temperature == 0.0 { 1.0 } else { sampling.temperature };
             let (mut logprob, mut lse, mut entropy) = (b.zeros(m), b.zeros(m), b.zeros(m));
-            b.token_logprobs(&mut logprob, &mut lse, &mut entropy, &logits, &ids, temperature, v);
+            b.token_logprobs(ops::TokenLogprobs {
+                logprob: &mut logprob,
+                lse: &mut lse,
+                entropy: &mut entropy,
+                logits: &logits,
+                targets: &ids,
+                temperature,
+                v,
+            });
             let expected: Vec<u32> = b.download(&logprob).into_iter().map(f32::to_bits).collect();
             assert_eq!(logprobs.into_iter().map(f32::to_bits).collect::<Vec<_>>(), expected);
         }

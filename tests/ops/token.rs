@@ -1,7 +1,8 @@
 //! Log-probabilities, entropies and their gradient.
 
-use posttrain::backend::Backend;
 use posttrain::backend::cpu::Cpu;
+use posttrain::backend::ops;
+use posttrain::backend::prelude::*;
 
 use super::{below, bits, check_gradient, close, dirty, dot, normals, oracle};
 
@@ -29,7 +30,15 @@ fn run<B: Backend>(
 ) -> [B::Buf; 3] {
     let m = targets.len();
     let (mut logprob, mut lse, mut entropy) = (dirty(b, m), dirty(b, m), dirty(b, m));
-    b.token_logprobs(&mut logprob, &mut lse, &mut entropy, logits, targets, temperature, v);
+    b.token_logprobs(ops::TokenLogprobs {
+        logprob: &mut logprob,
+        lse: &mut lse,
+        entropy: &mut entropy,
+        logits,
+        targets,
+        temperature,
+        v,
+    });
     [logprob, lse, entropy]
 }
 
@@ -62,7 +71,15 @@ fn backward_is_the_gradient_of_the_log_probability() {
     let b = oracle();
     let [_, lse, _] = run(&b, &logits, &targets, temperature, v);
     let mut dlogits = dirty(&b, m * v);
-    b.token_logprobs_backward(&mut dlogits, &logits, &dlogprob, &lse, &targets, temperature, v);
+    b.token_logprobs_backward(ops::TokenLogprobsBackward {
+        dlogits: &mut dlogits,
+        logits: &logits,
+        dlogprob: &dlogprob,
+        lse: &lse,
+        targets: &targets,
+        temperature,
+        v,
+    });
     check_gradient("dlogits", &dlogits, &logits, |x| {
         dot(&formula(x, &targets, f64::from(temperature), v)[0], &dlogprob)
     });
@@ -70,15 +87,15 @@ fn backward_is_the_gradient_of_the_log_probability() {
     let logits = single.upload_f64(&logits);
     let [_, lse, _] = run(&single, &logits, &targets, temperature, v);
     let mut got = dirty(&single, m * v);
-    single.token_logprobs_backward(
-        &mut got,
-        &logits,
-        &single.upload_f64(&dlogprob),
-        &lse,
-        &targets,
+    single.token_logprobs_backward(ops::TokenLogprobsBackward {
+        dlogits: &mut got,
+        logits: &logits,
+        dlogprob: &single.upload_f64(&dlogprob),
+        lse: &lse,
+        targets: &targets,
         temperature,
         v,
-    );
+    });
     close("f32", &single.download_f64(&got), &dlogits, 1e-6);
 }
 

@@ -6,17 +6,19 @@
 
 #![expect(clippy::unwrap_used)]
 
-use posttrain::backend::Backend;
 use posttrain::backend::cpu::Cpu;
-use posttrain::model::params::{Params, Top, Trainable};
-use posttrain::model::spec::{Position, Spec};
+use posttrain::backend::prelude::*;
+use posttrain::model::params::{HeadKind, Params, Trainable};
+use posttrain::model::spec::Spec;
 use posttrain::model::weights::Model;
 use posttrain::rl::advantage::Conventions;
 use posttrain::rl::compat::{Compat, Overrides};
 use posttrain::rl::ppo::{PolicyClip, ValueClip};
 use posttrain::rl::preference::Normalisation;
+use posttrain::train::critic::Critic;
 use posttrain::train::optimiser::{OptimiserConfig, TrainState};
-use posttrain::train::ppo::{Judges, Ppo, Rollout, Settings};
+use posttrain::train::ppo::{Ppo, Settings};
+use posttrain::train::rollouts::{FrozenModels, Rollout, RolloutSettings};
 use serde_json::{Value, json};
 
 /// `max_new_tokens`.
@@ -49,10 +51,9 @@ const PLACES: usize = 1 + LIMIT;
 /// A hidden state is the token's own direction and its place's own: blocks add nothing.
 fn spec() -> Spec {
     let spec = Spec {
-        position: Position::Learned,
         tied: false,
         final_norm: false,
-        ..Spec::decoder(TOKENS, 28, 1, 2, 4, PLACES + 1)
+        ..Spec::decoder(TOKENS, 28, 1, 2, 4, PLACES + 1).with_learned_positions()
     };
     assert!(spec.width > TOKENS + PLACES);
     spec
@@ -61,13 +62,13 @@ fn spec() -> Spec {
 /// A model with these numbers in `lm_head[token][direction]` and `scalar.weight[direction]`.
 fn model(
     b: &Cpu<f32>,
-    top: Top,
+    kind: HeadKind,
     head: impl Fn(usize, usize) -> f64,
     scalar: impl Fn(usize) -> f64,
 ) -> Model<Cpu<f32>> {
     let spec = spec();
     let d = spec.width;
-    let params = Params::slots(&spec, top).map(|slot| {
+    let params = Params::slots(&spec, kind).map(|slot| {
         let number = |at: usize| match slot.name.as_str() {
             "embedding" => f64::from(u8::from(at % d == at / d)),
             "positions" => f64::from(u8::from(at % d == TOKENS + at / d)),
@@ -78,7 +79,7 @@ fn model(
         };
         (0..slot.count()).map(|at| number(at) as f32).collect()
     });
-    Model::upload(b, spec, params)
+    Model::upload(b, spec, kind, params)
 }
 
 /// (response, place in it, what comes before, token) of all tokens.
@@ -153,12 +154,15 @@ type Trained = ([Vec<f64>; 3], [Vec<f64>; 3], Vec<(&'static str, f64)>);
 fn step(conventions: Conventions) -> Trained {
     let b = Cpu::<f32>::new();
     let [policy, reference] = LOGPROBS;
-    let reference = model(&b, Top::Language, head(reference), |_| 0.0);
-    let reward = model(&b, Top::Reward, |_, _| 0.0, score);
-    let policy =
-        TrainState::new(&b, &model(&b, Top::LanguageAndValue, head(policy), value), Trainable::ALL)
-            .unwrap();
-    let mut ppo = Ppo { b: &b, policy, critic: None, coef: COEF };
+    let reference = model(&b, HeadKind::Language, head(reference), |_| 0.0);
+    let reward = model(&b, HeadKind::Reward, |_, _| 0.0, score);
+    let policy = TrainState::new(
+        &b,
+        &model(&b, HeadKind::LanguageAndValue, head(policy), value),
+        Trainable::ALL,
+    )
+    .unwrap();
+    let mut ppo = Ppo { b: &b, policy, critic: Critic::Shared, coef: COEF };
     let sequence = |response: usize| [&[response as u32], RESPONSES[response]].concat();
     let judged = [sequence(0), sequence(1), [sequence(2), vec![END]].concat()];
     let logprobs = posttrain::model::score::response_logprobs(
@@ -168,14 +172,9 @@ fn step(conventions: Conventions) -> Trained {
         &[1; 3],
         1.0,
     );
-    let rollout = |response: usize| Rollout {
-        tokens: sequence(response),
-        prompt: 1,
-        ended: response < 2,
-        logprobs: logprobs[response].clone(),
-        reference: Vec::new(),
-        values: Vec::new(),
-        score: 0.0,
+    let rollout = |response: usize| {
+        let (tokens, logprobs) = (RESPONSES[response], logprobs[response].clone());
+        Rollout::sampled(&[response as u32], tokens, logprobs, response < 2)
     };
     let mut rollouts = [0, 1, 2].map(rollout);
     let optimiser: OptimiserConfig = serde_json::from_value(json!({"learning_rate": 0.0})).unwrap();
@@ -183,10 +182,12 @@ fn step(conventions: Conventions) -> Trained {
         steps: 1,
         minibatches: 1,
         epochs: 1,
-        temperature: 1.0,
-        max_new_tokens: LIMIT,
-        pad: PAD,
-        conventions,
+        rollouts: RolloutSettings {
+            temperature: 1.0,
+            max_new_tokens: LIMIT,
+            pad: PAD,
+            conventions,
+        },
         adaptive: None,
         policy_clip: PolicyClip::default(),
         value_clip: ValueClip { range: Some(0.2), coef: 0.1 },
@@ -195,9 +196,9 @@ fn step(conventions: Conventions) -> Trained {
         optimiser: &optimiser,
         seed: 0,
     };
-    let judges =
-        Judges { reference: &reference, reward: &reward, normalisation: Normalisation::IDENTITY };
-    let metrics = ppo.step(0, &mut rollouts, &judged, &judges, &settings).unwrap();
+    let normalisation = Normalisation::IDENTITY;
+    let frozen = FrozenModels { reference: &reference, reward: &reward, normalisation };
+    let metrics = ppo.step(0, &mut rollouts, &judged, &frozen, &settings).unwrap();
 
     let gradients = ppo.policy.gradients.total(&b);
     let dhead = b.download_f64(gradients.lm_head.as_ref().unwrap().as_ref().unwrap());

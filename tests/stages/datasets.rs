@@ -90,7 +90,7 @@ fn a_reward_model_scores_rows_as_it_was_trained_to() {
     let made = scored(json!(["sft"]));
     let found: Vec<Scored> = made.rows("sft.jsonl");
     let loaded = checkpoint::load(&fixture().path("reward")).unwrap();
-    let model = Model::upload(&Cpu::<f32>::new(), loaded.spec, loaded.params);
+    let model = Model::upload(&Cpu::<f32>::new(), loaded.spec, loaded.head, loaded.params);
     let sequences: Vec<Vec<u32>> = (20..32)
         .map(|at| [encode(&prompt(at)), encode(&summary(at)), vec![EOS]].concat())
         .collect();
@@ -114,7 +114,7 @@ fn a_classifier_scores_the_part_of_a_row_that_it_is_given() {
         made.rows::<Scored>("sft.jsonl").into_iter().map(|row| row.score).collect::<Vec<_>>()
     };
     let loaded = checkpoint::load(&fixture().path("reward")).unwrap();
-    let model = Model::upload(&Cpu::<f32>::new(), loaded.spec, loaded.params);
+    let model = Model::upload(&Cpu::<f32>::new(), loaded.spec, loaded.head, loaded.params);
     let expected = |text: fn(usize) -> String| {
         let texts: Vec<Vec<u32>> = (20..32).map(|at| encode(&text(at))).collect();
         let raw =
@@ -254,7 +254,7 @@ fn sft_on_conversations_learns_the_assistants_turns_alone() {
         tokens.extend(piece);
     }
     let loaded = checkpoint::load(&fixture().path("policy")).unwrap();
-    let model = Model::upload(&Cpu::<f32>::new(), loaded.spec, loaded.params);
+    let model = Model::upload(&Cpu::<f32>::new(), loaded.spec, loaded.head, loaded.params);
     let scored = response_logprobs(&Cpu::new(), &model, &[&tokens], &[1], 1.0);
     let own: Vec<f64> = scored[0]
         .iter()

@@ -8,6 +8,7 @@ use posttrain::backend::Sampling;
 use posttrain::backend::cpu::Cpu;
 use posttrain::error::{Kind, kind_of};
 use posttrain::model::checkpoint;
+use posttrain::model::params::Params;
 use posttrain::model::weights::Model;
 use posttrain::random::Stream;
 use posttrain::sample::{GenerateOptions, Limits, generate};
@@ -21,7 +22,7 @@ use super::fixture::{encode, example, fixture, prompt};
 fn scaled(name: &str, tensor: &str, by: f32) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let mut model = checkpoint::load(&fixture().path(name)).unwrap();
-    let slots = model.params.slots_of(&model.spec).into_vec();
+    let slots = Params::slots(&model.spec, model.head).into_vec();
     for (slot, numbers) in
         slots.iter().zip(model.params.iter_mut()).filter(|(slot, _)| slot.name == tensor)
     {
@@ -159,7 +160,7 @@ fn a_prompt_whose_logits_are_no_numbers_is_named() {
     checkpoint.params.lm_head = Some(vec![0.01; checkpoint.params.embedding.len()]);
     checkpoint.spec.tied = false;
     let b = Cpu::<f32>::new();
-    let model = Model::upload(&b, checkpoint.spec, checkpoint.params);
+    let model = Model::upload(&b, checkpoint.spec, checkpoint.head, checkpoint.params);
     let options = GenerateOptions {
         samples_per_prompt: 1,
         max_new_tokens: 2,

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use posttrain::model::arch::{Origin, SpecialTokens};
 use posttrain::model::checkpoint::{self, Checkpoint};
-use posttrain::model::params::{Params, Top};
+use posttrain::model::params::{HeadKind, Params};
 use posttrain::model::spec::Spec;
 use serde_json::{Value, json};
 
@@ -103,9 +103,9 @@ impl Fixture {
         };
         self.write("pairs.jsonl", &jsonl((0..10).map(pair)));
         tokenizer(&self.path("tokenizer"));
-        self.model("policy", Top::Language, 1);
-        self.model("other", Top::Language, 2);
-        self.model("reward", Top::Reward, 3);
+        self.model("policy", HeadKind::Language, 1);
+        self.model("other", HeadKind::Language, 2);
+        self.model("reward", HeadKind::Reward, 3);
         self.write("reward/normalisation.json", "{\"mean\": 0.25, \"std\": 0.5}");
         self.write(
             "candidates/samples.jsonl",
@@ -127,11 +127,11 @@ impl Fixture {
         write(&self.path(name), text);
     }
 
-    fn model(&self, name: &str, top: Top, seed: u64) {
+    fn model(&self, name: &str, head: HeadKind, seed: u64) {
         let folder = self.path(name);
         tokenizer(&folder);
         let spec = spec();
-        let params = weights(&spec, top, seed);
+        let params = weights(&spec, head, seed);
         checkpoint::save(
             &folder,
             &Checkpoint {
@@ -140,6 +140,7 @@ impl Fixture {
                     SpecialTokens { bos: None, eos: Some(EOS), pad: Some(PAD) },
                 ),
                 spec,
+                head,
                 params,
             },
         )
@@ -289,9 +290,9 @@ pub fn spec() -> Spec {
 
 /// Numbers in [-0.25, 0.25), norms around 1: a linear congruential generator (Knuth's MMIX) that
 /// runs through all tensors.
-fn weights(spec: &Spec, top: Top, seed: u64) -> Params<Vec<f32>> {
+fn weights(spec: &Spec, head: HeadKind, seed: u64) -> Params<Vec<f32>> {
     let mut state = seed;
-    Params::slots(spec, top).map(|slot| {
+    Params::slots(spec, head).map(|slot| {
         let centre = if slot.name.contains("norm") { 1.0 } else { 0.0 };
         let mut next = || {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);

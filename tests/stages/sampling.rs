@@ -33,7 +33,7 @@ fn samples(made: &Made) -> Vec<Sampled> {
 
 fn model(name: &str) -> Model<Cpu<f32>> {
     let checkpoint = checkpoint::load(&fixture().path(name)).unwrap();
-    Model::upload(&Cpu::new(), checkpoint.spec, checkpoint.params)
+    Model::upload(&Cpu::new(), checkpoint.spec, checkpoint.head, checkpoint.params)
 }
 
 #[test]

@@ -5,18 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use posttrain::backend::cpu::Cpu;
-use posttrain::backend::{
-    Activation, AdamW, Backend, CacheView, Heads, Mask, RatioLoss, Sampling, Sizes, SquareLoss,
-};
+use posttrain::backend::ops::*;
+use posttrain::backend::prelude::*;
+use posttrain::backend::{RatioLoss, Sizes, SquareLoss};
 use posttrain::model::init::{ScalarInit, scalar_head};
-use posttrain::model::params::{Params, Slot, Top, Trainable};
+use posttrain::model::params::{HeadKind, Params, Slot, Trainable};
 use posttrain::model::score::{last_scalars, response_logprobs};
 use posttrain::model::spec::Spec;
 use posttrain::model::weights::Model;
 use posttrain::rl::ppo::{PolicyClip, ValueClip};
 use posttrain::rl::preference::Normalisation;
+use posttrain::train::critic::Critic;
 use posttrain::train::optimiser::{OptimiserConfig, TrainState};
-use posttrain::train::ppo::{Judges, Ppo, Rollout, Settings};
+use posttrain::train::ppo::{Ppo, Settings};
+use posttrain::train::rollouts::{FrozenModels, Rollout, RolloutSettings};
 use serde_json::{Value, json};
 
 use super::bench::{make, neutral, run_on};
@@ -24,9 +26,9 @@ use super::fixture::{fixture, spec as tiny};
 use crate::model::{model, sequences};
 
 type Inner = Cpu<f32>;
-type Buf = <Inner as Backend>::Buf;
-type Cache = <Inner as Backend>::Cache;
-type Sums = <Inner as Backend>::Sums;
+type Buf = <Inner as Buffers>::Buf;
+type Cache = <Inner as CacheOps>::Cache;
+type Sums = <Inner as Losses>::Sums;
 
 /// The CPU, which counts rows that go through attention, one block each, numbers that models bring
 /// to it, and buffers that are copied to the host.
@@ -57,27 +59,9 @@ macro_rules! inner {
     )*};
 }
 
-#[expect(clippy::too_many_arguments)]
-impl Backend for Counting {
+impl Buffers for Counting {
     type Buf = Buf;
-    type Cache = Cache;
     type GraphCache = ();
-    type Sums = Sums;
-
-    fn attention(
-        &self,
-        out: &mut Buf,
-        lse: &mut Buf,
-        q: &Buf,
-        k: &Buf,
-        v: &Buf,
-        starts: &[usize],
-        heads: Heads,
-        mask: Mask,
-    ) {
-        self.rows.fetch_add(starts[starts.len() - 1], Relaxed);
-        self.inner.attention(out, lse, q, k, v, starts, heads, mask);
-    }
 
     fn upload_owned(&self, host: Vec<f32>) -> Buf {
         self.uploaded.fetch_add(host.len(), Relaxed);
@@ -104,55 +88,113 @@ impl Backend for Counting {
         upload_wide(host: &[f32]) -> Buf;
         upload_wide_f64(host: &[f64]) -> Buf;
         len(x: &Buf) -> usize;
-        copy(out: &mut Buf, x: &Buf);
+        copy_unchecked(out: &mut Buf, x: &Buf);
         fill(out: &mut Buf, value: f32);
-        add(out: &mut Buf, x: &Buf);
+        add_unchecked(out: &mut Buf, x: &Buf);
         sum_squares(x: &Buf) -> f64;
-        embedding(out: &mut Buf, table: &Buf, ids: &[u32], d: usize);
-        embedding_backward(dtable: &mut Buf, dout: &Buf, ids: &[u32], d: usize);
-        gather_rows(out: &mut Buf, x: &Buf, rows: &[u32], d: usize);
-        scatter_add_rows(dx: &mut Buf, dout: &Buf, rows: &[u32], d: usize);
-        rms_norm(out: &mut Buf, rstd: &mut Buf, x: &Buf, weight: &Buf, n: usize, d: usize,
-            epsilon: f64);
-        rms_norm_backward(dx: &mut Buf, dweight: Option<&mut Buf>, dout: &Buf, x: &Buf,
-            weight: &Buf, rstd: &Buf, n: usize, d: usize);
-        layer_norm(out: &mut Buf, mean: &mut Buf, rstd: &mut Buf, x: &Buf, weight: &Buf, bias: &Buf,
-            n: usize, d: usize, epsilon: f64);
-        layer_norm_backward(dx: &mut Buf, dweight: Option<&mut Buf>, dbias: Option<&mut Buf>,
-            dout: &Buf, x: &Buf, weight: &Buf, mean: &Buf, rstd: &Buf, n: usize, d: usize);
-        linear(out: &mut Buf, x: &Buf, weight: &Buf, bias: Option<&Buf>, n: usize, i: usize,
-            o: usize);
-        linear_backward_input(dx: &mut Buf, dout: &Buf, weight: &Buf, n: usize, i: usize, o: usize);
-        linear_backward_weight(dweight: &mut Buf, dbias: Option<&mut Buf>, dout: &Buf, x: &Buf,
-            n: usize, i: usize, o: usize);
-        rotary(x: &mut Buf, cos: &Buf, sin: &Buf, positions: &[u32], heads: usize, channels: usize,
-            rotated: usize, inverse: bool);
-        attention_backward(dq: &mut Buf, dk: &mut Buf, dv: &mut Buf, dout: &Buf, out: &Buf,
-            lse: &Buf, q: &Buf, k: &Buf, v: &Buf, starts: &[usize], heads: Heads, mask: Mask);
-        swiglu(out: &mut Buf, gate: &Buf, up: &Buf);
-        swiglu_backward(dgate: &mut Buf, dup: &mut Buf, dout: &Buf, gate: &Buf, up: &Buf);
-        activation(out: &mut Buf, x: &Buf, activation: Activation);
-        activation_backward(dx: &mut Buf, dout: &Buf, x: &Buf, activation: Activation);
-        token_logprobs(logprob: &mut Buf, lse: &mut Buf, entropy: &mut Buf, logits: &Buf,
-            targets: &[u32], temperature: f32, v: usize);
-        token_logprobs_backward(dlogits: &mut Buf, logits: &Buf, dlogprob: &Buf, lse: &Buf,
-            targets: &[u32], temperature: f32, v: usize);
-        sample(logits: &Buf, uniforms: &[f64], sampling: Sampling, v: usize) -> (Vec<u32>,
-            Vec<f32>);
+    }
+}
+
+impl AttentionOps for Counting {
+    fn attention_unchecked(&self, attention: Attention<'_, Buf>) {
+        let rows = attention.starts[attention.starts.len() - 1];
+        self.rows.fetch_add(rows, Relaxed);
+        self.inner.attention_unchecked(attention);
+    }
+
+    inner! { attention_backward_unchecked(attention: AttentionBackward<'_, Buf>); }
+}
+
+impl RowOps for Counting {
+    inner! {
+        embedding_backward_unchecked(dtable: &mut Buf, dout: &Buf, ids: &[u32], d: usize);
+        gather_rows_unchecked(out: &mut Buf, x: &Buf, rows: &[u32], d: usize);
+        scatter_add_rows_unchecked(dx: &mut Buf, dout: &Buf, rows: &[u32], d: usize);
+    }
+}
+
+impl NormOps for Counting {
+    inner! {
+        rms_norm_unchecked(norm: RmsNorm<'_, Buf>);
+        rms_norm_backward_unchecked(norm: RmsNormBackward<'_, Buf>);
+    }
+}
+
+impl LayerNormOps for Counting {
+    inner! {
+        layer_norm_unchecked(norm: LayerNorm<'_, Buf>);
+        layer_norm_backward_unchecked(norm: LayerNormBackward<'_, Buf>);
+    }
+}
+
+impl LinearOps for Counting {
+    inner! {
+        linear_unchecked(layer: Linear<'_, Buf>);
+        linear_backward_input_unchecked(layer: LinearBackwardInput<'_, Buf>);
+        linear_backward_weight_unchecked(layer: LinearBackwardWeight<'_, Buf>);
+    }
+}
+
+impl RotaryOps for Counting {
+    inner! { rotary_unchecked(rotary: Rotary<'_, Buf>); }
+}
+
+impl ActivationOps for Counting {
+    inner! {
+        swiglu_unchecked(out: &mut Buf, gate: &Buf, up: &Buf);
+        swiglu_backward_unchecked(dgate: &mut Buf, dup: &mut Buf, dout: &Buf, gate: &Buf, up: &Buf);
+        activation_unchecked(out: &mut Buf, x: &Buf, activation: Activation);
+        activation_backward_unchecked(dx: &mut Buf, dout: &Buf, x: &Buf, activation: Activation);
+    }
+}
+
+impl TokenOps for Counting {
+    inner! {
+        token_logprobs_unchecked(tokens: TokenLogprobs<'_, Buf>);
+        token_logprobs_backward_unchecked(tokens: TokenLogprobsBackward<'_, Buf>);
+    }
+}
+
+impl SamplingOps for Counting {
+    inner! {
+        sample_unchecked(logits: &Buf, uniforms: &[f64], sampling: Sampling, v: usize)
+            -> (Vec<u32>, Vec<f32>);
+    }
+}
+
+impl Losses for Counting {
+    type Sums = Sums;
+
+    inner! {
         sums(len: usize) -> Sums;
+        sums_len(sums: &Sums) -> usize;
         download_sums(sums: &Sums) -> Vec<f64>;
-        add_sum(sums: &mut Sums, x: &Buf);
-        clipped_ratio_loss(dlogprob: &mut Buf, sums: &mut Sums, logprob: &Buf, old: &Buf,
+        add_sum_unchecked(sums: &mut Sums, x: &Buf);
+        clipped_ratio_loss_unchecked(dlogprob: &mut Buf, sums: &mut Sums, logprob: &Buf, old: &Buf,
             advantage: &Buf, loss: RatioLoss);
-        clipped_square_loss(dvalue: &mut Buf, sums: &mut Sums, value: &Buf, old: &Buf, target: &Buf,
-            loss: SquareLoss);
-        cache(blocks: usize, heads: Heads) -> Cache;
-        cache_write(cache: &mut Cache, k: &Buf, v: &Buf, slots: &[u32]);
-        cache_copy_blocks(cache: &mut Cache, pairs: &[(u32, u32)]);
-        attention_cached(out: &mut Buf, q: &Buf, cache: &Cache, views: &[CacheView<'_>],
+        clipped_square_loss_unchecked(dvalue: &mut Buf, sums: &mut Sums, value: &Buf, old: &Buf,
+            target: &Buf, loss: SquareLoss);
+    }
+}
+
+impl CacheOps for Counting {
+    type Cache = Cache;
+
+    inner! {
+        cache_unchecked(blocks: usize, heads: Heads) -> Cache;
+        cache_blocks(cache: &Cache) -> usize;
+        cache_heads(cache: &Cache) -> Heads;
+        cache_write_unchecked(cache: &mut Cache, k: &Buf, v: &Buf, slots: &[u32]);
+        cache_copy_blocks_unchecked(cache: &mut Cache, pairs: &[(u32, u32)]);
+        attention_cached_unchecked(out: &mut Buf, q: &Buf, cache: &Cache, views: &[CacheView<'_>],
             window: Option<usize>);
-        adamw(master: &mut Buf, copy: Option<&mut Buf>, first: &mut Buf, second: &mut Buf,
-            gradient: &Buf, step: AdamW);
+    }
+}
+
+impl OptimiserOps for Counting {
+    inner! {
+        adamw_unchecked(master: &mut Buf, copy: Option<&mut Buf>, first: &mut Buf,
+            second: &mut Buf, gradient: &Buf, step: AdamW);
     }
 }
 
@@ -168,28 +210,29 @@ fn step(
 ) -> (Ppo<'_, Counting>, Model<Counting>, Model<Counting>, Vec<Rollout>) {
     let spec = Spec { layers: 5, ..crate::model::spec(false) };
     let trainable = Trainable::frozen_fraction(&spec, 0.8);
-    let reference: Model<Counting> = model(b, &spec, Top::Language);
+    let reference: Model<Counting> = model(b, &spec, HeadKind::Language);
     let head = |top| scalar_head(&spec, top, ScalarInit::Normal, 1).unwrap();
-    let begun =
-        if own_trunk { model(b, &spec, Top::Language) } else { reference.thaw(b, trainable) };
-    let reward = begun.with_scalar(b, head(Top::Reward));
-    let critic = separate
-        .then(|| TrainState::new(b, &reward.with_scalar(b, head(Top::Value)), trainable).unwrap());
-    let policy = match separate {
-        true => TrainState::new(b, &reference, trainable),
+    let begun = if own_trunk {
+        model(b, &spec, HeadKind::Language)
+    } else {
+        reference.trainable_copy(b, &trainable)
+    };
+    let reward = begun.with_scalar(b, head(HeadKind::Reward));
+    let (policy, critic) = match separate {
+        true => {
+            let critic = reward.with_scalar(b, head(HeadKind::Value));
+            let state = TrainState::new(b, &critic, trainable.clone()).unwrap();
+            (TrainState::new(b, &reference, trainable), Critic::Separate(Box::new(state)))
+        }
         false => {
-            TrainState::new(b, &reference.with_scalar(b, head(Top::LanguageAndValue)), trainable)
+            let policy = reference.with_scalar(b, head(HeadKind::LanguageAndValue));
+            (TrainState::new(b, &policy, trainable), Critic::Shared)
         }
     };
     let rollouts =
-        sequences(&spec, &[PROMPT + NEW; 3]).into_iter().enumerate().map(|(at, tokens)| Rollout {
-            tokens,
-            prompt: PROMPT,
-            ended: at == 0,
-            logprobs: vec![-1.0; NEW],
-            reference: Vec::new(),
-            values: Vec::new(),
-            score: 0.0,
+        sequences(&spec, &[PROMPT + NEW; 3]).into_iter().enumerate().map(|(at, tokens)| {
+            let (prompt, response) = tokens.split_at(PROMPT);
+            Rollout::sampled(prompt, response, vec![-1.0; NEW], at == 0)
         });
     let rollouts = rollouts.collect();
     (Ppo { b, policy: policy.unwrap(), critic, coef: 0.1 }, reference, reward, rollouts)
@@ -200,10 +243,12 @@ fn settings(optimiser: &OptimiserConfig, epochs: usize) -> Settings<'_> {
         steps: 1,
         minibatches: 2,
         epochs,
-        temperature: 1.0,
-        max_new_tokens: NEW,
-        pad: 0,
-        conventions: Default::default(),
+        rollouts: RolloutSettings {
+            temperature: 1.0,
+            max_new_tokens: NEW,
+            pad: 0,
+            conventions: Default::default(),
+        },
         adaptive: None,
         policy_clip: PolicyClip::default(),
         value_clip: ValueClip::default(),
@@ -227,9 +272,9 @@ fn scored(own_trunk: bool, separate: bool) -> (usize, Vec<Figures>) {
         .collect();
     let config: OptimiserConfig = serde_json::from_value(json!({"learning_rate": 0.01})).unwrap();
     let settings = settings(&config, 0);
-    let judges =
-        Judges { reference: &reference, reward: &reward, normalisation: Normalisation::IDENTITY };
-    ppo.step(0, &mut rollouts, &judged, &judges, &settings).unwrap();
+    let normalisation = Normalisation::IDENTITY;
+    let frozen = FrozenModels { reference: &reference, reward: &reward, normalisation };
+    ppo.step(0, &mut rollouts, &judged, &frozen, &settings).unwrap();
     let rows = b.rows.load(Relaxed);
     let judged: Vec<&[u32]> = judged.iter().map(Vec::as_slice).collect();
     let raw: Vec<f64> = last_scalars(&b, &reward, &judged).into_iter().map(f64::from).collect();
@@ -264,6 +309,28 @@ fn frozen_blocks_run_once_for_policy_reference_value_and_reward_model() {
 }
 
 #[test]
+fn without_a_critic_no_value_is_computed_or_fitted() {
+    let b = Counting::new();
+    let (ppo, reference, reward, mut rollouts) = step(&b, false, true);
+    let mut ppo = Ppo { critic: Critic::None, ..ppo };
+    let tokens: Vec<Vec<u32>> = rollouts.iter().map(|rollout| rollout.tokens.clone()).collect();
+    let sequences: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
+    let logprobs = response_logprobs(&b, &ppo.policy.model, &sequences, &[PROMPT; 3], 1.0);
+    rollouts.iter_mut().zip(logprobs).for_each(|(rollout, own)| rollout.logprobs = own);
+    let config: OptimiserConfig = serde_json::from_value(json!({"learning_rate": 0.01})).unwrap();
+    let normalisation = Normalisation::IDENTITY;
+    let frozen = FrozenModels { reference: &reference, reward: &reward, normalisation };
+    let before = b.rows.load(Relaxed);
+    let metrics = ppo.step(0, &mut rollouts, &tokens, &frozen, &settings(&config, 1)).unwrap();
+    // Four frozen blocks once; then reward model, reference and the update, one block each.
+    assert_eq!(b.rows.load(Relaxed) - before, (4 + 3) * 3 * (PROMPT + NEW));
+    assert!(rollouts.iter().all(|rollout| rollout.values == [0.0; NEW]));
+    let of_values = ["loss/value_avg", "val/clipfrac_avg", "critic/vf_explained_var"];
+    assert!(metrics.iter().all(|(name, x)| x.is_finite() && !of_values.contains(name)));
+    assert!(metrics.iter().any(|(name, norm)| *name == "grad_norm" && *norm > 0.0));
+}
+
+#[test]
 fn updates_copy_no_buffer_to_the_host() {
     let config: OptimiserConfig = serde_json::from_value(json!({"learning_rate": 0.01})).unwrap();
     for separate in [false, true] {
@@ -278,13 +345,10 @@ fn updates_copy_no_buffer_to_the_host() {
                 .iter_mut()
                 .zip(logprobs)
                 .for_each(|(rollout, logprobs)| rollout.logprobs = logprobs);
-            let judges = Judges {
-                reference: &reference,
-                reward: &reward,
-                normalisation: Normalisation::IDENTITY,
-            };
+            let normalisation = Normalisation::IDENTITY;
+            let frozen = FrozenModels { reference: &reference, reward: &reward, normalisation };
             let metrics =
-                ppo.step(0, &mut rollouts, &judged, &judges, &settings(&config, epochs)).unwrap();
+                ppo.step(0, &mut rollouts, &judged, &frozen, &settings(&config, epochs)).unwrap();
             let named = |name| metrics.iter().find(|metric| metric.0 == name).unwrap().1;
             assert_eq!(
                 [named("loss/value_avg"), named("policy/entropy_avg")].map(|x| x > 0.0),
@@ -307,16 +371,16 @@ fn a_reward_model_shares_the_tensors_that_were_frozen_and_no_others() {
         )
     };
     let spec = tiny();
-    let count = |top, is_in: &dyn Fn(&Slot) -> bool| -> usize {
-        Params::slots(&spec, top).iter().filter(|slot| is_in(slot)).map(Slot::count).sum()
+    let count = |head, is_in: &dyn Fn(&Slot) -> bool| -> usize {
+        Params::slots(&spec, head).iter().filter(|slot| is_in(slot)).map(Slot::count).sum()
     };
-    let policy = count(Top::Language, &|_| true);
+    let policy = count(HeadKind::Language, &|_| true);
     for (reward, own) in [
         (
             trained(0.5),
-            count(Top::Reward, &|slot| Trainable::frozen_fraction(&spec, 0.5).trains(slot)),
+            count(HeadKind::Reward, &|slot| Trainable::frozen_fraction(&spec, 0.5).trains(slot)),
         ),
-        (trained(0.0), count(Top::Reward, &|_| true)),
+        (trained(0.0), count(HeadKind::Reward, &|_| true)),
     ] {
         let b = Counting::new();
         let config = json!({"policy": at("policy"), "reward_model": reward.reference(),

@@ -44,7 +44,7 @@ fn fixture_checkpoint(name: &str) -> Checkpoint {
 }
 
 fn model(checkpoint: &Checkpoint) -> Model<Cpu<f32>> {
-    Model::upload(&Cpu::new(), checkpoint.spec.clone(), checkpoint.params.clone())
+    Model::upload(&Cpu::new(), checkpoint.spec.clone(), checkpoint.head, checkpoint.params.clone())
 }
 
 /// The rows of the fixture's split `sft`, prompt and response with EOS.
@@ -121,7 +121,7 @@ fn compare(before: &Checkpoint, after: &Checkpoint) -> (Vec<String>, Vec<String>
     let bits = |numbers: &Vec<f32>| numbers.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
     let (mut moved, mut kept) = (Vec::new(), Vec::new());
     let layers = before.params.layers.iter().zip(&after.params.layers);
-    for (slot, (old, new)) in Params::slots(&before.spec, before.params.top(&before.spec))
+    for (slot, (old, new)) in Params::slots(&before.spec, before.head)
         .iter()
         .zip(before.params.iter().zip(after.params.iter()))
     {
@@ -447,15 +447,15 @@ fn a_separate_critic_begins_as_the_reward_model_and_learns_on() {
     assert_eq!(rollouts(&shared, 1), rollouts(&separate, 1));
     assert_ne!(shared.metric("loss/value_avg")[0], separate.metric("loss/value_avg")[0]);
     assert_ne!(shared.bytes("model.safetensors"), separate.bytes("model.safetensors"));
-    let top = |checkpoint: Checkpoint| checkpoint.params.top(&checkpoint.spec);
+    let head = |checkpoint: Checkpoint| checkpoint.head;
     assert_eq!(
-        top(separate.checkpoint()),
-        posttrain::model::params::Top::Language,
+        head(separate.checkpoint()),
+        posttrain::model::params::HeadKind::Language,
         "the critic is not part of the policy"
     );
     assert_eq!(
-        top(shared.checkpoint()),
-        posttrain::model::params::Top::Language,
+        head(shared.checkpoint()),
+        posttrain::model::params::HeadKind::Language,
         "nor is a value head"
     );
 }
@@ -636,7 +636,7 @@ fn a_classifier_that_tunes_its_encoder_fits_what_its_network_alone_does_not() {
     let last = |own: &Vec<f64>| own[own.len() - 1];
     assert!(losses[1..].iter().all(|tuned| last(tuned) < 0.7 * last(&losses[0])), "{losses:?}");
     let before = fixture_checkpoint("policy");
-    let slots = before.params.slots_of(&before.spec);
+    let slots = Params::slots(&before.spec, before.head);
     for (made, first) in made.iter().zip([LAYERS, LAYERS - 1, 0]) {
         let after = made.checkpoint();
         for (slot, (after, before)) in

@@ -69,8 +69,7 @@ pub fn imports_inside(file: &File) -> Vec<(usize, Vec<String>)> {
     for start in super::source::word(&file.code, "super") {
         let climb = &file.code[start..];
         let steps = climb.split("::").take_while(|step| *step == "super").count();
-        let is_path =
-            climb.get("super::".len() * steps - 2..).is_some_and(|rest| rest.starts_with("::"));
+        let is_path = steps > 0 && climb["super::".len() * steps - 2..].starts_with("::");
         if steps <= module.len() && is_path && !file.code[..start].ends_with("super::") {
             let root = &module[..module.len() - steps];
             paths(&file.code, start + "super::".len() * steps, root, &mut found);

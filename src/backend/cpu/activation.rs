@@ -8,11 +8,45 @@
 //!    0 nor an overflow makes NaN.
 //! 5. Backward of SwiGLU: dup = dout silu(gate), dgate = dout up s (1 + gate (1 - s)).
 
+use super::Cpu;
 use super::number::Number;
 use super::simd::Simd;
 use super::special::{Special, logistic, logistic_pair, normal, tanh, tanh_derivative};
 use super::threads::{for_rows, matrix};
-use crate::Activation;
+use crate::ops::{Activation, ActivationOps};
+
+in_both_precisions! {
+    impl ActivationOps for Cpu<T> {
+        fn activation_unchecked(&self, out: &mut Vec<T>, x: &Vec<T>, activation: Activation) {
+            self::activation(self.simd, out, Some(x), activation);
+        }
+
+        fn activation_backward_unchecked(
+            &self,
+            dx: &mut Vec<T>,
+            dout: &Vec<T>,
+            x: &Vec<T>,
+            activation: Activation,
+        ) {
+            activation_backward(self.simd, dx, dout, x, activation);
+        }
+
+        fn swiglu_unchecked(&self, out: &mut Vec<T>, gate: &Vec<T>, up: &Vec<T>) {
+            swiglu(self.simd, out, Some(gate), up);
+        }
+
+        fn swiglu_backward_unchecked(
+            &self,
+            dgate: &mut Vec<T>,
+            dup: &mut Vec<T>,
+            dout: &Vec<T>,
+            gate: &Vec<T>,
+            up: &Vec<T>,
+        ) {
+            swiglu_backward(self.simd, dgate, dup, dout, gate, up);
+        }
+    }
+}
 
 /// Elementary operations of one element.
 const WORK: usize = 4;
@@ -44,7 +78,7 @@ pub fn activation<T: Special>(simd: Simd, out: &mut [T], x: Option<&[T]>, activa
 }
 
 /// `dx = dout * activation'(x)`.
-pub fn activation_backward<T: Special>(
+fn activation_backward<T: Special>(
     simd: Simd,
     dx: &mut [T],
     dout: &[T],
@@ -219,7 +253,7 @@ pub fn swiglu<T: Number>(simd: Simd, out: &mut [T], gate: Option<&[T]>, up: &[T]
 }
 
 /// `dgate`, `dup`.
-pub fn swiglu_backward<T: Number>(
+fn swiglu_backward<T: Number>(
     simd: Simd,
     dgate: &mut [T],
     dup: &mut [T],

@@ -14,62 +14,36 @@
 //! 4. Keys are packed transposed, so that scores vectorise over positions; values as they are, so
 //!    that outputs vectorise over channels. One packing serves all query heads of a group.
 
-use std::ops::Range;
-
-use super::lanes::{self, LANES};
+use super::Cpu;
+use super::attention_backward::attention_backward;
 use super::mask::{band, span};
 use super::number::Number;
+use super::scores::{scale, score, score_stride, softmax};
 use super::scratch::Scratch;
 use super::simd::{Kernel, Simd};
 use super::threads::{for_pieces, for_sequences, matrix};
 use super::tile::{self, ACROSS, Band, Panel};
 use super::vector::Vector;
-use crate::{Heads, Mask};
+use crate::ops::{Attention, AttentionBackward, AttentionOps, Heads};
+
+in_both_precisions! {
+    impl AttentionOps for Cpu<T> {
+        fn attention_unchecked(&self, attention: Attention<'_, Vec<T>>) {
+            self::attention(self.simd, attention);
+        }
+
+        fn attention_backward_unchecked(&self, attention: AttentionBackward<'_, Vec<T>>) {
+            attention_backward(self.simd, attention);
+        }
+    }
+}
 
 /// Rows in a piece of work are a multiple of this: of every `M`.
 const ROWS: usize = 24;
 
-/// What scores are multiplied by: 1 / sqrt(c).
-#[inline(always)]
-pub fn scale<T: Number>(channels: usize) -> T {
-    T::ONE / T::from_f64(channels as f64).sqrt()
-}
-
-/// The scaled scores of the positions `seen` become exp(score - max), and those on both sides up to
-/// multiples of the lanes become 0, which adds nothing to a sum, so that vectors have no remainder.
-/// Returns their sum and max.
-#[inline(always)]
-pub fn softmax<T: Number>(scores: &mut [T], seen: Range<usize>) -> (T, T) {
-    let first = seen.start / LANES * LANES;
-    let scores = &mut scores[first..seen.end.next_multiple_of(LANES)];
-    scores[..seen.start - first].fill(T::NEG_INFINITY);
-    scores[seen.end - first..].fill(T::NEG_INFINITY);
-    let max = lanes::max(scores);
-    for score in scores.iter_mut() {
-        *score = (*score - max).exp();
-    }
-    (lanes::sum(scores), max)
-}
-
-/// The distance between rows of scores of `len` positions: whole panels and whole lanes.
-#[inline(always)]
-pub fn score_stride(len: usize, lanes: usize) -> usize {
-    tile::padded(len, lanes).next_multiple_of(LANES)
-}
-
-/// `out`, `lse` of every row; see [`crate::Backend::attention`].
-#[expect(clippy::too_many_arguments)]
-pub fn attention<T: Number>(
-    simd: Simd,
-    out: &mut [T],
-    lse: &mut [T],
-    q: &[T],
-    k: &[T],
-    v: &[T],
-    starts: &[usize],
-    heads: Heads,
-    mask: Mask,
-) {
+/// `out`, `lse` of every row; see [`AttentionOps::attention`].
+fn attention<T: Number>(simd: Simd, attention: Attention<'_, Vec<T>>) {
+    let Attention { out, lse, q, k, v, starts, heads, mask } = attention;
     let Heads { query: h, key_value: g, channels: c } = heads;
     let outputs = (matrix(out, h * c), matrix(lse, h));
     let longest = starts.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
@@ -243,24 +217,4 @@ impl<T: Number> Rows<'_, T> {
             sums,
         );
     }
-}
-
-/// `scores = q keys * factor` for one panel of keys.
-#[inline(always)]
-pub fn score<T: Number, V: Vector<T>, const M: usize, const N: usize>(
-    proof: V::Proof,
-    scores: &mut [T],
-    stride: usize,
-    q: [&[T]; M],
-    keys: &[T],
-    factor: V,
-) {
-    let zeros = [[V::splat(proof, T::ZERO); N]; M];
-    let mut sums = tile::tile(proof, zeros, q, keys);
-    for sums in &mut sums {
-        for sum in sums {
-            *sum = sum.mul(factor);
-        }
-    }
-    tile::store(scores, stride, M, N * V::WIDTH, sums);
 }

@@ -9,49 +9,40 @@
 //! 3. Queries go in blocks of `ROWS`, so that p and ds of a block stay in the second cache; each
 //!    block continues the chains of dk, dv.
 
-use super::attention::{scale, score, score_stride};
 use super::lanes::{self, LANES};
 use super::mask::{band, span};
 use super::number::Number;
+use super::scores::{scale, score, score_stride};
 use super::scratch::Scratch;
 use super::simd::{Kernel, Simd};
 use super::threads::{for_rows, for_sequences, matrix};
 use super::tile::{self, ACROSS, Band, Panel};
 use super::vector::Vector;
-use crate::{Heads, Mask};
+use crate::ops::{AttentionBackward, Heads, Mask};
 
 /// Query rows of a block: a multiple of every `M`.
 const ROWS: usize = 48;
 
-/// The forward pass's tensors and the gradient of its output, of one sequence or of all.
+/// The forward pass's tensors and the gradient of its output, of one sequence.
 #[derive(Clone, Copy)]
-pub struct Forward<'a, T> {
+struct Forward<'a, T> {
     /// `[n,h,c]`.
-    pub dout: &'a [T],
+    dout: &'a [T],
     /// `[n,h,c]`.
-    pub out: &'a [T],
+    out: &'a [T],
     /// `[n,h]`.
-    pub lse: &'a [T],
+    lse: &'a [T],
     /// `[n,h,c]`.
-    pub q: &'a [T],
+    q: &'a [T],
     /// `[n,g,c]`.
-    pub k: &'a [T],
+    k: &'a [T],
     /// `[n,g,c]`.
-    pub v: &'a [T],
+    v: &'a [T],
 }
 
 /// `dq[n,h,c]`, `dk[n,g,c]`, `dv[n,g,c]`.
-#[expect(clippy::too_many_arguments)]
-pub fn attention_backward<T: Number>(
-    simd: Simd,
-    dq: &mut [T],
-    dk: &mut [T],
-    dv: &mut [T],
-    forward: Forward<'_, T>,
-    starts: &[usize],
-    heads: Heads,
-    mask: Mask,
-) {
+pub fn attention_backward<T: Number>(simd: Simd, attention: AttentionBackward<'_, Vec<T>>) {
+    let AttentionBackward { dq, dk, dv, dout, out, lse, q, k, v, starts, heads, mask } = attention;
     let Heads { query: h, key_value: g, channels: c } = heads;
     let longest = starts.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
     let outputs = (matrix(dq, h * c), matrix(dk, g * c), matrix(dv, g * c));
@@ -59,24 +50,22 @@ pub fn attention_backward<T: Number>(
         let (start, end) = (starts[sequence], starts[sequence + 1]);
         let (queries, keys) = (start * h * c..end * h * c, start * g * c..end * g * c);
         let forward = Forward {
-            dout: &forward.dout[queries.clone()],
-            out: &forward.out[queries.clone()],
-            lse: &forward.lse[start * h..end * h],
-            q: &forward.q[queries],
-            k: &forward.k[keys.clone()],
-            v: &forward.v[keys],
+            dout: &dout[queries.clone()],
+            out: &out[queries.clone()],
+            lse: &lse[start * h..end * h],
+            q: &q[queries],
+            k: &k[keys.clone()],
+            v: &v[keys],
         };
-        backward_sequence(simd, dq.data, dk.data, dv.data, forward, end - start, heads, mask);
+        let gradients = [dq.data, dk.data, dv.data];
+        backward_sequence(simd, gradients, forward, end - start, heads, mask);
     });
 }
 
 /// One sequence: its heads on threads, each with separate outputs.
-#[expect(clippy::too_many_arguments)]
 fn backward_sequence<T: Number>(
     simd: Simd,
-    dq: &mut [T],
-    dk: &mut [T],
-    dv: &mut [T],
+    [dq, dk, dv]: [&mut [T]; 3],
     forward: Forward<'_, T>,
     len: usize,
     heads: Heads,

@@ -4,7 +4,7 @@
 //! over positions; values as `[g,BLOCK,c]`, so that outputs vectorise over channels.
 
 use super::number::Number;
-use crate::{BLOCK, Heads};
+use crate::ops::{BLOCK, Heads};
 
 /// Keys and values of all blocks.
 pub struct Cache<T> {

@@ -7,16 +7,60 @@
 
 use std::ops::Range;
 
-use super::attention::{scale, softmax};
-use super::cache::Cache;
+use super::Cpu;
+use super::cache::{self, Cache};
 use super::number::Number;
+use super::scores::{scale, softmax};
 use super::scratch::Scratch;
 use super::simd::Simd;
 use super::threads::{for_rows, matrix};
-use crate::{BLOCK, CacheView, Heads};
+use crate::ops::{BLOCK, CacheOps, CacheView, Heads};
+
+in_both_precisions! {
+    impl CacheOps for Cpu<T> {
+        type Cache = Cache<T>;
+
+        fn cache_unchecked(&self, blocks: usize, heads: Heads) -> Cache<T> {
+            Cache::new(blocks, heads)
+        }
+
+        fn cache_blocks(&self, cache: &Cache<T>) -> usize {
+            cache.blocks()
+        }
+
+        fn cache_heads(&self, cache: &Cache<T>) -> Heads {
+            cache.heads
+        }
+
+        fn cache_write_unchecked(
+            &self,
+            cache: &mut Cache<T>,
+            k: &Vec<T>,
+            v: &Vec<T>,
+            slots: &[u32],
+        ) {
+            cache::write(cache, k, v, slots);
+        }
+
+        fn cache_copy_blocks_unchecked(&self, cache: &mut Cache<T>, pairs: &[(u32, u32)]) {
+            cache::copy_blocks(cache, pairs);
+        }
+
+        fn attention_cached_unchecked(
+            &self,
+            out: &mut Vec<T>,
+            q: &Vec<T>,
+            cache: &Cache<T>,
+            views: &[CacheView<'_>],
+            window: Option<usize>,
+        ) {
+            attention(self.simd, out, q, cache, views, window);
+        }
+    }
+}
 
 /// `out[n,h,c]`: row n of `q` attends to the last `window` positions of `views[n]`.
-pub fn attention<T: Number>(
+fn attention<T: Number>(
     simd: Simd,
     out: &mut [T],
     q: &[T],

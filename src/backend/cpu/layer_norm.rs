@@ -5,24 +5,36 @@
 //! = (x - mean) rstd weight + bias. Backward, with y = (x - mean) rstd, g = weight dout: dx += rstd
 //! (g - mean(g) - y mean(g y)), dweight += sum over rows of dout y, dbias += sum over rows of dout.
 
+use super::Cpu;
 use super::lanes;
 use super::number::Number;
+use super::rows::add_rows;
 use super::simd::Simd;
 use super::threads::{for_rows, matrix};
+use crate::ops::{LayerNorm, LayerNormBackward, LayerNormOps};
+
+in_both_precisions! {
+    impl LayerNormOps for Cpu<T> {
+        fn layer_norm_unchecked(&self, norm: LayerNorm<'_, Vec<T>>) {
+            layer_norm(self.simd, norm);
+        }
+
+        fn layer_norm_backward_unchecked(&self, norm: LayerNormBackward<'_, Vec<T>>) {
+            let LayerNormBackward { dx, dweight, dbias, dout, x, weight, mean, rstd, d, .. } = norm;
+            layer_norm_backward(self.simd, dx, dout, x, weight, mean, rstd);
+            if let Some(dweight) = dweight {
+                layer_norm_backward_weight(self.simd, dweight, dout, x, mean, rstd);
+            }
+            if let Some(dbias) = dbias {
+                add_rows(self.simd, dbias, dout, d);
+            }
+        }
+    }
+}
 
 /// `out[n,d]`, `mean[n]`, `rstd[n]` from `x[n,d]`, `weight[d]`, `bias[d]`.
-#[expect(clippy::too_many_arguments)]
-pub fn layer_norm<T: Number>(
-    simd: Simd,
-    out: &mut [T],
-    mean: &mut [T],
-    rstd: &mut [T],
-    x: &[T],
-    weight: &[T],
-    bias: &[T],
-    epsilon: f64,
-) {
-    let (n, d) = (rstd.len(), weight.len());
+fn layer_norm<T: Number>(simd: Simd, norm: LayerNorm<'_, Vec<T>>) {
+    let LayerNorm { out, mean, rstd, x, weight, bias, n, d, epsilon } = norm;
     let (epsilon, width) = (T::from_f64(epsilon), T::from_f64(d as f64));
     for_rows(
         (matrix(out, d), matrix(mean, 1), matrix(rstd, 1)),
@@ -57,7 +69,7 @@ pub fn layer_norm<T: Number>(
 }
 
 /// `dx[n,d] +=`.
-pub fn layer_norm_backward<T: Number>(
+fn layer_norm_backward<T: Number>(
     simd: Simd,
     dx: &mut [T],
     dout: &[T],
@@ -91,7 +103,7 @@ pub fn layer_norm_backward<T: Number>(
 }
 
 /// `dweight[d] +=`, in row order; threads own columns.
-pub fn layer_norm_backward_weight<T: Number>(
+fn layer_norm_backward_weight<T: Number>(
     simd: Simd,
     dweight: &mut [T],
     dout: &[T],

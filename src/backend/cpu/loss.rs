@@ -8,11 +8,58 @@
 //! 3. `exp` and `exp_m1` are the C library's: there are few tokens, and these are the only
 //!    operations that call it.
 
+use super::Cpu;
 use super::number::Number;
-use crate::{RatioLoss, SquareLoss};
+use crate::{Losses, RatioLoss, SquareLoss};
 
-/// The clipped loss of ratios: see [`crate::Backend::clipped_ratio_loss`].
-pub fn clipped_ratio<T: Number>(
+in_both_precisions! {
+    impl Losses for Cpu<T> {
+        type Sums = Vec<f64>;
+
+        fn sums(&self, len: usize) -> Vec<f64> {
+            vec![0.0; len]
+        }
+
+        fn sums_len(&self, sums: &Vec<f64>) -> usize {
+            sums.len()
+        }
+
+        fn download_sums(&self, sums: &Vec<f64>) -> Vec<f64> {
+            sums.clone()
+        }
+
+        fn add_sum_unchecked(&self, sums: &mut Vec<f64>, x: &Vec<T>) {
+            sums[0] += sum(x);
+        }
+
+        fn clipped_ratio_loss_unchecked(
+            &self,
+            dlogprob: &mut Vec<T>,
+            sums: &mut Vec<f64>,
+            logprob: &Vec<T>,
+            old: &Vec<T>,
+            advantage: &Vec<T>,
+            loss: RatioLoss,
+        ) {
+            clipped_ratio(dlogprob, sums, logprob, old, advantage, loss);
+        }
+
+        fn clipped_square_loss_unchecked(
+            &self,
+            dvalue: &mut Vec<T>,
+            sums: &mut Vec<f64>,
+            value: &Vec<T>,
+            old: &Vec<T>,
+            target: &Vec<T>,
+            loss: SquareLoss,
+        ) {
+            clipped_square(dvalue, sums, value, old, target, loss);
+        }
+    }
+}
+
+/// The clipped loss of ratios: see [`Losses::clipped_ratio_loss`].
+fn clipped_ratio<T: Number>(
     dlogprob: &mut [T],
     sums: &mut [f64],
     logprob: &[T],
@@ -42,8 +89,8 @@ pub fn clipped_ratio<T: Number>(
     sums[0] += total;
 }
 
-/// The clipped loss of squares: see [`crate::Backend::clipped_square_loss`].
-pub fn clipped_square<T: Number>(
+/// The clipped loss of squares: see [`Losses::clipped_square_loss`].
+fn clipped_square<T: Number>(
     dvalue: &mut [T],
     sums: &mut [f64],
     value: &[T],
@@ -69,6 +116,6 @@ pub fn clipped_square<T: Number>(
 }
 
 /// The sum of numbers, in double precision and in their order.
-pub fn sum<T: Number>(x: &[T]) -> f64 {
+fn sum<T: Number>(x: &[T]) -> f64 {
     x.iter().map(|x| x.to_f64()).sum()
 }

@@ -1,7 +1,7 @@
 //! Masks as bands of the matrix of queries and keys. Independent of scores.
 
 use super::tile::Band;
-use crate::Mask;
+use crate::ops::Mask;
 
 /// Which keys (depths) each query (row) of a sequence of `len` attends to.
 pub fn band(mask: Mask, len: usize) -> Band {

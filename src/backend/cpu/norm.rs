@@ -3,13 +3,32 @@
 //! Forward: rstd = 1 / sqrt(mean(x^2) + epsilon), out = x rstd weight. Backward, with y = x rstd
 //! and m = mean(weight dout y): dx += rstd (weight dout - y m), dweight += sum over rows of dout y.
 
+use super::Cpu;
 use super::lanes;
 use super::number::Number;
 use super::simd::Simd;
 use super::threads::{for_rows, matrix};
+use crate::ops::{NormOps, RmsNorm, RmsNormBackward};
+
+in_both_precisions! {
+    impl NormOps for Cpu<T> {
+        fn rms_norm_unchecked(&self, norm: RmsNorm<'_, Vec<T>>) {
+            let RmsNorm { out, rstd, x, weight, epsilon, .. } = norm;
+            rms_norm(self.simd, out, rstd, x, weight, epsilon);
+        }
+
+        fn rms_norm_backward_unchecked(&self, norm: RmsNormBackward<'_, Vec<T>>) {
+            let RmsNormBackward { dx, dweight, dout, x, weight, rstd, .. } = norm;
+            rms_norm_backward(self.simd, dx, dout, x, weight, rstd);
+            if let Some(dweight) = dweight {
+                rms_norm_backward_weight(self.simd, dweight, dout, x, rstd);
+            }
+        }
+    }
+}
 
 /// `out[n,d]`, `rstd[n]` from `x[n,d]`, `weight[d]`.
-pub fn rms_norm<T: Number>(
+fn rms_norm<T: Number>(
     simd: Simd,
     out: &mut [T],
     rstd: &mut [T],
@@ -38,7 +57,7 @@ pub fn rms_norm<T: Number>(
 }
 
 /// `dx[n,d] +=`.
-pub fn rms_norm_backward<T: Number>(
+fn rms_norm_backward<T: Number>(
     simd: Simd,
     dx: &mut [T],
     dout: &[T],
@@ -70,7 +89,7 @@ pub fn rms_norm_backward<T: Number>(
 }
 
 /// `dweight[d] +=`, in row order; threads own columns.
-pub fn rms_norm_backward_weight<T: Number>(
+fn rms_norm_backward_weight<T: Number>(
     simd: Simd,
     dweight: &mut [T],
     dout: &[T],

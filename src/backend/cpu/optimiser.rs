@@ -4,13 +4,34 @@
 //! With g the scaled gradient: m = b1 m + (1-b1) g, v = b2 v + (1-b2) g^2, weight -= lr (m /
 //! (1-b1^t) / (sqrt(v / (1-b2^t)) + eps) + wd weight).
 
+use super::Cpu;
 use super::number::Number;
+use super::rows;
 use super::simd::Simd;
 use super::threads::{for_rows, matrix};
-use crate::AdamW;
+use crate::ops::{AdamW, OptimiserOps};
+
+in_both_precisions! {
+    impl OptimiserOps for Cpu<T> {
+        fn adamw_unchecked(
+            &self,
+            master: &mut Vec<T>,
+            copy: Option<&mut Vec<T>>,
+            first: &mut Vec<T>,
+            second: &mut Vec<T>,
+            gradient: &Vec<T>,
+            step: AdamW,
+        ) {
+            adamw(self.simd, master, first, second, gradient, step);
+            if let Some(copy) = copy {
+                rows::copy(copy, master);
+            }
+        }
+    }
+}
 
 /// One step, in place.
-pub fn adamw<T: Number>(
+fn adamw<T: Number>(
     simd: Simd,
     weight: &mut [T],
     first: &mut [T],

@@ -1,23 +1,24 @@
 //! Rotary position embedding (Su et al. 2021) in the Hugging Face layout: channel j pairs with j +
 //! r/2. Independent of the computation of the angles.
 
+use super::Cpu;
 use super::number::Number;
 use super::simd::Simd;
 use super::threads::{for_rows, matrix};
+use crate::ops::{Rotary, RotaryOps};
+
+in_both_precisions! {
+    impl RotaryOps for Cpu<T> {
+        fn rotary_unchecked(&self, rotary: Rotary<'_, Vec<T>>) {
+            self::rotary(self.simd, rotary);
+        }
+    }
+}
 
 /// Rotates the first `rotated` channels of the heads of `x[n,heads,c]` in place by row n of the
 /// angles at `positions[n]`; back by them when `inverse`.
-#[expect(clippy::too_many_arguments)]
-pub fn rotary<T: Number>(
-    simd: Simd,
-    x: &mut [T],
-    cos: &[T],
-    sin: &[T],
-    positions: &[u32],
-    channels: usize,
-    rotated: usize,
-    inverse: bool,
-) {
+fn rotary<T: Number>(simd: Simd, rotary: Rotary<'_, Vec<T>>) {
+    let Rotary { x, cos, sin, positions, channels, rotated, inverse, .. } = rotary;
     let (n, half) = (positions.len(), rotated / 2);
     let width = x.len() / n.max(1);
     let sign = if inverse { -T::ONE } else { T::ONE };

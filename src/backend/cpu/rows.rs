@@ -1,10 +1,40 @@
 //! Whole buffers and whole rows: add, sum of squares, embedding, gather, scatter. Independent of
 //! the meaning of a row.
 
+use super::Cpu;
 use super::lanes;
 use super::number::Number;
 use super::simd::Simd;
 use super::threads::{for_rows, matrix};
+use crate::ops::RowOps;
+
+in_both_precisions! {
+    impl RowOps for Cpu<T> {
+        fn embedding_backward_unchecked(
+            &self,
+            dtable: &mut Vec<T>,
+            dout: &Vec<T>,
+            ids: &[u32],
+            d: usize,
+        ) {
+            scatter_add(self.simd, dtable, dout, ids, d);
+        }
+
+        fn gather_rows_unchecked(&self, out: &mut Vec<T>, x: &Vec<T>, rows: &[u32], d: usize) {
+            gather(out, x, rows, d);
+        }
+
+        fn scatter_add_rows_unchecked(
+            &self,
+            dx: &mut Vec<T>,
+            dout: &Vec<T>,
+            rows: &[u32],
+            d: usize,
+        ) {
+            scatter_add(self.simd, dx, dout, rows, d);
+        }
+    }
+}
 
 /// `out = x`.
 pub fn copy<T: Number>(out: &mut [T], x: &[T]) {

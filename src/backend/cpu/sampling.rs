@@ -14,19 +14,34 @@
 
 use std::cmp::Ordering;
 
+use super::Cpu;
 use super::lanes;
 use super::number::Number;
 use super::scratch::Scratch;
 use super::simd::Simd;
 use super::threads::{for_rows, matrix};
-use super::token::{Softmax, WORK};
-use crate::{NO_TOKEN, Sampling};
+use super::token::{Softmax, WORK, inverse_temperature};
+use crate::ops::{NO_TOKEN, Sampling, SamplingOps};
+
+in_both_precisions! {
+    impl SamplingOps for Cpu<T> {
+        fn sample_unchecked(
+            &self,
+            logits: &Vec<T>,
+            uniforms: &[f64],
+            sampling: Sampling,
+            v: usize,
+        ) -> (Vec<u32>, Vec<f32>) {
+            sample(self.simd, logits, uniforms, sampling, v)
+        }
+    }
+}
 
 /// Ids in one block of the cumulative sum.
 const IDS: usize = 64;
 
 /// One token and its log-probability for each row of `logits[m,v]`.
-pub fn sample<T: Number>(
+fn sample<T: Number>(
     simd: Simd,
     logits: &[T],
     uniforms: &[f64],
@@ -87,11 +102,6 @@ pub fn sample<T: Number>(
         },
     );
     (ids, logprobs)
-}
-
-/// 1/T as every op on token distributions uses it.
-pub fn inverse_temperature<T: Number>(temperature: f32) -> T {
-    T::ONE / T::from_f32(temperature)
 }
 
 fn greedy<T: Number>(logits: &[T]) -> u32 {

@@ -9,7 +9,8 @@
 use std::sync::OnceLock;
 
 use super::number::Number;
-use super::vector::{Always, Plain, Vector};
+use super::plain::{Always, Plain};
+use super::vector::Vector;
 #[cfg(target_arch = "x86_64")]
 use super::vector::{HasAvx2, HasAvx512};
 

@@ -5,10 +5,29 @@
 //! logprob = z'_target - ln S and entropy = ln S - sum(exp(z') z') / S. A logit of minus infinity
 //! has probability 0 and adds nothing; NaN makes the row NaN.
 
+use super::Cpu;
 use super::lanes;
 use super::number::Number;
 use super::simd::Simd;
 use super::threads::{for_rows, matrix};
+use crate::ops::{TokenLogprobs, TokenLogprobsBackward, TokenOps};
+
+in_both_precisions! {
+    impl TokenOps for Cpu<T> {
+        fn token_logprobs_unchecked(&self, tokens: TokenLogprobs<'_, Vec<T>>) {
+            logprobs(self.simd, tokens);
+        }
+
+        fn token_logprobs_backward_unchecked(&self, tokens: TokenLogprobsBackward<'_, Vec<T>>) {
+            logprobs_backward(self.simd, tokens);
+        }
+    }
+}
+
+/// 1/T as every op on token distributions uses it.
+pub fn inverse_temperature<T: Number>(temperature: f32) -> T {
+    T::ONE / T::from_f32(temperature)
+}
 
 /// Elementary operations of one logit.
 pub const WORK: usize = 6;
@@ -47,17 +66,9 @@ impl<T: Number> Softmax<T> {
 }
 
 /// `logprob[m]`, `lse[m]`, `entropy[m]` of `targets[m]` under `logits[m,v]`.
-#[expect(clippy::too_many_arguments)]
-pub fn logprobs<T: Number>(
-    simd: Simd,
-    logprob: &mut [T],
-    lse: &mut [T],
-    entropy: &mut [T],
-    logits: &[T],
-    targets: &[u32],
-    inverse_temperature: T,
-    v: usize,
-) {
+fn logprobs<T: Number>(simd: Simd, tokens: TokenLogprobs<'_, Vec<T>>) {
+    let TokenLogprobs { logprob, lse, entropy, logits, targets, temperature, v } = tokens;
+    let inverse_temperature: T = inverse_temperature(temperature);
     let outputs = (matrix(logprob, 1), matrix(lse, 1), matrix(entropy, 1));
     for_rows(outputs, targets.len(), v * WORK, |first, (logprob, lse, entropy)| {
         let rows = logits[first * v..].chunks_exact(v).zip(&targets[first..]);
@@ -74,17 +85,9 @@ pub fn logprobs<T: Number>(
 }
 
 /// `dlogits[m,v] = dlogprob[m] * (onehot(target) - softmax) / T`.
-#[expect(clippy::too_many_arguments)]
-pub fn logprobs_backward<T: Number>(
-    simd: Simd,
-    dlogits: &mut [T],
-    logits: &[T],
-    dlogprob: &[T],
-    lse: &[T],
-    targets: &[u32],
-    inverse_temperature: T,
-    v: usize,
-) {
+fn logprobs_backward<T: Number>(simd: Simd, tokens: TokenLogprobsBackward<'_, Vec<T>>) {
+    let TokenLogprobsBackward { dlogits, logits, dlogprob, lse, targets, temperature, v } = tokens;
+    let inverse_temperature: T = inverse_temperature(temperature);
     for_rows(matrix(dlogits, v), targets.len(), v * WORK, |first, dlogits| {
         for ((m, dlogits), logits) in
             (first..).zip(dlogits.data.chunks_exact_mut(v)).zip(logits[first * v..].chunks_exact(v))

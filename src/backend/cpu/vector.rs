@@ -4,8 +4,6 @@
 //! A vector can only be made with a proof that the machine has its instruction set, so every method
 //! is safe to call. The proofs are made by `simd.rs`, nowhere else.
 
-use super::number::Number;
-
 /// Lanes of one register.
 pub trait Vector<T>: Copy {
     /// Shows that the machine has the instruction set.
@@ -24,43 +22,6 @@ pub trait Vector<T>: Copy {
     fn mul(self, a: Self) -> Self;
     /// Lane by lane.
     fn add(self, a: Self) -> Self;
-}
-
-/// The proof that every machine has.
-#[derive(Clone, Copy)]
-pub struct Always;
-
-/// Four numbers in the registers that the target guarantees.
-#[derive(Clone, Copy)]
-pub struct Plain<T>([T; 4]);
-
-impl<T: Number> Vector<T> for Plain<T> {
-    type Proof = Always;
-    const WIDTH: usize = 4;
-    #[inline(always)]
-    fn splat(_: Always, x: T) -> Self {
-        Plain([x; 4])
-    }
-    #[inline(always)]
-    fn load(_: Always, from: &[T]) -> Self {
-        Plain([from[0], from[1], from[2], from[3]])
-    }
-    #[inline(always)]
-    fn store(self, to: &mut [T]) {
-        to[..4].copy_from_slice(&self.0);
-    }
-    #[inline(always)]
-    fn mul_add(self, a: Self, b: Self) -> Self {
-        Plain(std::array::from_fn(|lane| self.0[lane].mul_add(a.0[lane], b.0[lane])))
-    }
-    #[inline(always)]
-    fn mul(self, a: Self) -> Self {
-        Plain(std::array::from_fn(|lane| self.0[lane] * a.0[lane]))
-    }
-    #[inline(always)]
-    fn add(self, a: Self) -> Self {
-        Plain(std::array::from_fn(|lane| self.0[lane] + a.0[lane]))
-    }
 }
 
 #[cfg(target_arch = "x86_64")]

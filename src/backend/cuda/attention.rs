@@ -1,64 +1,33 @@
-//! Launches kernels/attention.cu. Knows nothing of layers.
+//! Launches kernels/attention.cu, or the kernels of the Hopper generation. Independent of layers.
 
-use super::buffer::{Buf, Type};
-use super::kernels::{Call, Kernels};
-use crate::{Heads, Mask};
+use super::Cuda;
+use super::attention_backward::attention_backward;
+use super::attention_shape::{
+    NARROW, STEP, Shape, for_channels, single_bytes, sizes, stages, tiles,
+};
+use super::buffer::Buf;
+use super::kernels::Kernels;
+use super::{attention_backward_hopper, attention_hopper};
+use crate::DType;
+use crate::ops::{Attention, AttentionBackward, AttentionOps, Mask};
 
-/// The most channels of a head that the kernels take.
-pub const CHANNELS: usize = 256;
-/// Beyond this number of channels, kernels have other tiles.
-pub const NARROW: usize = 128;
-/// Positions of a step along the keys.
-const STEP: usize = 64;
-
-/// One size of tiles, and what a block needs for it.
-#[derive(Clone, Copy, Debug)]
-pub struct Shape {
-    /// The kernel.
-    pub method: &'static str,
-    /// Positions of a tile.
-    pub rows: usize,
-    /// Threads of a block.
-    pub threads: usize,
-    /// Dynamic shared memory in bytes.
-    pub shared: usize,
-}
-
-/// The kernel for heads of `channels`: of those in single precision for up to 128 and 256 channels,
-/// or of those in bf16 for up to 32, 64, 96, 128, 192 and 256; with the channels that a row of its
-/// tiles has.
-pub fn for_channels(
-    kind: Type,
-    channels: usize,
-    single: [&'static str; 2],
-    bf16: [&'static str; 6],
-) -> (&'static str, usize) {
-    assert!(
-        channels <= CHANNELS,
-        "heads of {channels} channels: the CUDA back end takes up to {CHANNELS}"
-    );
-    match kind {
-        Type::F32 if channels <= NARROW => (single[0], NARROW),
-        Type::F32 => (single[1], CHANNELS),
-        Type::Bf16 if channels <= NARROW => {
-            (bf16[channels.div_ceil(32) - 1], channels.next_multiple_of(32))
+impl AttentionOps for Cuda {
+    fn attention_unchecked(&self, attention: Attention<'_, Buf>) {
+        match attention_hopper::takes(self.gemm.attention, attention.q.kind(), attention.heads) {
+            true => attention_hopper::attention(&self.kernels, attention),
+            false => self::attention(&self.kernels, attention),
         }
-        Type::Bf16 => (bf16[channels.div_ceil(64) + 1], channels.next_multiple_of(64)),
+    }
+
+    fn attention_backward_unchecked(&self, attention: AttentionBackward<'_, Buf>) {
+        match attention_hopper::takes(self.gemm.attention, attention.q.kind(), attention.heads) {
+            true => attention_backward_hopper::attention_backward(&self.kernels, attention),
+            false => attention_backward(&self.kernels, attention),
+        }
     }
 }
 
-/// Bytes of shared memory in single precision: `rows` rows of `width` channels, and `weights` rows
-/// of a step.
-pub const fn single_bytes(width: usize, rows: usize, weights: usize) -> usize {
-    4 * (rows * (width + 4) + weights * (STEP + 4))
-}
-
-/// Steps of keys and values that a block has in shared memory in bf16.
-pub fn stages(width: usize) -> usize {
-    if width > NARROW { 1 } else { 2 }
-}
-
-fn forward(kind: Type, channels: usize) -> Shape {
+fn forward(kind: DType, channels: usize) -> Shape {
     let names = [
         "attention_c32",
         "attention_c64",
@@ -69,11 +38,11 @@ fn forward(kind: Type, channels: usize) -> Shape {
     ];
     let (method, width) = for_channels(kind, channels, ["attention", "attention_wide"], names);
     match kind {
-        Type::F32 => {
+        DType::F32 => {
             let rows = if width > NARROW { 16 } else { 64 };
             Shape { method, rows, threads: 256, shared: single_bytes(width, rows + STEP, rows) }
         }
-        Type::Bf16 => {
+        DType::Bf16 => {
             let rows = if width > 64 { 64 } else { 128 };
             Shape {
                 method,
@@ -85,69 +54,12 @@ fn forward(kind: Type, channels: usize) -> Shape {
     }
 }
 
-/// Tiles of `rows` positions of every sequence: its first row, its length, the tile's first
-/// position. Those with most to do come first.
-pub fn tiles(starts: &[usize], rows: usize, latest_first: bool) -> Vec<[u32; 3]> {
-    let number = |x: usize| u32::try_from(x).expect("a batch has fewer than 2^32 rows");
-    let mut tiles: Vec<[u32; 3]> = Vec::new();
-    for pair in starts.windows(2) {
-        let length = pair[1] - pair[0];
-        tiles.extend((0..length).step_by(rows).map(|first| [pair[0], length, first].map(number)));
-    }
-    if latest_first {
-        tiles.sort_by_key(|&[start, _, first]| (std::cmp::Reverse(first), start));
-    }
-    tiles
-}
-
-/// `h`, `g`, `c`, whether causal, the window.
-pub fn sizes<'a>(call: Call<'a>, heads: Heads, mask: Mask) -> Call<'a> {
-    let number = |x: usize| i32::try_from(x).expect("heads and channels are few");
-    let call = call
-        .integer(number(heads.query))
-        .integer(number(heads.key_value))
-        .integer(number(heads.channels));
-    match mask {
-        // A window longer than every sequence is none; half of what 64 bits hold, so that positions
-        // can be added.
-        Mask::Causal { window } => call.integer(1).size(window.unwrap_or(usize::MAX).min(1 << 40)),
-        Mask::Bidirectional => call.integer(0).size(1 << 40),
-    }
-}
-
 /// `out[n,h,c]`, `lse[n,h]`.
-#[expect(clippy::too_many_arguments)]
-pub fn attention(
-    kernels: &Kernels,
-    out: &mut Buf,
-    lse: &mut Buf,
-    q: &Buf,
-    k: &Buf,
-    v: &Buf,
-    starts: &[usize],
-    heads: Heads,
-    mask: Mask,
-) {
+fn attention(kernels: &Kernels, attention: Attention<'_, Buf>) {
+    let Attention { out, lse, q, k, v, starts, heads, mask } = attention;
     let shape = forward(q.kind(), heads.channels);
     let tiles = tiles(starts, shape.rows, matches!(mask, Mask::Causal { .. }));
     let call = kernels.call_with("attention", shape.method, q.kind(), shape.shared);
     let call = call.out(out).out_floats(lse).input(q).input(k).input(v).host(tiles.as_flattened());
     sizes(call, heads, mask).launch([tiles.len(), heads.query, 1], shape.threads);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tiles_cover_every_position_of_every_sequence_once() {
-        for latest_first in [false, true] {
-            let mut rows: Vec<u32> = Vec::new();
-            for [start, length, first] in tiles(&[0, 1, 1, 130, 194], 64, latest_first) {
-                rows.extend(start + first..start + length.min(first + 64));
-            }
-            rows.sort_unstable();
-            assert_eq!(rows, (0..194).collect::<Vec<u32>>());
-        }
-    }
 }

@@ -1,13 +1,14 @@
-//! Launches kernels/attention_backward.cu. Knows nothing of layers.
+//! Launches kernels/attention_backward.cu. Independent of layers.
 
-use super::attention::{NARROW, Shape, for_channels, single_bytes, sizes, tiles};
-use super::buffer::{Buf, Type};
+use super::attention_shape::{NARROW, Shape, for_channels, single_bytes, sizes, tiles};
+use super::buffer::Buf;
 use super::kernels::Kernels;
-use crate::{Heads, Mask};
+use crate::DType;
+use crate::ops::{AttentionBackward, Heads, Mask};
 
 /// `delta[rows]`: of each row of a head of `c` channels, the sum of `dout out`.
 pub fn delta(kernels: &Kernels, dout: &Buf, out: &Buf, rows: usize, c: usize) -> Buf {
-    let mut delta = Buf::zeros(kernels.device(), rows, Type::F32);
+    let mut delta = Buf::zeros(kernels.device(), rows, DType::F32);
     let call = kernels
         .call("attention_backward", "attention_backward_delta", out.kind())
         .out_floats(&mut delta)
@@ -21,7 +22,7 @@ pub fn delta(kernels: &Kernels, dout: &Buf, out: &Buf, rows: usize, c: usize) ->
 
 /// `weights`: matrices of weights between rows and columns.
 fn shape(
-    kind: Type,
+    kind: DType,
     channels: usize,
     single: [&'static str; 2],
     bf16: [&'static str; 6],
@@ -29,7 +30,7 @@ fn shape(
 ) -> Shape {
     let (method, width) = for_channels(kind, channels, single, bf16);
     match kind {
-        Type::F32 => {
+        DType::F32 => {
             let rows = if width > NARROW { 16 } else { 32 };
             Shape {
                 method,
@@ -39,7 +40,7 @@ fn shape(
             }
         }
         // Two tiles that stay, and two stages of two tiles of fewer rows.
-        Type::Bf16 => {
+        DType::Bf16 => {
             let across = if width > NARROW { 16 } else { 32 };
             Shape { method, rows: 64, threads: 128, shared: 2 * width * (2 * 64 + 4 * across) }
         }
@@ -47,22 +48,8 @@ fn shape(
 }
 
 /// `dq`, `dk`, `dv` overwritten.
-#[expect(clippy::too_many_arguments)]
-pub fn attention_backward(
-    kernels: &Kernels,
-    dq: &mut Buf,
-    dk: &mut Buf,
-    dv: &mut Buf,
-    dout: &Buf,
-    out: &Buf,
-    lse: &Buf,
-    q: &Buf,
-    k: &Buf,
-    v: &Buf,
-    starts: &[usize],
-    heads: Heads,
-    mask: Mask,
-) {
+pub fn attention_backward(kernels: &Kernels, attention: AttentionBackward<'_, Buf>) {
+    let AttentionBackward { dq, dk, dv, dout, out, lse, q, k, v, starts, heads, mask } = attention;
     let Heads { query: h, key_value: g, channels: c } = heads;
     let (kind, rows) = (q.kind(), q.len() / c);
     let causal = matches!(mask, Mask::Causal { .. });
@@ -100,7 +87,7 @@ pub fn attention_backward(
     ];
     let key = shape(kind, c, ["attention_backward_key", "attention_backward_key_wide"], names, 2);
     // Beyond 128 channels in bf16 a block has one of the two gradients.
-    let gradients = if kind == Type::Bf16 && c > NARROW { 2 } else { 1 };
+    let gradients = if kind == DType::Bf16 && c > NARROW { 2 } else { 1 };
     // The first keys are seen by most.
     let work = tiles(starts, key.rows, false);
     let call =

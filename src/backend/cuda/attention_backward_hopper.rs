@@ -1,12 +1,13 @@
-//! Launches kernels/attention_backward_hopper.cu. Knows nothing of layers, nor when it is to be
-//! taken.
+//! Launches kernels/attention_backward_hopper.cu. Independent of layers and of the
+//! choice of kernels.
 
-use super::attention::{Shape, sizes, tiles};
 use super::attention_backward::delta;
 use super::attention_hopper::{STAGES, STEP};
-use super::buffer::{Buf, Type};
+use super::attention_shape::{Shape, sizes, tiles};
+use super::buffer::Buf;
 use super::kernels::Kernels;
-use crate::{Heads, Mask};
+use crate::DType;
+use crate::ops::{AttentionBackward, Heads, Mask};
 
 /// Rows of a block: two consumer warp groups of 64.
 const ROWS: usize = 128;
@@ -25,22 +26,8 @@ fn shape(channels: usize, names: [&'static str; 2], floats: usize) -> Shape {
 }
 
 /// `dq`, `dk`, `dv` overwritten; heads as [`super::attention_hopper::takes`] has them.
-#[expect(clippy::too_many_arguments)]
-pub fn attention_backward(
-    kernels: &Kernels,
-    dq: &mut Buf,
-    dk: &mut Buf,
-    dv: &mut Buf,
-    dout: &Buf,
-    out: &Buf,
-    lse: &Buf,
-    q: &Buf,
-    k: &Buf,
-    v: &Buf,
-    starts: &[usize],
-    heads: Heads,
-    mask: Mask,
-) {
+pub fn attention_backward(kernels: &Kernels, attention: AttentionBackward<'_, Buf>) {
+    let AttentionBackward { dq, dk, dv, dout, out, lse, q, k, v, starts, heads, mask } = attention;
     let Heads { query: h, key_value: g, channels: c } = heads;
     let n = q.len() / (h * c);
     if n == 0 {
@@ -55,7 +42,7 @@ pub fn attention_backward(
     );
     let work = tiles(starts, ROWS, matches!(mask, Mask::Causal { .. }));
     let call = kernels
-        .call_with("attention_backward_hopper", query.method, Type::Bf16, query.shared)
+        .call_with("attention_backward_hopper", query.method, DType::Bf16, query.shared)
         .out(dq);
     let call =
         call.matrix(dout, n, h * c, ROWS).floats(lse).floats(&delta).matrix(q, n, h * c, ROWS);
@@ -67,7 +54,7 @@ pub fn attention_backward(
     // The first keys are seen by most.
     let work = tiles(starts, ROWS, false);
     let call = kernels
-        .call_with("attention_backward_hopper", key.method, Type::Bf16, key.shared)
+        .call_with("attention_backward_hopper", key.method, DType::Bf16, key.shared)
         .out(dk)
         .out(dv);
     let call =

@@ -1,12 +1,13 @@
-//! Launches kernels/attention_hopper.cu, and looks whether it may be taken. Knows nothing of
+//! Launches kernels/attention_hopper.cu, and looks whether it may be taken. Independent of
 //! layers.
 
-use super::attention::{Shape, sizes, tiles};
-use super::buffer::{Buf, Type};
+use super::attention_shape::{Shape, sizes, tiles};
+use super::buffer::Buf;
+use super::gemm_selection::GemmKind;
 use super::kernels::Kernels;
-use super::products::Way;
+use crate::DType;
 use crate::error::{Result, caught};
-use crate::{Heads, Mask};
+use crate::ops::{Attention, Heads, Mask};
 
 /// Positions of a step along the keys, and channels of a line of shared memory.
 pub const STEP: usize = 64;
@@ -15,9 +16,9 @@ pub const STAGES: usize = 4;
 /// Spreads of magnitudes that the probe tries, a block each.
 const SPREADS: usize = 8;
 
-/// Whether it is the way that was asked for, and the kernels are for such heads.
-pub fn takes(way: Way, kind: Type, heads: Heads) -> bool {
-    way == Way::Hopper && kind == Type::Bf16 && [64, 128].contains(&heads.channels)
+/// Whether it is the kind that was selected, and the kernels are for such heads.
+pub fn takes(gemm: GemmKind, kind: DType, heads: Heads) -> bool {
+    gemm == GemmKind::Hopper && kind == DType::Bf16 && [64, 128].contains(&heads.channels)
 }
 
 /// Consumer warp groups of 64 rows, and one that brings; queries, two rings of stages, and a ring's
@@ -35,18 +36,8 @@ fn shape(channels: usize) -> Shape {
 }
 
 /// `out[n,h,c]`, `lse[n,h]`; the bits of kernels/attention.cu where [`adds_alike`].
-#[expect(clippy::too_many_arguments)]
-pub fn attention(
-    kernels: &Kernels,
-    out: &mut Buf,
-    lse: &mut Buf,
-    q: &Buf,
-    k: &Buf,
-    v: &Buf,
-    starts: &[usize],
-    heads: Heads,
-    mask: Mask,
-) {
+pub fn attention(kernels: &Kernels, attention: Attention<'_, Buf>) {
+    let Attention { out, lse, q, k, v, starts, heads, mask } = attention;
     let Heads { query: h, key_value: g, channels: c } = heads;
     let (shape, n) = (shape(c), q.len() / (h * c));
     let tiles = tiles(starts, shape.rows, matches!(mask, Mask::Causal { .. }));
@@ -54,7 +45,7 @@ pub fn attention(
         return;
     }
     let call = kernels
-        .call_with("attention_hopper", shape.method, Type::Bf16, shape.shared)
+        .call_with("attention_hopper", shape.method, DType::Bf16, shape.shared)
         .out(out)
         .out_floats(lse);
     let call = call
@@ -74,7 +65,7 @@ pub fn adds_alike(kernels: &Kernels) -> Result<bool> {
         let call = kernels.call_with(
             "attention_hopper",
             "attention_hopper_probe",
-            Type::Bf16,
+            DType::Bf16,
             2 * 3 * STEP * STEP,
         );
         call.memory(&counts).launch([SPREADS, 1, 1], 128);

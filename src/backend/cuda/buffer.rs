@@ -2,49 +2,22 @@
 
 use std::sync::Arc;
 
-use super::super::shapes;
-use super::driver::{Device, Memory};
-
-/// How a number is stored. All arithmetic is in `f32`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Type {
-    /// Four bytes.
-    F32,
-    /// Two bytes: the upper half of an `f32`.
-    Bf16,
-}
-
-impl Type {
-    /// How names of kernels end.
-    pub fn suffix(self) -> &'static str {
-        match self {
-            Type::F32 => "f32",
-            Type::Bf16 => "bf16",
-        }
-    }
-
-    /// Bytes of a number.
-    pub fn bytes(self) -> usize {
-        match self {
-            Type::F32 => 4,
-            Type::Bf16 => 2,
-        }
-    }
-}
+use super::device::{Device, Memory};
+use crate::DType;
 
 /// A contiguous array of numbers on a device.
 #[derive(Debug)]
 pub struct Buf {
     memory: Memory,
     len: usize,
-    kind: Type,
+    kind: DType,
 }
 
 // Whether a buffer is empty is never needed.
 #[expect(clippy::len_without_is_empty)]
 impl Buf {
     /// Zeros.
-    pub fn zeros(device: &Arc<Device>, len: usize, kind: Type) -> Buf {
+    pub fn zeros(device: &Arc<Device>, len: usize, kind: DType) -> Buf {
         let mut memory = device.allocate(len * kind.bytes());
         if len > 0 {
             device.clear(&mut memory);
@@ -53,10 +26,10 @@ impl Buf {
     }
 
     /// Host numbers, rounded to nearest.
-    pub fn upload(device: &Arc<Device>, host: &[f32], kind: Type) -> Buf {
+    pub fn upload(device: &Arc<Device>, host: &[f32], kind: DType) -> Buf {
         let memory = match kind {
-            Type::F32 => device.upload(host),
-            Type::Bf16 => device.upload(
+            DType::F32 => device.upload(host),
+            DType::Bf16 => device.upload(
                 &host.iter().map(|x| half::bf16::from_f32(*x).to_bits()).collect::<Vec<u16>>(),
             ),
         };
@@ -66,8 +39,8 @@ impl Buf {
     /// A copy on the host.
     pub fn download(&self, device: &Arc<Device>) -> Vec<f32> {
         match self.kind {
-            Type::F32 => device.download(&self.memory),
-            Type::Bf16 => device
+            DType::F32 => device.download(&self.memory),
+            DType::Bf16 => device
                 .download::<u16>(&self.memory)
                 .into_iter()
                 .map(|bits| half::bf16::from_bits(bits).to_f32())
@@ -81,7 +54,7 @@ impl Buf {
     }
 
     /// How they are stored.
-    pub fn kind(&self) -> Type {
+    pub fn kind(&self) -> DType {
         self.kind
     }
 
@@ -94,10 +67,4 @@ impl Buf {
     pub fn memory_mut(&mut self) -> &mut Memory {
         &mut self.memory
     }
-}
-
-/// Panics unless `x` has `expected` elements.
-#[track_caller]
-pub fn shape(x: &Buf, expected: usize, what: &str) {
-    shapes::length(x.len(), expected, what);
 }

@@ -1,12 +1,13 @@
-//! The paged key/value cache, and launches of kernels/cache.cu. Knows nothing of who owns which
-//! block.
+//! The paged key/value cache, and launches of kernels/cache.cu. Independent of the
+//! assignment of blocks to sequences.
 
 use std::sync::Arc;
 
-use super::buffer::{Buf, Type};
-use super::driver::Device;
+use super::buffer::Buf;
+use super::device::Device;
 use super::kernels::Kernels;
-use crate::{BLOCK, Heads};
+use crate::DType;
+use crate::ops::{BLOCK, Heads};
 
 /// Keys and values of all blocks: a block of a head is one run of memory, which is read in wide
 /// pieces.
@@ -21,7 +22,7 @@ pub struct Cache {
 
 impl Cache {
     /// A cache of `blocks` blocks of zeros, stored as `kind`.
-    pub fn new(device: &Arc<Device>, blocks: usize, heads: Heads, kind: Type) -> Self {
+    pub fn new(device: &Arc<Device>, blocks: usize, heads: Heads, kind: DType) -> Self {
         let len = blocks * BLOCK * heads.key_value * heads.channels;
         Cache { keys: Buf::zeros(device, len, kind), values: Buf::zeros(device, len, kind), heads }
     }

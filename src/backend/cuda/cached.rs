@@ -1,17 +1,55 @@
-//! Launches kernels/cached.cu. Knows nothing of who owns which block.
+//! Launches kernels/cached.cu. Independent of the assignment of blocks to
+//! sequences.
 
-use super::attention::{Shape, for_channels, single_bytes, stages};
-use super::buffer::{Buf, Type};
-use super::cache::Cache;
+use super::Cuda;
+use super::attention_shape::{Shape, for_channels, single_bytes, stages};
+use super::buffer::Buf;
+use super::cache::{self, Cache};
 use super::kernels::Kernels;
-use crate::{BLOCK, CacheView, Heads};
+use crate::DType;
+use crate::ops::{BLOCK, CacheOps, CacheView, Heads};
+
+impl CacheOps for Cuda {
+    type Cache = Cache;
+
+    fn cache_unchecked(&self, blocks: usize, heads: Heads) -> Cache {
+        Cache::new(&self.device, blocks, heads, self.kind)
+    }
+
+    fn cache_blocks(&self, cache: &Cache) -> usize {
+        cache.blocks()
+    }
+
+    fn cache_heads(&self, cache: &Cache) -> Heads {
+        cache.heads
+    }
+
+    fn cache_write_unchecked(&self, cache: &mut Cache, k: &Buf, v: &Buf, slots: &[u32]) {
+        cache::write(&self.kernels, cache, k, v, slots);
+    }
+
+    fn cache_copy_blocks_unchecked(&self, cache: &mut Cache, pairs: &[(u32, u32)]) {
+        cache::copy_blocks(&self.kernels, cache, pairs);
+    }
+
+    fn attention_cached_unchecked(
+        &self,
+        out: &mut Buf,
+        q: &Buf,
+        cache: &Cache,
+        views: &[CacheView<'_>],
+        window: Option<usize>,
+    ) {
+        attention(&self.kernels, out, q, cache, views, window);
+    }
+}
 
 /// Pairs of a row and a query head that a block takes.
 const PAIRS: usize = 16;
 /// Positions of a step along the keys.
 const STEP: usize = 64;
 
-fn shape(kind: Type, channels: usize) -> Shape {
+fn shape(kind: DType, channels: usize) -> Shape {
     let names = [
         "attention_cached_c32",
         "attention_cached_c64",
@@ -23,13 +61,13 @@ fn shape(kind: Type, channels: usize) -> Shape {
     let (method, width) =
         for_channels(kind, channels, ["attention_cached", "attention_cached_wide"], names);
     match kind {
-        Type::F32 => Shape {
+        DType::F32 => Shape {
             method,
             rows: PAIRS,
             threads: 256,
             shared: single_bytes(width, PAIRS + STEP, PAIRS),
         },
-        Type::Bf16 => Shape {
+        DType::Bf16 => Shape {
             method,
             rows: PAIRS,
             threads: 128,
@@ -63,7 +101,7 @@ fn runs(views: &[CacheView<'_>], most: usize) -> Vec<[u32; 2]> {
 }
 
 /// `out[n,h,c]`: row n of `q` attends to the last `window` positions of `views[n]`.
-pub fn attention(
+fn attention(
     kernels: &Kernels,
     out: &mut Buf,
     q: &Buf,

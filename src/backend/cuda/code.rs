@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::buffer::Type;
 use super::compiler::{Compiler, Source};
+use crate::DType;
 use crate::error::{Failure, Result, environment};
 use crate::fs;
 
@@ -70,13 +70,19 @@ const LAUNCHES: &[Source] = sources![
     "attention_backward.rs",
     "attention_backward_hopper.rs",
     "attention_hopper.rs",
+    "attention_shape.rs",
     "buffer.rs",
+    "buffers.rs",
     "cache.rs",
     "cached.rs",
     "code.rs",
     "compiler.rs",
+    "context.rs",
     "cublaslt.rs",
-    "driver.rs",
+    "device.rs",
+    "fault.rs",
+    "function.rs",
+    "gemm_selection.rs",
     "graph_cache.rs",
     "kernels.rs",
     "layer_norm.rs",
@@ -86,18 +92,37 @@ const LAUNCHES: &[Source] = sources![
     "loss.rs",
     "mod.rs",
     "norm.rs",
-    "opened.rs",
+    "open.rs",
     "optimiser.rs",
-    "products.rs",
+    "pinned.rs",
     "queue.rs",
+    "rotary.rs",
+    "rows.rs",
+    "sampling.rs",
+    "tiles.rs",
+    "token.rs",
+];
+
+/// What every back end shares: operations that are several others, and passes of a layer.
+const SHARED: &[Source] =
+    sources!["../": "buffers.rs", "dtype.rs", "lib.rs", "losses.rs", "shapes.rs"];
+
+/// The families of operations.
+const OPS: &[Source] = sources![
+    "../ops/":
+    "activation.rs",
+    "attention.rs",
+    "cache.rs",
+    "layer_norm.rs",
+    "linear.rs",
+    "mod.rs",
+    "norm.rs",
+    "optimiser.rs",
     "rotary.rs",
     "rows.rs",
     "sampling.rs",
     "token.rs",
 ];
-
-/// What every back end shares: operations that are several others, and passes of a layer.
-const SHARED: &[Source] = sources!["../": "lib.rs", "linear.rs", "shapes.rs"];
 
 /// The file that names the compiler of a folder of machine code that was made beforehand.
 pub const PREPARED: &str = "prepared";
@@ -135,10 +160,10 @@ pub fn architecture(capability: (i32, i32)) -> String {
 
 /// Options of the compiler. Nothing is contracted that does not say so: `fmaf` is one rounding,
 /// `a * b + c` two, as in the emulator.
-pub fn options(architecture: &str, kind: Type) -> Vec<String> {
+pub fn options(architecture: &str, kind: DType) -> Vec<String> {
     let kind = match kind {
-        Type::F32 => "-DNUM_F32",
-        Type::Bf16 => "-DNUM_BF16",
+        DType::F32 => "-DNUM_F32",
+        DType::Bf16 => "-DNUM_BF16",
     };
     vec![
         format!("--gpu-architecture={architecture}"),
@@ -159,13 +184,13 @@ pub fn is_watched() -> bool {
 }
 
 /// The modules of an architecture: stems of files, each with a storage type.
-pub fn modules(architecture: &str) -> impl Iterator<Item = (&'static str, Type)> {
+pub fn modules(architecture: &str) -> impl Iterator<Item = (&'static str, DType)> {
     let here = architecture == HOPPER;
     let stems = FILES.iter().filter_map(|source| source.name.strip_suffix(".cu"));
     stems.flat_map(move |stem| {
-        let kinds: &[Type] = match (stem.ends_with(HOPPER_ALONE), here) {
-            (false, _) => &[Type::F32, Type::Bf16],
-            (true, true) => &[Type::Bf16],
+        let kinds: &[DType] = match (stem.ends_with(HOPPER_ALONE), here) {
+            (false, _) => &[DType::F32, DType::Bf16],
+            (true, true) => &[DType::Bf16],
             (true, false) => &[],
         };
         kinds.iter().map(move |kind| (stem, *kind))
@@ -266,7 +291,7 @@ impl Code {
     /// What of the program and of the compiler decides bits, in words:
     /// `kernels 0a1b2c3d nvrtc-13.0-109338064`.
     pub fn class(&self) -> String {
-        let sources = [HEADERS, FILES, LAUNCHES, SHARED].into_iter().flatten();
+        let sources = [HEADERS, FILES, LAUNCHES, SHARED, OPS].into_iter().flatten();
         let sources: Vec<String> =
             sources.flat_map(|source| [source.name.to_owned(), essence(source.text)]).collect();
         let sources = digest(sources.iter().map(String::as_str));
@@ -275,7 +300,7 @@ impl Code {
     }
 
     /// The source of a module and its options, watched where that is asked for and it has waits.
-    fn recipe(architecture: &str, stem: &str, kind: Type, watch: bool) -> (Source, Vec<String>) {
+    fn recipe(architecture: &str, stem: &str, kind: DType, watch: bool) -> (Source, Vec<String>) {
         let named = |source: &&Source| source.name.strip_suffix(".cu") == Some(stem);
         let source = *FILES
             .iter()
@@ -286,11 +311,11 @@ impl Code {
     }
 
     /// Where the machine code of a module is kept: a digest of all that decides its bytes.
-    fn path(&self, stem: &str, kind: Type, source: &Source, options: &[String]) -> PathBuf {
+    fn path(&self, stem: &str, kind: DType, source: &Source, options: &[String]) -> PathBuf {
         let maker = self.maker.words();
         let made_with = options.iter().map(String::as_str).chain([maker.as_str()]);
         let digest = digest(texts(HEADERS.iter().chain([source])).chain(made_with));
-        self.folder.join(format!("{stem}_{}.{}.cubin", kind.suffix(), &digest[..32]))
+        self.folder.join(format!("{stem}_{}.{}.cubin", kind.name(), &digest[..32]))
     }
 
     /// What `load` makes of a module's machine code. Code that `load` refuses (a damaged file) is
@@ -303,7 +328,7 @@ impl Code {
         &self,
         architecture: &str,
         stem: &str,
-        kind: Type,
+        kind: DType,
         load: impl Fn(&[u8]) -> Result<T, Failure>,
     ) -> Result<T> {
         let (source, options) = Self::recipe(architecture, stem, kind, is_watched());
@@ -314,7 +339,7 @@ impl Code {
             (_, Some(compiler)) => Ok(load(&compile(compiler, source, &options, &path)?)?),
             (Some(Err(error)), None) => Err(error.into()),
             (None, None) => {
-                let (name, kind) = (source.name, kind.suffix());
+                let (name, kind) = (source.name, kind.name());
                 Err(environment(format!(
                     "{} was made beforehand, and has no machine code of this program's {name} in \
                      {kind} for {architecture}",
@@ -416,6 +441,7 @@ mod tests {
             ("kernels", ".cuh", HEADERS),
             ("src/backend/cuda", ".rs", LAUNCHES),
             ("src/backend", ".rs", SHARED),
+            ("src/backend/ops", ".rs", OPS),
         ] {
             let listed: Vec<&str> = listed.iter().map(|source| source.name).collect();
             assert_eq!(names(folder, ending), listed, "{folder}/*{ending}");
@@ -461,7 +487,7 @@ mod tests {
             modules(architecture).filter(|(stem, _)| stem.ends_with(HOPPER_ALONE)).count()
         };
         assert_eq!((hopper("sm_90a"), hopper("sm_90"), hopper("sm_80")), (3, 0, 0));
-        let options = |stem, watch| Code::recipe("sm_90a", stem, Type::Bf16, watch).1;
+        let options = |stem, watch| Code::recipe("sm_90a", stem, DType::Bf16, watch).1;
         assert_eq!(options("linear_hopper", true).len(), options("linear_hopper", false).len() + 1);
         assert_eq!(options("norm", true), options("norm", false));
     }

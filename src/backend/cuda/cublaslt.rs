@@ -15,10 +15,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::cublaslt::{result, sys};
 
-use super::buffer::{Buf, Type};
-use super::driver::{Device, Memory};
+use super::buffer::Buf;
+use super::device::{Device, Memory};
 use super::libraries;
+use crate::DType;
 use crate::error::{Failure, Kind, environment, raise};
+use crate::ops::{Linear, LinearBackwardInput, LinearBackwardWeight};
 
 /// Bytes that an algorithm may use beside its matrices: what the library's maker advises for
 /// Hopper.
@@ -35,8 +37,8 @@ struct Product {
     k: usize,
     /// Whether `a[k,m]` and `b[n,k]` are given instead of `a[m,k]` and `b[k,n]`.
     transposed: [bool; 2],
-    inputs: Type,
-    output: Type,
+    inputs: DType,
+    output: DType,
     adds: bool,
     biased: bool,
 }
@@ -105,16 +107,16 @@ fn fault(what: &str, result::CublasError(status): result::CublasError) -> Failur
     }
 }
 
-fn data_type(kind: Type) -> sys::cudaDataType {
+fn data_type(kind: DType) -> sys::cudaDataType {
     match kind {
-        Type::F32 => sys::cudaDataType::CUDA_R_32F,
-        Type::Bf16 => sys::cudaDataType::CUDA_R_16BF,
+        DType::F32 => sys::cudaDataType::CUDA_R_32F,
+        DType::Bf16 => sys::cudaDataType::CUDA_R_16BF,
     }
 }
 
 /// A matrix `[rows, columns]` by columns, one after the other.
 fn layout(
-    kind: Type,
+    kind: DType,
     rows: usize,
     columns: usize,
 ) -> Result<sys::cublasLtMatrixLayout_t, result::CublasError> {
@@ -160,7 +162,7 @@ impl Product {
 
     fn words(&self) -> String {
         let Product { m, n, k, inputs, output, .. } = self;
-        format!("multiply {n} x {k} by {k} x {m} of {} into {}", inputs.suffix(), output.suffix())
+        format!("multiply {n} x {k} by {k} x {m} of {} into {}", inputs.name(), output.name())
     }
 }
 
@@ -223,7 +225,7 @@ impl Planned {
 impl Library {
     /// Loads the library for a device.
     pub fn open(device: &Arc<Device>) -> Result<Library, Failure> {
-        device.bind()?;
+        device.context().bind()?;
         // SAFETY: looks for a library and loads it, as the first call would. cudarc would panic
         // where it is absent.
         if !unsafe { sys::is_culib_present() } && !libraries::load(libraries::CUBLASLT) {
@@ -254,7 +256,7 @@ impl Library {
     fn multiply(&self, d: &mut Buf, [a, b]: [&Buf; 2], bias: Option<&Buf>, product: Product) {
         // The library queues by itself.
         self.device.finish();
-        self.device.bound();
+        self.device.context().bound();
         let failed = |error| fault(&product.words(), error);
         let mut locked = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
         let (planned, workspace) = &mut *locked;
@@ -274,7 +276,8 @@ impl Library {
         let at = |x: &Buf| x.memory().address() as *const c_void;
         let out = d.memory().address() as *mut c_void;
         let [a_layout, b_layout, d_layout] = planned.layouts;
-        let (workspace, stream) = (workspace.address() as *mut c_void, self.device.stream().cast());
+        let (workspace, stream) =
+            (workspace.address() as *mut c_void, self.device.context().stream().cast());
         // SAFETY: the layouts are of matrices as large as the buffers (`Product`), whose lengths
         // the caller has asserted; the work is queued on the one stream, behind what wrote the
         // inputs and before what frees them.
@@ -302,17 +305,8 @@ impl Library {
     }
 
     /// `out[n,o] = x[n,i] weight[o,i]^T + bias[o]`.
-    #[expect(clippy::too_many_arguments)]
-    pub fn linear(
-        &self,
-        out: &mut Buf,
-        x: &Buf,
-        weight: &Buf,
-        bias: Option<&Buf>,
-        n: usize,
-        i: usize,
-        o: usize,
-    ) {
+    pub fn linear(&self, layer: Linear<'_, Buf>) {
+        let Linear { out, x, weight, bias, n, i, o } = layer;
         let (inputs, output) = (x.kind(), out.kind());
         if let Some(bias) = bias {
             assert_eq!(bias.kind(), output, "the library adds a bias of the output's storage type");
@@ -331,17 +325,8 @@ impl Library {
     }
 
     /// `dx[n,i] = dout[n,o] weight[o,i]`, and what `dx` holds where it `adds`.
-    #[expect(clippy::too_many_arguments)]
-    pub fn backward_input(
-        &self,
-        dx: &mut Buf,
-        adds: bool,
-        dout: &Buf,
-        weight: &Buf,
-        n: usize,
-        i: usize,
-        o: usize,
-    ) {
+    pub fn backward_input(&self, layer: LinearBackwardInput<'_, Buf>, adds: bool) {
+        let LinearBackwardInput { dx, dout, weight, n, i, o } = layer;
         let (inputs, output) = (dout.kind(), dx.kind());
         let product = Product {
             m: i,
@@ -357,15 +342,8 @@ impl Library {
     }
 
     /// `dweight[o,i] += dout[n,o]^T x[n,i]`.
-    pub fn backward_weight(
-        &self,
-        dweight: &mut Buf,
-        dout: &Buf,
-        x: &Buf,
-        n: usize,
-        i: usize,
-        o: usize,
-    ) {
+    pub fn backward_weight(&self, layer: LinearBackwardWeight<'_, Buf>) {
+        let LinearBackwardWeight { dweight, dout, x, n, i, o, .. } = layer;
         let (inputs, output) = (dout.kind(), dweight.kind());
         let product = Product {
             m: i,

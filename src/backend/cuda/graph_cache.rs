@@ -15,8 +15,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 
-use super::driver::{Argument, Device, Memory};
-use super::queue::{Graph, Tables, Work};
+use super::context::Allocation;
+use super::function::Argument;
+use super::queue::{Graph, Queue, Tables, Work};
 
 /// The most lists in a cache. When it is full, it is emptied: with more lists, nothing recurs.
 const LISTS: usize = 64;
@@ -42,7 +43,7 @@ struct Kept {
 /// A block of memory, lent to one step at a time.
 #[derive(Debug)]
 struct Block {
-    memory: Memory,
+    memory: Allocation,
     taken: bool,
 }
 
@@ -55,8 +56,6 @@ pub struct Step {
     /// The host tables, one after the other, and the offset of each by its content.
     numbers: Vec<u8>,
     seen: BTreeMap<Vec<u8>, usize>,
-    /// Memory that was dropped while the recorded work may still use it.
-    pub dropped: Vec<u64>,
 }
 
 impl GraphCache {
@@ -67,14 +66,15 @@ impl GraphCache {
     /// The address and number of a block of at least `bytes` bytes: the oldest free block of at
     /// most twice the size, or a new one. Taking the oldest gives a recurring step the same
     /// blocks each time.
-    pub fn take(&self, device: &Arc<Device>, bytes: usize) -> (u64, usize) {
+    pub fn take(&self, queue: &Queue, bytes: usize) -> (u64, usize) {
         let mut kept = self.kept();
         let fits = |block: &Block| {
             !block.taken && (bytes..=2 * bytes.max(TABLE)).contains(&block.memory.bytes())
         };
         let found = kept.blocks.iter().position(fits);
         let at = found.unwrap_or_else(|| {
-            kept.blocks.push(Block { memory: device.allocate_for_good(bytes), taken: false });
+            kept.blocks
+                .push(Block { memory: Allocation::new(queue.context(), bytes), taken: false });
             kept.blocks.len() - 1
         });
         kept.blocks[at].taken = true;
@@ -89,17 +89,10 @@ impl GraphCache {
 
 impl Step {
     /// Begins recording a step of this thread.
-    pub fn new(device: &Arc<Device>, cache: &GraphCache) -> Step {
-        cache.kept().tables.get_or_insert_with(|| Tables::new(device, TABLES));
-        let (work, numbers, seen, dropped) = Default::default();
-        Step {
-            thread: std::thread::current().id(),
-            cache: cache.clone(),
-            work,
-            numbers,
-            seen,
-            dropped,
-        }
+    pub fn new(queue: &Arc<Queue>, cache: &GraphCache) -> Step {
+        cache.kept().tables.get_or_insert_with(|| Tables::new(queue, TABLES));
+        let (work, numbers, seen) = Default::default();
+        Step { thread: std::thread::current().id(), cache: cache.clone(), work, numbers, seen }
     }
 
     /// Whether the step belongs to the current thread.
@@ -135,7 +128,7 @@ impl Step {
     }
 
     /// Queues the work: as one graph if the list recurs, otherwise launch by launch.
-    pub fn run(&mut self, device: &Arc<Device>) {
+    pub fn run(&mut self, to: &Queue) {
         let digest = digest(&self.work, self.numbers.len());
         let mut kept = self.cache.kept();
         let Kept { tables, graphs, .. } = &mut *kept;
@@ -143,12 +136,12 @@ impl Step {
         tables.write(&self.numbers);
         let queue = |stream| {
             tables.send(stream, self.numbers.len());
-            self.work.iter().for_each(|work| device.issue(stream, work));
+            self.work.iter().for_each(|work| to.issue(stream, work));
         };
         match graphs.get_mut(&digest) {
-            Some(graph) => graph.get_or_insert_with(|| Graph::of(device, queue)).launch(),
+            Some(graph) => graph.get_or_insert_with(|| Graph::of(to.context(), queue)).launch(),
             None => {
-                queue(device.stream());
+                queue(to.context().stream());
                 if graphs.len() == LISTS {
                     graphs.clear();
                 }
@@ -159,12 +152,12 @@ impl Step {
     }
 
     /// Enlarges the buffer of host tables, for later steps.
-    pub fn grow(&self, device: &Arc<Device>) {
+    pub fn grow(&self, queue: &Arc<Queue>) {
         let mut kept = self.cache.kept();
         let bytes = kept.tables.as_ref().map_or(TABLES, Tables::bytes);
         // Lists with the old addresses do not come again.
         kept.graphs.clear();
-        kept.tables = Some(Tables::new(device, bytes * GROWTH));
+        kept.tables = Some(Tables::new(queue, bytes * GROWTH));
     }
 }
 

@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::buffer::{Buf, Type};
+use super::buffer::Buf;
 use super::code::{self, Code};
-use super::driver::{Argument, Device, Function, Memory, Module, Plain, version};
+use super::context::version;
+use super::device::{Device, Memory};
+use super::function::{Argument, Function, Module, Plain};
+use crate::DType;
 use crate::error::{Result, environment, raise};
 
 /// The least compute capability: bf16 in tensor cores, asynchronous copies.
@@ -22,36 +25,39 @@ pub struct Kernels {
     loaded: Mutex<Loaded>,
 }
 
-type Name = (&'static str, &'static str, Type);
+type Name = (&'static str, &'static str, DType);
 
 #[derive(Debug, Default)]
 struct Loaded {
-    modules: BTreeMap<(&'static str, Type), Arc<Module>>,
+    modules: BTreeMap<(&'static str, DType), Arc<Module>>,
     functions: BTreeMap<Name, Arc<Function>>,
 }
 
 impl Kernels {
     /// Of a device, with machine code kept in `folder`.
     pub fn new(device: Arc<Device>, folder: &Path) -> Result<Kernels> {
-        if device.capability < LEAST {
-            let ((major, minor), (least, _)) = (device.capability, LEAST);
+        if device.context().capability < LEAST {
+            let ((major, minor), (least, _)) = (device.context().capability, LEAST);
             return Err(environment(format!(
                 "{} is too old: compute capability {major}.{minor}, and {least}.0 is needed",
-                device.name
+                device.context().name
             ))
             .hint("use a device of the Ampere generation or later, or --device cpu")
             .into());
         }
         let code = Code::open(folder)?;
-        if code.version().0 > device.version / 1000 {
-            let ((major, minor), driver) = (code.version(), version(device.version));
+        if code.version().0 > device.context().version / 1000 {
+            let ((major, minor), driver) = (code.version(), version(device.context().version));
             return Err(environment(format!(
                 "NVRTC {major}.{minor} makes code that the driver, for CUDA {driver}, does not take"
             ))
-            .hint(format!("install a newer driver, or NVRTC of CUDA {}", device.version / 1000))
+            .hint(format!(
+                "install a newer driver, or NVRTC of CUDA {}",
+                device.context().version / 1000
+            ))
             .into());
         }
-        let architecture = code::architecture(device.capability);
+        let architecture = code::architecture(device.context().capability);
         Ok(Kernels { device, code, architecture, loaded: Mutex::default() })
     }
 
@@ -86,7 +92,7 @@ impl Kernels {
         loaded.modules.insert((stem, kind), module.clone());
         let function = Arc::new(
             module
-                .function(&format!("{method}_{}", kind.suffix()), shared)
+                .function(&format!("{method}_{}", kind.name()), shared)
                 .unwrap_or_else(|error| raise(error)),
         );
         loaded.functions.insert(name, function.clone());
@@ -103,8 +109,11 @@ impl Kernels {
         Ok((all, made))
     }
 
-    fn module(&self, stem: &str, kind: Type) -> Result<Module> {
-        self.code.module(&self.architecture, stem, kind, |cubin| self.device.load(cubin))
+    fn module(&self, stem: &str, kind: DType) -> Result<Module> {
+        self.code.module(&self.architecture, stem, kind, |cubin| {
+            self.device.context().bind()?;
+            Module::load(cubin)
+        })
     }
 }
 
@@ -123,7 +132,7 @@ fn as_failure(error: crate::error::Error) -> crate::error::Failure {
 pub struct Call<'a> {
     device: &'a Arc<Device>,
     function: Arc<Function>,
-    kind: Type,
+    kind: DType,
     shared: usize,
     arguments: Vec<Argument>,
     /// What the host hands over with this call alone. Freed behind the kernel, on the same stream.
@@ -132,7 +141,7 @@ pub struct Call<'a> {
 
 impl Kernels {
     /// A call of `method` in kernels/`stem`.cu, for numbers of a kind.
-    pub fn call(&self, stem: &'static str, method: &'static str, kind: Type) -> Call<'_> {
+    pub fn call(&self, stem: &'static str, method: &'static str, kind: DType) -> Call<'_> {
         self.call_with(stem, method, kind, 0)
     }
 
@@ -141,7 +150,7 @@ impl Kernels {
         &self,
         stem: &'static str,
         method: &'static str,
-        kind: Type,
+        kind: DType,
         shared: usize,
     ) -> Call<'_> {
         let function = self.function((stem, method, kind), shared);
@@ -175,7 +184,7 @@ impl Call<'_> {
     /// An input of `num`.
     pub fn input(self, x: &Buf) -> Self {
         assert_eq!(x.kind(), self.kind, "the storage type of an argument");
-        self.with(Argument::of(x.memory()))
+        self.with(Argument::Address(x.memory().address()))
     }
 
     /// An input of `num`, or a null pointer.
@@ -193,13 +202,13 @@ impl Call<'_> {
 
     /// An input of `float` in both storage types.
     pub fn floats(self, x: &Buf) -> Self {
-        assert_eq!(x.kind(), Type::F32, "the storage type of an argument that is always float");
-        self.with(Argument::of(x.memory()))
+        assert_eq!(x.kind(), DType::F32, "the storage type of an argument that is always float");
+        self.with(Argument::Address(x.memory().address()))
     }
 
     /// Memory whatever is in it.
     pub fn memory(self, x: &Memory) -> Self {
-        self.with(Argument::of(x))
+        self.with(Argument::Address(x.address()))
     }
 
     /// The same from some byte on.
@@ -211,14 +220,18 @@ impl Call<'_> {
     /// Numbers of the host that this call alone needs.
     pub fn host<T: Plain>(mut self, numbers: &[T]) -> Self {
         let memory = self.device.table(numbers);
-        self.arguments.push(Argument::of(&memory));
+        self.arguments.push(Argument::Address(memory.address()));
         self.kept.push(memory);
         self
     }
 
     /// A matrix `[rows, columns]` of bf16, to be copied in boxes of `box_rows` rows and 64 columns.
     pub fn matrix(self, x: &Buf, rows: usize, columns: usize, box_rows: usize) -> Self {
-        assert_eq!((x.kind(), x.len()), (Type::Bf16, rows * columns), "a matrix for tensor copies");
+        assert_eq!(
+            (x.kind(), x.len()),
+            (DType::Bf16, rows * columns),
+            "a matrix for tensor copies"
+        );
         let map = self.device.map(x.memory(), rows, columns, box_rows);
         self.with(Argument::Map(map))
     }

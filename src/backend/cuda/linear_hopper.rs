@@ -1,11 +1,12 @@
-//! Launches kernels/linear_hopper.cu. Knows nothing of layers, nor when it is to be taken, except
-//! what it can take.
+//! Launches kernels/linear_hopper.cu. Knows the shapes that it takes; `linear.rs`
+//! decides when to use it.
 
-use super::buffer::{Buf, Type};
+use super::buffer::Buf;
+use super::gemm_selection::GemmKind;
 use super::kernels::Kernels;
-use super::linear::{Function, Names, Tile, is_wide};
-use super::products::Way;
-use crate::Projection;
+use super::tiles::{Function, Names, Tile, is_wide};
+use crate::DType;
+use crate::ops::{Linear, LinearBackwardInput, LinearBackwardWeight, Projection};
 
 /// A tile of 64 rows a consumer warp group.
 const fn tile(groups: usize, columns: usize, stages: usize) -> Tile {
@@ -23,11 +24,11 @@ const LARGE: Tile = tile(2, 256, 4);
 const SMALL: Tile = tile(2, 128, 6);
 const FEW: Tile = tile(1, 32, 16);
 
-/// Whether it is the way that was asked for, and the rows of all operands are whole pieces of 16
+/// Whether it is the kind that was selected, and the rows of all operands are whole pieces of 16
 /// bytes.
-pub fn takes(way: Way, kind: Type, widths: &[usize]) -> bool {
-    way == Way::Hopper
-        && kind == Type::Bf16
+pub fn takes(gemm: GemmKind, kind: DType, widths: &[usize]) -> bool {
+    gemm == GemmKind::Hopper
+        && kind == DType::Bf16
         && widths.iter().all(|width| *width > 0 && width.is_multiple_of(8))
 }
 
@@ -38,7 +39,8 @@ fn tile_for(
     widths: &[usize],
     [large, small]: [&'static str; 2],
 ) -> (&'static str, Tile) {
-    let enough = LARGE.blocks_of(rows, widths) * 4 >= kernels.device().multiprocessors * 3;
+    let enough =
+        LARGE.blocks_of(rows, widths) * 4 >= kernels.device().context().multiprocessors * 3;
     if enough { (large, LARGE) } else { (small, SMALL) }
 }
 
@@ -54,7 +56,7 @@ fn forward_tile(
 
 /// One block to a multiprocessor.
 fn grid(kernels: &Kernels, tile: Tile, rows: usize, widths: &[usize]) -> [usize; 3] {
-    [tile.blocks_of(rows, widths).min(kernels.device().multiprocessors), 1, 1]
+    [tile.blocks_of(rows, widths).min(kernels.device().context().multiprocessors), 1, 1]
 }
 
 const LINEAR: Names = ["linear_hopper", "linear_hopper_small", "linear_hopper_few"];
@@ -65,21 +67,11 @@ const SEVERAL: Names =
     ["linear_several_hopper", "linear_several_hopper_small", "linear_several_hopper_few"];
 
 /// `out[n,o] = x[n,i] weight[o,i]^T + bias[o]`, and what `residual[n,o]` holds beside.
-#[expect(clippy::too_many_arguments)]
-pub fn linear(
-    kernels: &Kernels,
-    out: &mut Buf,
-    x: &Buf,
-    weight: &Buf,
-    bias: Option<&Buf>,
-    residual: Option<&Buf>,
-    n: usize,
-    i: usize,
-    o: usize,
-) {
+pub fn linear(kernels: &Kernels, layer: Linear<'_, Buf>, residual: Option<&Buf>) {
+    let Linear { out, x, weight, bias, n, i, o } = layer;
     let wide = is_wide(out, x);
     let (method, tile) = forward_tile(kernels, if wide { WIDE } else { LINEAR }, n, &[o]);
-    let call = kernels.call_with("linear_hopper", method, Type::Bf16, tile.shared);
+    let call = kernels.call_with("linear_hopper", method, DType::Bf16, tile.shared);
     let call = if wide { call.out_floats(out) } else { call.out(out) };
     let call = call.matrix(x, n, i, tile.rows).matrix(weight, o, i, tile.columns).optional(bias);
     let call = if wide { call } else { call.optional(residual) };
@@ -87,21 +79,11 @@ pub fn linear(
 }
 
 /// `out[n,o]`, a function of `x[n,i] weight[o,i]^T + bias[o]`.
-#[expect(clippy::too_many_arguments)]
-pub fn function(
-    kernels: &Kernels,
-    out: &mut Buf,
-    x: &Buf,
-    weight: &Buf,
-    bias: Option<&Buf>,
-    function: Function<'_>,
-    n: usize,
-    i: usize,
-    o: usize,
-) {
+pub fn function(kernels: &Kernels, layer: Linear<'_, Buf>, function: Function<'_>) {
+    let Linear { out, x, weight, bias, n, i, o } = layer;
     let (method, tile) = forward_tile(kernels, FUNCTION, n, &[o]);
     let call = kernels
-        .call_with("linear_hopper", method, Type::Bf16, tile.shared)
+        .call_with("linear_hopper", method, DType::Bf16, tile.shared)
         .out(out)
         .optional_out(function.kept);
     let call = call
@@ -126,7 +108,7 @@ pub fn several(
 ) {
     let widths = layers.each_ref().map(|layer| layer.width);
     let (method, tile) = forward_tile(kernels, SEVERAL, n, &widths);
-    let call = kernels.call_with("linear_hopper", method, Type::Bf16, tile.shared);
+    let call = kernels.call_with("linear_hopper", method, DType::Bf16, tile.shared);
     let call =
         layers.iter_mut().fold(call, |call, layer| call.out(layer.out)).matrix(x, n, i, tile.rows);
     let call = layers
@@ -140,24 +122,15 @@ pub fn several(
 }
 
 /// `dx[n,i] = dout[n,o] weight[o,i]`, and what `dx` holds where it `adds`.
-#[expect(clippy::too_many_arguments)]
-pub fn backward_input(
-    kernels: &Kernels,
-    dx: &mut Buf,
-    adds: bool,
-    dout: &Buf,
-    weight: &Buf,
-    n: usize,
-    i: usize,
-    o: usize,
-) {
+pub fn backward_input(kernels: &Kernels, layer: LinearBackwardInput<'_, Buf>, adds: bool) {
+    let LinearBackwardInput { dx, dout, weight, n, i, o } = layer;
     let (method, tile) = tile_for(
         kernels,
         n,
         &[i],
         ["linear_backward_input_hopper", "linear_backward_input_hopper_small"],
     );
-    let call = kernels.call_with("linear_hopper", method, Type::Bf16, tile.shared).out(dx);
+    let call = kernels.call_with("linear_hopper", method, DType::Bf16, tile.shared).out(dx);
     let call = call.matrix(dout, n, o, tile.rows).matrix(weight, o, i, 64);
     call.size(n)
         .size(i)
@@ -167,15 +140,8 @@ pub fn backward_input(
 }
 
 /// `dweight[o,i] += dout[n,o]^T x[n,i]`.
-pub fn backward_weight(
-    kernels: &Kernels,
-    dweight: &mut Buf,
-    dout: &Buf,
-    x: &Buf,
-    n: usize,
-    i: usize,
-    o: usize,
-) {
+pub fn backward_weight(kernels: &Kernels, layer: LinearBackwardWeight<'_, Buf>) {
+    let LinearBackwardWeight { dweight, dout, x, n, i, o, .. } = layer;
     let (method, tile) = tile_for(
         kernels,
         o,
@@ -183,7 +149,7 @@ pub fn backward_weight(
         ["linear_backward_weight_hopper", "linear_backward_weight_hopper_small"],
     );
     let call =
-        kernels.call_with("linear_hopper", method, Type::Bf16, tile.shared).out_floats(dweight);
+        kernels.call_with("linear_hopper", method, DType::Bf16, tile.shared).out_floats(dweight);
     let call = call.matrix(dout, n, o, 64).matrix(x, n, i, 64);
     call.size(n).size(i).size(o).launch(grid(kernels, tile, o, &[i]), tile.threads);
 }

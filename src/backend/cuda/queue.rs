@@ -1,5 +1,5 @@
 //! The one stream: work that is queued on it, copies by way of pinned memory of the host, and
-//! graphs. Knows no kernel, and no step.
+//! graphs. Independent of recorded steps.
 //!
 //! 1. Copies from pageable memory make the driver wait; small ones go through a ring of pinned
 //!    memory. What was copied to the ring is used again when the stream was waited for since. Waits
@@ -13,7 +13,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::{result, sys};
 
-use super::driver::{Argument, Device, Function, Plain, fault};
+use super::context::{Allocation, Context};
+use super::fault::fault;
+use super::function::{Argument, Function, Plain, bytes_of};
+use super::pinned::Pinned;
 use crate::error::raise;
 
 /// Bytes of the ring; a copy of more than half of it goes the driver's own way.
@@ -55,46 +58,13 @@ pub enum Work {
     },
 }
 
-/// Pinned memory of the host.
+/// The stream of a device, the ring, the count of waits for the stream that have started, and the
+/// latest of them that is done.
 #[derive(Debug)]
-struct Pinned {
-    at: *mut u8,
-    bytes: usize,
-}
-
-// SAFETY: plain memory, which belongs to no thread.
-unsafe impl Send for Pinned {}
-
-impl Pinned {
-    /// Some, on a device that is bound.
-    fn new(bytes: usize) -> Pinned {
-        // SAFETY: allocates; freed by `Drop` alone.
-        let at = unsafe { result::malloc_host(bytes, 0) }
-            .unwrap_or_else(|error| raise(fault("pin memory of the host", error)));
-        Pinned { at: at.cast(), bytes }
-    }
-
-    /// Bytes into it, from `offset` on.
-    fn write(&mut self, offset: usize, bytes: &[u8]) {
-        assert!(offset + bytes.len() <= self.bytes, "what is written to pinned memory fits");
-        // SAFETY: it fits, and nothing else of the program refers to this memory.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.at.add(offset), bytes.len()) }
-    }
-}
-
-impl Drop for Pinned {
-    fn drop(&mut self) {
-        // SAFETY: allocated by `new` and freed once; its owner has waited for the stream. An error
-        // cannot be returned from here.
-        let _ = unsafe { result::free_host(self.at.cast()) };
-    }
-}
-
-/// The ring, how many waits for the stream began, and the latest of them that is over.
-#[derive(Debug, Default)]
-pub struct Staging {
-    begun: AtomicU64,
-    over: AtomicU64,
+pub struct Queue {
+    context: Arc<Context>,
+    started: AtomicU64,
+    done: AtomicU64,
     ring: Mutex<Ring>,
 }
 
@@ -103,38 +73,43 @@ struct Ring {
     pinned: Option<Pinned>,
     used: usize,
     /// When the last of what is used had been queued.
-    queued: Mark,
+    queued: Fence,
 }
 
-/// A moment after which work is done once a wait that began later is over.
+/// A moment in the queue: work before it is done once a wait that started later is done.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Mark(u64);
+pub struct Fence(u64);
 
-/// The bytes of plain numbers.
-pub fn bytes_of<T: Plain>(host: &[T]) -> &[u8] {
-    // SAFETY: plain numbers are bytes, without gaps.
-    unsafe { std::slice::from_raw_parts(host.as_ptr().cast(), size_of_val(host)) }
-}
+impl Queue {
+    /// Of a device.
+    pub fn new(context: Arc<Context>) -> Queue {
+        let (started, done, ring) = Default::default();
+        Queue { context, started, done, ring }
+    }
 
-impl Device {
+    /// The device.
+    pub fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
     /// Waits until all that is queued is done.
     pub fn wait(&self) {
-        self.bound();
-        let number = self.staging.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        self.context.bound();
+        let number = self.started.fetch_add(1, Ordering::SeqCst) + 1;
         // SAFETY: the stream lives as long as the device.
-        let waited = unsafe { result::stream::synchronize(self.stream()) };
+        let waited = unsafe { result::stream::synchronize(self.context.stream()) };
         waited.unwrap_or_else(|error| raise(fault("run what was queued", error)));
-        self.staging.over.fetch_max(number, Ordering::SeqCst);
+        self.done.fetch_max(number, Ordering::SeqCst);
     }
 
     /// This moment, after something was queued.
-    pub fn mark(&self) -> Mark {
-        Mark(self.staging.begun.load(Ordering::SeqCst))
+    pub fn fence(&self) -> Fence {
+        Fence(self.started.load(Ordering::SeqCst))
     }
 
     /// Whether what had been queued at that moment is known to be done.
-    pub fn is_done(&self, mark: Mark) -> bool {
-        self.staging.over.load(Ordering::SeqCst) > mark.0
+    pub fn is_done(&self, fence: Fence) -> bool {
+        self.done.load(Ordering::SeqCst) > fence.0
     }
 
     /// Room for `bytes` bytes in the ring: where it starts. Waits where there is none.
@@ -158,22 +133,27 @@ impl Device {
         if bytes.is_empty() {
             return;
         }
-        self.bound();
+        self.context.bound();
         let copied = if bytes.len() > RING / 2 {
             // SAFETY: the caller has as many bytes there; pageable memory of the host is copied
             // away before the call returns.
-            unsafe { result::memcpy_htod_async(to, bytes, self.stream()) }
+            unsafe { result::memcpy_htod_async(to, bytes, self.context.stream()) }
         } else {
-            let mut ring = self.staging.ring.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
             let at = self.room(&mut ring, bytes.len());
             let pinned = ring.pinned.as_mut().expect("there is room");
             pinned.write(at, bytes);
             // SAFETY: as many bytes were just written, and stay until the stream was waited for.
             let copied = unsafe {
-                sys::cuMemcpyHtoDAsync_v2(to, pinned.at.add(at).cast(), bytes.len(), self.stream())
+                sys::cuMemcpyHtoDAsync_v2(
+                    to,
+                    pinned.at(at).cast(),
+                    bytes.len(),
+                    self.context.stream(),
+                )
             }
             .result();
-            ring.queued = self.mark();
+            ring.queued = self.fence();
             copied
         };
         copied.unwrap_or_else(|error| raise(fault("copy to the device", error)));
@@ -181,7 +161,7 @@ impl Device {
 
     /// Waits for what is queued, and copies numbers to the host.
     pub fn receive<T: Plain>(&self, from: u64, count: usize) -> Vec<T> {
-        self.bound();
+        self.context.bound();
         let mut host = vec![T::default(); count];
         let bytes = size_of_val(&host[..]);
         let failed = |error| raise(fault("copy from the device", error));
@@ -190,18 +170,17 @@ impl Device {
         } else if bytes > RING / 2 {
             // SAFETY: no more bytes than the memory has, and the host's are there until the copy is
             // waited for.
-            unsafe { result::memcpy_dtoh_async(&mut host, from, self.stream()) }
+            unsafe { result::memcpy_dtoh_async(&mut host, from, self.context.stream()) }
                 .unwrap_or_else(failed);
             self.wait();
         } else {
-            let mut ring = self.staging.ring.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
             let at = self.room(&mut ring, bytes);
             let pinned = ring.pinned.as_ref().expect("there is room");
+            let place = pinned.at(at);
             // SAFETY: there is room for as many bytes, which is given to no other caller before the
             // lock is free.
-            let place = unsafe { pinned.at.add(at) };
-            // SAFETY: as above.
-            unsafe { sys::cuMemcpyDtoHAsync_v2(place.cast(), from, bytes, self.stream()) }
+            unsafe { sys::cuMemcpyDtoHAsync_v2(place.cast(), from, bytes, self.context.stream()) }
                 .result()
                 .unwrap_or_else(failed);
             self.wait();
@@ -213,7 +192,7 @@ impl Device {
 
     /// Queues work, on the one stream or where a graph is recorded.
     pub fn issue(&self, stream: sys::CUstream, work: &Work) {
-        self.bound();
+        self.context.bound();
         match work {
             Work::Launch { function, grid: [x, y, z], threads, shared, arguments } => {
                 let mut pointers: Vec<*mut c_void> =
@@ -243,10 +222,19 @@ impl Device {
     }
 }
 
+impl Drop for Queue {
+    fn drop(&mut self) {
+        let _ = self.context.bind();
+        // SAFETY: the stream lives as long as the context. What is queued may read the ring, which
+        // is dropped after this.
+        let _ = unsafe { result::stream::synchronize(self.context.stream()) };
+    }
+}
+
 /// A list of work that one call queues.
 #[derive(Debug)]
 pub struct Graph {
-    device: Arc<Device>,
+    context: Arc<Context>,
     handle: sys::CUgraphExec,
 }
 
@@ -257,7 +245,7 @@ unsafe impl Send for Graph {}
 impl Drop for Graph {
     fn drop(&mut self) {
         // An error is one that the next call tells as well; a destructor cannot return it.
-        let _ = self.device.bind();
+        let _ = self.context.bind();
         // SAFETY: made by `of` and destroyed once.
         let _ = unsafe { result::graph::exec_destroy(self.handle) };
     }
@@ -266,9 +254,9 @@ impl Drop for Graph {
 impl Graph {
     /// What `queued` queues on the stream that it is given, which is not done yet. That stream is
     /// no other thread's: what these queue meanwhile runs.
-    pub fn of(device: &Arc<Device>, queued: impl FnOnce(sys::CUstream)) -> Graph {
+    pub fn of(context: &Arc<Context>, queued: impl FnOnce(sys::CUstream)) -> Graph {
         let failed = |error| raise(fault("record what is queued", error));
-        device.bound();
+        context.bound();
         let stream =
             result::stream::create(result::stream::StreamKind::NonBlocking).unwrap_or_else(failed);
         // Calls of other threads go on.
@@ -288,14 +276,14 @@ impl Graph {
             result::stream::destroy(stream).and(made)
         };
         let handle = made.unwrap_or_else(|error| raise(fault("record what is queued", error)));
-        Graph { device: device.clone(), handle }
+        Graph { context: context.clone(), handle }
     }
 
     /// Queues it all.
     pub fn launch(&self) {
-        self.device.bound();
+        self.context.bound();
         // SAFETY: both live.
-        let launched = unsafe { result::graph::launch(self.handle, self.device.stream()) };
+        let launched = unsafe { result::graph::launch(self.handle, self.context.stream()) };
         launched.unwrap_or_else(|error| raise(fault("launch what was recorded", error)));
     }
 }
@@ -304,27 +292,28 @@ impl Graph {
 /// device that it is copied to.
 #[derive(Debug)]
 pub struct Tables {
-    device: Arc<Device>,
+    queue: Arc<Queue>,
     pinned: Pinned,
-    at: super::driver::Memory,
+    at: Allocation,
     /// When their copy had last been queued.
-    sent: Option<Mark>,
+    sent: Option<Fence>,
 }
 
 impl Drop for Tables {
     fn drop(&mut self) {
-        let _ = self.device.bind();
+        let context = self.queue.context();
+        let _ = context.bind();
         // SAFETY: the stream lives as long as the device. A copy of the pinned memory may be on its
         // way.
-        let _ = unsafe { result::stream::synchronize(self.device.stream()) };
+        let _ = unsafe { result::stream::synchronize(context.stream()) };
     }
 }
 
 impl Tables {
     /// Room for `bytes` bytes.
-    pub fn new(device: &Arc<Device>, bytes: usize) -> Tables {
-        let at = device.allocate_for_good(bytes);
-        Tables { device: device.clone(), pinned: Pinned::new(bytes), at, sent: None }
+    pub fn new(queue: &Arc<Queue>, bytes: usize) -> Tables {
+        let at = Allocation::new(queue.context(), bytes);
+        Tables { queue: queue.clone(), pinned: Pinned::new(bytes), at, sent: None }
     }
 
     /// Where they are on the device.
@@ -334,31 +323,36 @@ impl Tables {
 
     /// How many bytes there are.
     pub fn bytes(&self) -> usize {
-        self.pinned.bytes
+        self.pinned.bytes()
     }
 
     /// Other numbers, for the next time they are sent.
     pub fn write(&mut self, bytes: &[u8]) {
-        if self.sent.is_some_and(|mark| !self.device.is_done(mark)) {
-            self.device.wait();
+        if self.sent.is_some_and(|fence| !self.queue.is_done(fence)) {
+            self.queue.wait();
         }
         self.pinned.write(0, bytes);
     }
 
     /// Their copy has been queued, by itself or with a graph.
     pub fn sent(&mut self) {
-        self.sent = Some(self.device.mark());
+        self.sent = Some(self.queue.fence());
     }
 
     /// Queues the copy of the first `bytes` bytes.
     pub fn send(&self, stream: sys::CUstream, bytes: usize) {
-        assert!(bytes <= self.pinned.bytes, "as many bytes as there are");
+        assert!(bytes <= self.pinned.bytes(), "as many bytes as there are");
         if bytes > 0 {
-            self.device.bound();
+            self.queue.context().bound();
             // SAFETY: both have as many bytes; the pinned ones stay until the stream was waited
             // for, which `write` and `Drop` see to.
             let copied = unsafe {
-                sys::cuMemcpyHtoDAsync_v2(self.at.address(), self.pinned.at.cast(), bytes, stream)
+                sys::cuMemcpyHtoDAsync_v2(
+                    self.at.address(),
+                    self.pinned.at(0).cast(),
+                    bytes,
+                    stream,
+                )
             };
             copied.result().unwrap_or_else(|error| raise(fault("copy to the device", error)));
         }

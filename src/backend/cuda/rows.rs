@@ -1,17 +1,20 @@
-//! Launches kernels/rows.cu: whole buffers and whole rows. Knows nothing of what a row means.
+//! Launches kernels/rows.cu: whole buffers and whole rows. Independent of the meaning of a row.
 
 use std::sync::Arc;
 
-use super::buffer::{Buf, Type};
-use super::driver::Device;
+use super::Cuda;
+use super::buffer::Buf;
+use super::device::Device;
 use super::kernels::Kernels;
 use super::norm::COLUMNS;
+use crate::DType;
+use crate::ops::RowOps;
 
 /// Elements of one piece of a sum of squares.
 const PIECE: usize = 1 << 16;
 
 /// Elements of a block of 256 threads, each with 16 bytes.
-pub fn elements(kind: Type) -> usize {
+pub fn elements(kind: DType) -> usize {
     256 * 16 / kind.bytes()
 }
 
@@ -52,19 +55,6 @@ pub fn sums_of_squares(kernels: &Kernels, device: &Arc<Device>, buffers: &[&Buf]
     buffers.iter().map(sum).collect()
 }
 
-/// `out[m,d] = x[rows[m],d]`.
-pub fn gather(kernels: &Kernels, out: &mut Buf, x: &Buf, rows: &[u32], d: usize) {
-    let m = rows.len();
-    kernels
-        .call("rows", "gather_rows", x.kind())
-        .out(out)
-        .input(x)
-        .host(rows)
-        .size(m)
-        .size(d)
-        .over(m, 8, 256);
-}
-
 /// Rows sorted by where they go: the targets, where each one's rows begin, and the rows, ascending
 /// for each target.
 fn by_target(rows: &[u32]) -> [Vec<u32>; 3] {
@@ -82,27 +72,26 @@ fn by_target(rows: &[u32]) -> [Vec<u32>; 3] {
     [targets, starts, order]
 }
 
-/// `dx[rows[m],d] += dout[m,d]`, in row order.
-pub fn scatter_add(kernels: &Kernels, dx: &mut Buf, dout: &Buf, rows: &[u32], d: usize) {
-    let [targets, starts, order] = by_target(rows);
-    let call = kernels.call("rows", "scatter_add_rows", dout.kind()).out(dx).input(dout);
-    call.host(&targets)
-        .host(&starts)
-        .host(&order)
-        .size(d)
-        .launch([targets.len(), d.div_ceil(256), 1], 256);
-}
+impl RowOps for Cuda {
+    fn embedding_backward_unchecked(&self, dtable: &mut Buf, dout: &Buf, ids: &[u32], d: usize) {
+        let [targets, starts, order] = by_target(ids);
+        let call = self.kernels.call("rows", "embedding_backward", dout.kind());
+        let call = call.out_floats(dtable).input(dout).host(&targets).host(&starts).host(&order);
+        call.size(d).launch([targets.len(), d.div_ceil(256), 1], 256);
+    }
 
-/// `dtable[ids[n],d] += dout[n,d]`, in row order; `dtable` is float.
-pub fn embedding_backward(kernels: &Kernels, dtable: &mut Buf, dout: &Buf, ids: &[u32], d: usize) {
-    let [targets, starts, order] = by_target(ids);
-    let call =
-        kernels.call("rows", "embedding_backward", dout.kind()).out_floats(dtable).input(dout);
-    call.host(&targets)
-        .host(&starts)
-        .host(&order)
-        .size(d)
-        .launch([targets.len(), d.div_ceil(256), 1], 256);
+    fn gather_rows_unchecked(&self, out: &mut Buf, x: &Buf, rows: &[u32], d: usize) {
+        let m = rows.len();
+        let call = self.kernels.call("rows", "gather_rows", x.kind());
+        call.out(out).input(x).host(rows).size(m).size(d).over(m, 8, 256);
+    }
+
+    fn scatter_add_rows_unchecked(&self, dx: &mut Buf, dout: &Buf, rows: &[u32], d: usize) {
+        let [targets, starts, order] = by_target(rows);
+        let call = self.kernels.call("rows", "scatter_add_rows", dout.kind());
+        let call = call.out(dx).input(dout).host(&targets).host(&starts).host(&order);
+        call.size(d).launch([targets.len(), d.div_ceil(256), 1], 256);
+    }
 }
 
 /// `sums[d] += ` the rows of `x[n,d]`, in row order; `sums` is float.

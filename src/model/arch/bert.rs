@@ -1,8 +1,8 @@
 //! The BERT family (Devlin et al. 2019), which covers MiniLM's sentence encoders, in the Hugging
 //! Face layout. What RoBERTa shares with it is here too.
 
-use super::super::params::{Role, Slot, Top};
-use super::super::spec::{Mask, Norm, Position, Spec, Wiring};
+use super::super::params::{HeadKind, Role, Slot};
+use super::super::spec::{FeedForward, LayerSpec, Mask, Norm, Spec, Wiring};
 use super::fields::Fields;
 use super::{Family, Form, Origin, SpecialTokens, Stored, ending};
 use crate::error::Result;
@@ -11,11 +11,11 @@ pub(super) static FAMILY: Family = Family {
     model_type: "bert",
     // Heads that guess masked words or next sentences carry nothing here.
     architectures: &[
-        ("BertModel", Top::Encoder),
-        ("BertForSequenceClassification", Top::Classifier),
-        ("BertForMaskedLM", Top::Encoder),
-        ("BertForPreTraining", Top::Encoder),
-        ("BertForNextSentencePrediction", Top::Encoder),
+        ("BertModel", HeadKind::Encoder),
+        ("BertForSequenceClassification", HeadKind::Classifier),
+        ("BertForMaskedLM", HeadKind::Encoder),
+        ("BertForPreTraining", HeadKind::Encoder),
+        ("BertForNextSentencePrediction", HeadKind::Encoder),
     ],
     trunk: "bert.",
     aliases: ALIASES,
@@ -61,16 +61,15 @@ pub(super) fn encoder(fields: &Fields<'_>, vocabulary: usize) -> Result<Spec> {
         query_heads: heads,
         key_value_heads: heads,
         channels: fields.shared_width("hidden_size", width, "num_attention_heads", heads)?,
-        feed_forward: fields.size("intermediate_size", 3072)?,
+        feed_forward_width: fields.size("intermediate_size", 3072)?,
         context: fields.size("max_position_embeddings", POSITIONS)?,
-        position: Position::Learned,
-        mask: Mask::Bidirectional,
+        pattern: vec![LayerSpec { mask: Mask::Bidirectional, rotary: None }],
+        learned_positions: true,
         wiring: Wiring::Post,
         norm: Norm::Layer,
         norm_epsilon: fields.real("layer_norm_eps", 1e-12)?,
         query_key_norm: false,
-        activation: fields.activation("hidden_act", "gelu")?,
-        gated: false,
+        feed_forward: FeedForward::Plain(fields.activation("hidden_act", "gelu")?),
         query_key_value_bias: true,
         output_bias: true,
         feed_forward_bias: true,

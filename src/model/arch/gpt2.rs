@@ -2,8 +2,8 @@
 //! side, queries, keys and values beside one another.
 
 use super::super::form::Rows;
-use super::super::params::{Role, Slot, Top};
-use super::super::spec::{Mask, Norm, Position, Spec, Wiring};
+use super::super::params::{HeadKind, Role, Slot};
+use super::super::spec::{FeedForward, LayerSpec, Mask, Norm, Spec, Wiring};
 use super::fields::Fields;
 use super::{Family, Form, Origin, SpecialTokens, Stored, ending};
 use crate::error::Result;
@@ -11,9 +11,9 @@ use crate::error::Result;
 pub(super) static FAMILY: Family = Family {
     model_type: "gpt2",
     architectures: &[
-        ("GPT2LMHeadModel", Top::Language),
-        ("GPT2ForSequenceClassification", Top::Reward),
-        ("GPT2Model", Top::Language),
+        ("GPT2LMHeadModel", HeadKind::Language),
+        ("GPT2ForSequenceClassification", HeadKind::Reward),
+        ("GPT2Model", HeadKind::Language),
     ],
     trunk: "transformer.",
     aliases: &[],
@@ -23,7 +23,7 @@ pub(super) static FAMILY: Family = Family {
         ("width", "n_embd"),
         ("layers", "n_layer"),
         ("query_heads", "n_head"),
-        ("feed_forward", "n_inner"),
+        ("feed_forward_width", "n_inner"),
         ("context", "n_positions"),
         ("norm_epsilon", "layer_norm_epsilon"),
     ],
@@ -48,16 +48,17 @@ fn read(fields: &Fields<'_>) -> Result<Spec> {
         query_heads: heads,
         key_value_heads: heads,
         channels: fields.shared_width("n_embd", width, "n_head", heads)?,
-        feed_forward: fields.nullable_size("n_inner", None)?.unwrap_or(width.saturating_mul(4)),
+        feed_forward_width: fields
+            .nullable_size("n_inner", None)?
+            .unwrap_or(width.saturating_mul(4)),
         context: size("n_positions", "max_position_embeddings", 1024)?,
-        position: Position::Learned,
-        mask: Mask::Causal { window: None },
+        pattern: vec![LayerSpec { mask: Mask::Causal { window: None }, rotary: None }],
+        learned_positions: true,
         wiring: Wiring::Pre,
         norm: Norm::Layer,
         norm_epsilon: fields.real("layer_norm_epsilon", 1e-5)?,
         query_key_norm: false,
-        activation: fields.activation("activation_function", "gelu_new")?,
-        gated: false,
+        feed_forward: FeedForward::Plain(fields.activation("activation_function", "gelu_new")?),
         query_key_value_bias: true,
         output_bias: true,
         feed_forward_bias: true,

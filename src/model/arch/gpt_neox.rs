@@ -3,8 +3,8 @@
 //! feed-forward mostly side by side.
 
 use super::super::form::Rows;
-use super::super::params::{Role, Slot, Top};
-use super::super::spec::{Mask, Norm, Position, Spec, Wiring};
+use super::super::params::{HeadKind, Role, Slot};
+use super::super::spec::{FeedForward, LayerSpec, Mask, Norm, Spec, Wiring};
 use super::fields::Fields;
 use super::{Family, Form, Origin, SpecialTokens, Stored, ending, rope};
 use crate::error::Result;
@@ -12,9 +12,9 @@ use crate::error::Result;
 pub(super) static FAMILY: Family = Family {
     model_type: "gpt_neox",
     architectures: &[
-        ("GPTNeoXForCausalLM", Top::Language),
-        ("GPTNeoXForSequenceClassification", Top::Reward),
-        ("GPTNeoXModel", Top::Language),
+        ("GPTNeoXForCausalLM", HeadKind::Language),
+        ("GPTNeoXForSequenceClassification", HeadKind::Reward),
+        ("GPTNeoXModel", HeadKind::Language),
     ],
     trunk: "gpt_neox.",
     aliases: &[("embed_out.weight", "lm_head.weight")],
@@ -47,16 +47,18 @@ fn read(fields: &Fields<'_>) -> Result<Spec> {
         query_heads: heads,
         key_value_heads: heads,
         channels,
-        feed_forward: fields.size("intermediate_size", 24_576)?,
+        feed_forward_width: fields.size("intermediate_size", 24_576)?,
         context,
-        position: Position::Rotary(rope::rotary(fields, &ROTARY, channels, context)?),
-        mask: Mask::Causal { window: None },
+        pattern: vec![LayerSpec {
+            mask: Mask::Causal { window: None },
+            rotary: Some(rope::rotary(fields, &ROTARY, channels, context)?),
+        }],
+        learned_positions: false,
         wiring: if parallel { Wiring::Parallel } else { Wiring::Pre },
         norm: Norm::Layer,
         norm_epsilon: fields.real("layer_norm_eps", 1e-5)?,
         query_key_norm: false,
-        activation: fields.activation("hidden_act", "gelu")?,
-        gated: false,
+        feed_forward: FeedForward::Plain(fields.activation("hidden_act", "gelu")?),
         query_key_value_bias: bias,
         output_bias: bias,
         feed_forward_bias: true,

@@ -3,8 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::super::params::{Role, Slot, Top};
-use super::super::spec::{Activation, Mask, Position, Spec};
+use super::super::params::{HeadKind, Role, Slot};
+use super::super::spec::{Activation, LayerSpec, Mask, Spec};
 use super::fields::Fields;
 use super::{Family, Form, Origin, SpecialTokens, Stored, ending, rope};
 use crate::error::Result;
@@ -12,9 +12,9 @@ use crate::error::Result;
 pub(super) static FAMILY: Family = Family {
     model_type: "llama",
     architectures: &[
-        ("LlamaForCausalLM", Top::Language),
-        ("LlamaForSequenceClassification", Top::Reward),
-        ("LlamaModel", Top::Language),
+        ("LlamaForCausalLM", HeadKind::Language),
+        ("LlamaForSequenceClassification", HeadKind::Reward),
+        ("LlamaModel", HeadKind::Language),
     ],
     trunk: "model.",
     aliases: &[],
@@ -83,7 +83,10 @@ pub(super) fn decoder(fields: &Fields<'_>, defaults: Defaults) -> Result<Spec> {
             .unwrap_or(heads),
         channels,
         norm_epsilon: fields.real("rms_norm_eps", 1e-6)?,
-        position: Position::Rotary(rope::rotary(fields, &rope::NAMES, channels, context)?),
+        pattern: vec![LayerSpec {
+            mask: causal(None, context),
+            rotary: Some(rope::rotary(fields, &rope::NAMES, channels, context)?),
+        }],
         tied: fields.flag("tie_word_embeddings", false)?,
         ..Spec::decoder(
             fields.size("vocab_size", defaults.vocabulary)?,
@@ -101,63 +104,69 @@ pub(super) fn causal(window: Option<usize>, context: usize) -> Mask {
     Mask::Causal { window: window.filter(|window| *window < context) }
 }
 
-/// The mask of layers, some of which have the window: those that `layer_types` names or, without
-/// it, as many as `otherwise` says, beside the name of the field that says it. A window that only
-/// some layers have is refused.
-pub(super) fn mask(
+/// Layers of a model that may have windows one by one, at most.
+const MOST_LAYERS: usize = 1 << 16;
+
+/// The attention of layers, some of which have the window: those that `layer_types` names or,
+/// without it, those from `first` on.
+pub(super) fn windows(
     fields: &Fields<'_>,
     spec: &Spec,
     window: Option<usize>,
-    otherwise: (&'static str, usize),
-) -> Result<Mask> {
-    let (key, windowed) = match fields.texts("layer_types")? {
-        Some(types) => {
-            if let Some(other) =
-                types.iter().find(|kind| !["full_attention", "sliding_attention"].contains(*kind))
-            {
-                return fields.unsupported(
-                    "layer_types",
-                    format_args!("a list with {other:?}"),
-                    "attention is, in full or sliding",
-                );
-            }
-            if types.len() != spec.layers {
-                let value = format!(
-                    "a list of {}, not of `num_hidden_layers`, {}",
-                    types.len(),
-                    spec.layers
-                );
-                return fields.unsupported("layer_types", value, "each layer has one type");
-            }
-            ("layer_types", types.iter().filter(|kind| **kind == "sliding_attention").count())
+    first: usize,
+) -> Result<Vec<LayerSpec>> {
+    let windowed = match fields.texts("layer_types")? {
+        Some(types) => layer_types(fields, &types, spec.layers)?,
+        None if window.is_none() || first >= spec.layers => vec![false],
+        None if first == 0 => vec![true],
+        None if spec.layers > MOST_LAYERS => {
+            return fields.unsupported("num_hidden_layers", spec.layers, "no model has so many");
         }
-        None => otherwise,
+        None => (0..spec.layers).map(|layer| layer >= first).collect(),
     };
-    let all = windowed == spec.layers;
-    match (causal(window, spec.context), window) {
-        _ if windowed == 0 => Ok(causal(None, spec.context)),
-        (_, None) => fields.unsupported(
-            key,
+    if window.is_none() && windowed.contains(&true) {
+        return fields.unsupported(
+            "layer_types",
             "a list with \"sliding_attention\"",
             "without `sliding_window` there is no window",
-        ),
-        (mask, _) if all || mask == causal(None, spec.context) => Ok(mask),
-        _ => fields.unsupported(
-            key,
-            format_args!("such that {windowed} of {} layers have a window", spec.layers),
-            "only models whose layers are all alike are",
-        ),
+        );
     }
+    let layer = |is_windowed| LayerSpec {
+        mask: causal(window.filter(|_| is_windowed), spec.context),
+        ..spec.layer(0)
+    };
+    let mut pattern: Vec<LayerSpec> = windowed.into_iter().map(layer).collect();
+    if pattern.iter().all(|layer| *layer == pattern[0]) {
+        pattern.truncate(1);
+    }
+    Ok(pattern)
+}
+
+/// Which of the layers that `layer_types` lists have the window.
+fn layer_types(fields: &Fields<'_>, types: &[&str], layers: usize) -> Result<Vec<bool>> {
+    let known = ["full_attention", "sliding_attention"];
+    if let Some(other) = types.iter().find(|kind| !known.contains(kind)) {
+        return fields.unsupported(
+            "layer_types",
+            format_args!("a list with {other:?}"),
+            "attention is, in full or sliding",
+        );
+    }
+    if types.len() != layers {
+        let value = format!("a list of {}, not of `num_hidden_layers`, {layers}", types.len());
+        return fields.unsupported("layer_types", value, "each layer has one type");
+    }
+    Ok(types.iter().map(|kind| *kind == "sliding_attention").collect())
 }
 
 /// The configuration of a model made here.
 pub(super) fn config(spec: &Spec, special: SpecialTokens) -> Map<String, Value> {
-    let theta = spec.rotary().map(|rotary| rotary.theta);
+    let theta = spec.layer(0).rotary.map(|rotary| rotary.theta);
     let config = json!({
         "model_type": FAMILY.model_type,
         "vocab_size": spec.vocabulary,
         "hidden_size": spec.width,
-        "intermediate_size": spec.feed_forward,
+        "intermediate_size": spec.feed_forward_width,
         "num_hidden_layers": spec.layers,
         "num_attention_heads": spec.query_heads,
         "num_key_value_heads": spec.key_value_heads,

@@ -1,6 +1,6 @@
 //! The Mistral family (Jiang et al. 2023) in the Hugging Face layout: LLaMA's, with a window.
 
-use super::super::params::Top;
+use super::super::params::HeadKind;
 use super::super::spec::Spec;
 use super::fields::Fields;
 use super::{Family, SpecialTokens, llama};
@@ -9,9 +9,9 @@ use crate::error::Result;
 pub(super) static FAMILY: Family = Family {
     model_type: "mistral",
     architectures: &[
-        ("MistralForCausalLM", Top::Language),
-        ("MistralForSequenceClassification", Top::Reward),
-        ("MistralModel", Top::Language),
+        ("MistralForCausalLM", HeadKind::Language),
+        ("MistralForSequenceClassification", HeadKind::Reward),
+        ("MistralModel", HeadKind::Language),
     ],
     trunk: "model.",
     aliases: &[],
@@ -36,7 +36,6 @@ fn read(fields: &Fields<'_>) -> Result<Spec> {
         },
     )?;
     let window = fields.nullable_size("sliding_window", Some(4096))?;
-    let mask =
-        llama::mask(fields, &spec, window, ("sliding_window", window.map_or(0, |_| spec.layers)))?;
-    Ok(Spec { mask, ..spec })
+    let pattern = llama::windows(fields, &spec, window, 0)?;
+    Ok(Spec { pattern, ..spec })
 }

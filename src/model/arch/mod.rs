@@ -26,7 +26,7 @@ use serde_json::{Map, Value, json};
 use crate::error::{Result, user};
 
 pub use super::form::{Form, Rows};
-use super::params::{Slot, Top};
+use super::params::{HeadKind, Slot};
 use super::spec::Spec;
 use fields::Fields;
 
@@ -79,7 +79,7 @@ pub struct Description {
     /// What the model is.
     pub spec: Spec,
     /// What is on the trunk.
-    pub top: Top,
+    pub head: HeadKind,
     /// Fields that are unknown and have no meaning (`null`, `false`, 0, empty), by name.
     pub unknown: Vec<String>,
 }
@@ -114,8 +114,8 @@ struct Family {
     /// The value of `model_type`.
     model_type: &'static str,
     /// What `architectures` may say, and what is on the trunk then. The first is what is meant
-    /// where nothing is said, the first with a top what is written.
-    architectures: &'static [(&'static str, Top)],
+    /// where nothing is said, the first with a head what is written.
+    architectures: &'static [(&'static str, HeadKind)],
     /// What names of the trunk's tensors begin with, in files that hold more than a trunk; in
     /// others it may be left out.
     trunk: &'static str,
@@ -169,16 +169,16 @@ pub fn read(text: &str, place: &str) -> Result<Description> {
             .into());
     };
     known::refuse(&fields)?;
-    let top = top(&fields, family)?;
+    let head = head(&fields, family)?;
     let mut spec = (family.read)(&fields)?;
     if !family.windows {
         only_full(&fields, spec.context)?;
     }
-    spec.labels = if top == Top::Classifier { labels(&fields)? } else { 0 };
+    spec.labels = if head == HeadKind::Classifier { labels(&fields)? } else { 0 };
     spec.check(place, |field| key(family, field))?;
     let special = special(&fields, family)?;
     let unknown = known::unknown(&fields)?;
-    Ok(Description { origin: Origin { special, family, config: map }, spec, top, unknown })
+    Ok(Description { origin: Origin { special, family, config: map }, spec, head, unknown })
 }
 
 /// Refuses a window in a family whose layers all see the whole text.
@@ -205,10 +205,10 @@ fn only_full(fields: &Fields<'_>, context: usize) -> Result<()> {
 
 /// What is on the trunk, by the first of `architectures`. Early files spell names in other
 /// cases.
-fn top(fields: &Fields<'_>, family: &Family) -> Result<Top> {
+fn head(fields: &Fields<'_>, family: &Family) -> Result<HeadKind> {
     let named = fields.texts("architectures")?.unwrap_or_default();
     let architecture = named.first().copied().unwrap_or(family.architectures[0].0);
-    let Some((_, top)) =
+    let Some((_, head)) =
         family.architectures.iter().find(|(name, _)| name.eq_ignore_ascii_case(architecture))
     else {
         let known: Vec<&str> = family.architectures.iter().map(|(name, _)| *name).collect();
@@ -218,12 +218,12 @@ fn top(fields: &Fields<'_>, family: &Family) -> Result<Top> {
             &format!("known: {}", known.join(", ")),
         );
     };
-    match top {
-        Top::Reward => match labels(fields)? {
-            1 => Ok(*top),
+    match head {
+        HeadKind::Reward => match labels(fields)? {
+            1 => Ok(*head),
             labels => fields.unsupported("num_labels", labels, "a reward model has one label"),
         },
-        _ => Ok(*top),
+        _ => Ok(*head),
     }
 }
 
@@ -260,7 +260,7 @@ fn key(family: &Family, field: &'static str) -> &'static str {
         "query_heads" => "num_attention_heads",
         "key_value_heads" => "num_key_value_heads",
         "channels" => "head_dim",
-        "feed_forward" => "intermediate_size",
+        "feed_forward_width" => "intermediate_size",
         "context" => "max_position_embeddings",
         "rotary_theta" => "rope_theta",
         "rotary_scaling" => "rope_scaling",
@@ -271,10 +271,10 @@ fn key(family: &Family, field: &'static str) -> &'static str {
 
 /// The text of the `config.json` of a model: what it was, with the numbers' type, the architecture
 /// and its labels as they are now.
-pub fn write(origin: &Origin, top: Top) -> String {
+pub fn write(origin: &Origin, head: HeadKind) -> String {
     let Origin { family, special: tokens, config } = origin;
     let mut changed = config.clone();
-    changed.insert("architectures".into(), json!([architecture(family, top)]));
+    changed.insert("architectures".into(), json!([architecture(family, head)]));
     if !config.contains_key("dtype") || config.contains_key("torch_dtype") {
         changed.insert("torch_dtype".into(), json!("float32"));
     }
@@ -293,7 +293,7 @@ pub fn write(origin: &Origin, top: Top) -> String {
             changed.insert(key.into(), json!(id));
         }
     }
-    if top == Top::Reward && labels(&fields).ok() != Some(1) {
+    if head == HeadKind::Reward && labels(&fields).ok() != Some(1) {
         // One label: transformers counts them here, not in `num_labels`.
         changed.remove("num_labels");
         changed.insert("id2label".into(), json!({"0": "LABEL_0"}));
@@ -302,17 +302,17 @@ pub fn write(origin: &Origin, top: Top) -> String {
     serde_json::to_string_pretty(&changed).expect("a configuration is plain data") + "\n"
 }
 
-fn architecture(family: &Family, top: Top) -> &'static str {
-    let named = family.architectures.iter().find(|(_, of)| *of == top);
-    named.expect("a model has a top of its family").0
+fn architecture(family: &Family, head: HeadKind) -> &'static str {
+    let named = family.architectures.iter().find(|(_, of)| *of == head);
+    named.expect("a model has a head of its family").0
 }
 
 /// How checkpoints of a model hold a slot: as transformers writes it.
-pub fn stored(origin: &Origin, spec: &Spec, top: Top, slot: &Slot) -> Stored {
+pub fn stored(origin: &Origin, spec: &Spec, head: HeadKind, slot: &Slot) -> Stored {
     let stored = (origin.family.stored)(origin, spec, slot);
     match stored.name.strip_prefix(origin.family.trunk) {
         // An encoder is nothing but its trunk.
-        Some(name) if top == Top::Encoder => Stored { name: name.into(), ..stored },
+        Some(name) if head == HeadKind::Encoder => Stored { name: name.into(), ..stored },
         _ => stored,
     }
 }
@@ -337,9 +337,9 @@ pub fn spellings(origin: &Origin, name: &str) -> Vec<String> {
 
 /// Whether a tensor beside ours carries nothing. The value head that TRL saves beside a policy
 /// belongs to a training run.
-pub fn ignored(origin: &Origin, top: Top, tensor: &str) -> bool {
+pub fn ignored(origin: &Origin, head: HeadKind, tensor: &str) -> bool {
     let family = origin.family;
-    top == Top::Language && tensor.starts_with("v_head.")
+    head == HeadKind::Language && tensor.starts_with("v_head.")
         || (family.ignored)(tensor.strip_prefix(family.trunk).unwrap_or(tensor))
 }
 

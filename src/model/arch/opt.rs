@@ -2,8 +2,8 @@
 //! norms behind the residual sums and embeddings that are narrower than the rest.
 
 use super::super::form::Rows;
-use super::super::params::{Role, Slot, Top};
-use super::super::spec::{Mask, Norm, Position, Spec, Wiring};
+use super::super::params::{HeadKind, Role, Slot};
+use super::super::spec::{FeedForward, LayerSpec, Mask, Norm, Spec, Wiring};
 use super::fields::Fields;
 use super::{Family, Form, Origin, SpecialTokens, Stored, ending};
 use crate::error::Result;
@@ -11,15 +11,15 @@ use crate::error::Result;
 pub(super) static FAMILY: Family = Family {
     model_type: "opt",
     architectures: &[
-        ("OPTForCausalLM", Top::Language),
-        ("OPTForSequenceClassification", Top::Reward),
-        ("OPTModel", Top::Language),
+        ("OPTForCausalLM", HeadKind::Language),
+        ("OPTForSequenceClassification", HeadKind::Reward),
+        ("OPTModel", HeadKind::Language),
     ],
     trunk: "model.",
     aliases: &[],
     windows: false,
     special: SpecialTokens { bos: Some(2), eos: Some(2), pad: Some(1) },
-    keys: &[("embedding_width", "word_embed_proj_dim"), ("feed_forward", "ffn_dim")],
+    keys: &[("embedding_width", "word_embed_proj_dim"), ("feed_forward_width", "ffn_dim")],
     read,
     stored,
     ignored,
@@ -42,16 +42,15 @@ fn read(fields: &Fields<'_>) -> Result<Spec> {
         query_heads: heads,
         key_value_heads: heads,
         channels: fields.shared_width("hidden_size", width, "num_attention_heads", heads)?,
-        feed_forward: fields.size("ffn_dim", 3072)?,
+        feed_forward_width: fields.size("ffn_dim", 3072)?,
         context: fields.size("max_position_embeddings", 2048)?,
-        position: Position::Learned,
-        mask: Mask::Causal { window: None },
+        pattern: vec![LayerSpec { mask: Mask::Causal { window: None }, rotary: None }],
+        learned_positions: true,
         wiring: if pre { Wiring::Pre } else { Wiring::Post },
         norm: Norm::Layer,
         norm_epsilon: 1e-5,
         query_key_norm: false,
-        activation: fields.activation("activation_function", "relu")?,
-        gated: false,
+        feed_forward: FeedForward::Plain(fields.activation("activation_function", "relu")?),
         query_key_value_bias: bias,
         output_bias: bias,
         feed_forward_bias: bias,

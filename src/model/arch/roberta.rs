@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::super::form::Rows;
-use super::super::params::{Role, Slot, Top};
+use super::super::params::{HeadKind, Role, Slot};
 use super::super::spec::Spec;
 use super::fields::Fields;
 use super::{Family, Form, Origin, SpecialTokens, Stored, bert, ending};
@@ -14,9 +14,9 @@ pub(super) static FAMILY: Family = Family {
     model_type: "roberta",
     // A head that guesses masked words carries nothing here.
     architectures: &[
-        ("RobertaModel", Top::Encoder),
-        ("RobertaForSequenceClassification", Top::Classifier),
-        ("RobertaForMaskedLM", Top::Encoder),
+        ("RobertaModel", HeadKind::Encoder),
+        ("RobertaForSequenceClassification", HeadKind::Classifier),
+        ("RobertaForMaskedLM", HeadKind::Encoder),
     ],
     trunk: "roberta.",
     aliases: bert::ALIASES,
