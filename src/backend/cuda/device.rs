@@ -228,7 +228,7 @@ pub struct Memory {
 #[derive(Debug)]
 enum Home {
     /// The driver's pool.
-    Pool(Allocation),
+    Pool(#[expect(dead_code, reason = "frees the memory when it is dropped")] Allocation),
     /// A block that steps keep.
     Step(GraphCache, usize),
     /// Nowhere: it is a part of a step's tables.
