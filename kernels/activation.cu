@@ -1,7 +1,10 @@
-// Functions of one number, and SwiGLU (Shazeer 2020): out = silu(gate) up. Element by element; a thread owns VECTOR of them.
+// Functions of one number, and SwiGLU (Shazeer 2020): out = silu(gate) up. Element by element; a
+// thread owns VECTOR of them.
 //
-//   activation: out = f(x).   activation_backward: dx = dout f'(x).   which: 0 relu, 1 gelu, 2 gelu by tanh, 3 silu, 4 tanh.
-//   swiglu: out = silu(gate) up.   swiglu_backward: dup = dout silu(gate), dgate = dout up s (1 + gate (1 - s)).
+//   activation: out = f(x).   activation_backward: dx = dout f'(x).   which: 0 relu, 1 gelu, 2 gelu
+//     by tanh, 3 silu, 4 tanh.
+//   swiglu: out = silu(gate) up.   swiglu_backward: dup = dout silu(gate), dgate = dout up s (1 +
+//     gate (1 - s)).
 // Budget of *: 40 registers
 #include "prelude.cuh"
 #include "functions.cuh"
@@ -41,7 +44,8 @@ KERNEL(256, swiglu)(num* out, const num* gate, const num* up, size n) {
 }
 REGISTER(swiglu)
 
-KERNEL(256, swiglu_backward)(num* dgate, num* dup, const num* dout, const num* gate, const num* up, size n) {
+KERNEL(256, swiglu_backward)(num* dgate, num* dup, const num* dout, const num* gate, const num* up,
+                             size n) {
   size i = ((size)blockIdx.x * 256 + threadIdx.x) * VECTOR;
   if (i >= n) return;
   float douts[VECTOR], gates[VECTOR], ups[VECTOR];

@@ -1,14 +1,21 @@
 // Softmax attention within packed sequences, forward.
 //
-//   out[n,h,c] = softmax(q k^T / sqrt(c)) v over the positions of its sequence that a row sees; lse[n,h], float: the log of the denominator.
-//   q, out [n,h,c]; k, v [n,g,c]; query head i reads key/value head i / (h/g). tiles[., 3]: first row of the sequence, its length, first position.
+//   out[n,h,c] = softmax(q k^T / sqrt(c)) v over the positions of its sequence that a row sees;
+//     lse[n,h], float: the log of the denominator.
+//   q, out [n,h,c]; k, v [n,g,c]; query head i reads key/value head i / (h/g). tiles[., 3]: first
+//     row of the sequence, its length, first position.
 //
-// Who owns what: a block owns 64 query rows (bf16 with up to 64 channels: 128; float beyond 128 channels: 16) of one head of one sequence (grid: tiles, heads); keys that no row of it sees are skipped.
-// Numerics: attend.cuh. A row's bits depend on its own query and on what it sees; they are those of attention_cached.
-// Determinism: no atomics; the order of every sum is that of positions. No buffer grows with the square of the length.
+// Who owns what: a block owns 64 query rows (bf16 with up to 64 channels: 128; float beyond 128
+// channels: 16) of one head of one sequence (grid: tiles, heads); keys that no row of it sees are
+// skipped.
+// Numerics: attend.cuh. A row's bits depend on its own query and on what it sees; they are those of
+// attention_cached.
+// Determinism: no atomics; the order of every sum is that of positions. No buffer grows with the
+// square of the length.
 // Source: Dao 2023 (FlashAttention-2), algorithm 1.
-// bf16: mma.sync with the weights kept in registers from one product to the next, keys and values in two cp.async stages (beyond 128 channels one); a
-// warp has two tiles of 16 rows for up to 64 channels, else one.
+// bf16: mma.sync with the weights kept in registers from one product to the next, keys and values
+// in two cp.async stages (beyond 128 channels one); a warp has two tiles of 16 rows for up to 64
+// channels, else one.
 // Budget of attention_f32: 144 registers, 83 KiB dynamic
 // Budget of attention_wide_f32: 104 registers, 86 KiB dynamic
 // Budget of attention_c32_bf16: 168 registers, 24 KiB dynamic
@@ -23,17 +30,22 @@
 #ifdef NUM_F32
 
 template <int R, int Q>
-DEVICE void attention(num* out, float* lse, const num* q, const num* k, const num* v, const uint32_t* tiles, int h, int g, int c, int causal, size window) {
+DEVICE void attention(num* out, float* lse, const num* q, const num* k, const num* v,
+                      const uint32_t* tiles, int h, int g, int c, int causal, size window) {
   DYNAMIC_SHARED(float, shared);
   Tile tile = tile_of(tiles);
   int head = blockIdx.y, group = head / (h / g);
   size last = tile.first + 16 * R < tile.length ? tile.first + 16 * R - 1 : tile.length - 1;
-  auto query = [&](int r) { return tile.first + r < tile.length ? q + ((tile.start + tile.first + r) * h + head) * c : (const num*)nullptr; };
+  auto query = [&](int r) {
+    return tile.first + r < tile.length ? q + ((tile.start + tile.first + r) * h + head) * c
+                                        : (const num*)nullptr;
+  };
   auto key = [&](size j) { return k + ((tile.start + j) * g + group) * c; };
   auto value = [&](size j) { return v + ((tile.start + j) * g + group) * c; };
   auto seen = [&](int r) { return sees(tile.first + r, tile.length, causal, window); };
   Rows<R, Q> rows;
-  attend<R>(rows, shared, query, key, value, seen, seen(0).start, sees(last, tile.length, causal, window).end, c);
+  attend<R>(rows, shared, query, key, value, seen, seen(0).start,
+            sees(last, tile.length, causal, window).end, c);
 #pragma unroll
   for (int r = 0; r < R; r++) {
     size position = tile.first + threadIdx.x / 16 * R + r;
@@ -45,14 +57,16 @@ DEVICE void attention(num* out, float* lse, const num* q, const num* k, const nu
 }
 
 KERNEL(256, attention)
-(num* out, float* lse, const num* q, const num* k, const num* v, const uint32_t* tiles, int h, int g, int c, int causal, size window) {
+(num* out, float* lse, const num* q, const num* k, const num* v, const uint32_t* tiles, int h,
+ int g, int c, int causal, size window) {
   attention<4, 2>(out, lse, q, k, v, tiles, h, g, c, causal, window);
 }
 REGISTER(attention)
 
 // Beyond 128 channels.
 KERNEL_BLOCKS(256, 2, attention_wide)
-(num* out, float* lse, const num* q, const num* k, const num* v, const uint32_t* tiles, int h, int g, int c, int causal, size window) {
+(num* out, float* lse, const num* q, const num* k, const num* v, const uint32_t* tiles, int h,
+ int g, int c, int causal, size window) {
   attention<1, 4>(out, lse, q, k, v, tiles, h, g, c, causal, window);
 }
 REGISTER(attention_wide)
@@ -60,18 +74,24 @@ REGISTER(attention_wide)
 #else
 
 template <int C>
-DEVICE void attend(num* out, float* lse, const num* q, const num* k, const num* v, const uint32_t* tiles, int h, int g, int c, int causal, size window) {
+DEVICE void attend(num* out, float* lse, const num* q, const num* k, const num* v,
+                   const uint32_t* tiles, int h, int g, int c, int causal, size window) {
   const int M = C > 64 ? 1 : 2, ROWS = 16 * M * WARPS, N = STEP / 8, STAGES = Width<C>::STAGES;
   DYNAMIC_SHARED(num, shared);
   num *queries = shared, *keys = queries + ROWS * C, *values = keys + STAGES * STEP * C;
   Tile tile = tile_of(tiles);
-  int head = blockIdx.y, group = head / (h / g), lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16 * M;
+  int head = blockIdx.y, group = head / (h / g), lane = threadIdx.x % 32,
+      row = threadIdx.x / 32 * 16 * M;
   bool wide = wide_rows(c, q, k, v);
   float factor = score_factor(c);
   size at, last = tile.first + ROWS < tile.length ? tile.first + ROWS - 1 : tile.length - 1;
-  Seen earliest = sees(tile.first, tile.length, causal, window), latest = sees(last, tile.length, causal, window);
+  Seen earliest = sees(tile.first, tile.length, causal, window),
+       latest = sees(last, tile.length, causal, window);
   auto bring = [&](num* stage, const num* x, size at) {
-    bring_rows<C, STEP>(stage, c, wide, x, [&](int r) { return at + r < latest.end ? x + ((tile.start + at + r) * g + group) * c : (const num*)nullptr; });
+    bring_rows<C, STEP>(stage, c, wide, x, [&](int r) {
+      return at + r < latest.end ? x + ((tile.start + at + r) * g + group) * c
+                                 : (const num*)nullptr;
+    });
     copy_async_commit();
   };
   // What a stage is to hold next, where it is the only one.
@@ -82,7 +102,8 @@ DEVICE void attend(num* out, float* lse, const num* q, const num* k, const num* 
       copy_async_commit();
   };
   bring_rows<C, ROWS>(queries, c, wide, q, [&](int r) {
-    return tile.first + r < tile.length ? q + ((tile.start + tile.first + r) * h + head) * c : (const num*)nullptr;
+    return tile.first + r < tile.length ? q + ((tile.start + tile.first + r) * h + head) * c
+                                        : (const num*)nullptr;
   });
   at = earliest.start / STEP * STEP;
   bring(keys, k, at);
@@ -98,7 +119,8 @@ DEVICE void attend(num* out, float* lse, const num* q, const num* k, const num* 
       sum[m][half] = 0.0f;
     }
 #pragma unroll
-    for (int n = 0; n < C / 8; n++) sums[m][n][0] = sums[m][n][1] = sums[m][n][2] = sums[m][n][3] = 0.0f;
+    for (int n = 0; n < C / 8; n++)
+      sums[m][n][0] = sums[m][n][1] = sums[m][n][2] = sums[m][n][3] = 0.0f;
   }
 
   for (int stage = 0; at < latest.end; at += STEP, stage ^= STAGES - 1) {
@@ -123,8 +145,10 @@ DEVICE void attend(num* out, float* lse, const num* q, const num* k, const num* 
       for (int m = 0; m < M; m++)
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-          Seen seen = sees(tile.first + row + 16 * m + 8 * half + lane / 4, tile.length, causal, window);
-          int start = (int)(seen.start - at) - lane % 4 * 2, end = (int)(seen.end - at) - lane % 4 * 2;
+          Seen seen =
+              sees(tile.first + row + 16 * m + 8 * half + lane / 4, tile.length, causal, window);
+          int start = (int)(seen.start - at) - lane % 4 * 2,
+              end = (int)(seen.end - at) - lane % 4 * 2;
 #pragma unroll
           for (int n = 0; n < N; n++)
 #pragma unroll
@@ -140,19 +164,24 @@ DEVICE void attend(num* out, float* lse, const num* q, const num* k, const num* 
 #pragma unroll
         for (int n = 0; n < N; n++)
 #pragma unroll
-          for (int e = 2 * half; e < 2 * half + 2; e++) most = scores[m][n][e] > most ? scores[m][n][e] : most;
+          for (int e = 2 * half; e < 2 * half + 2; e++)
+            most = scores[m][n][e] > most ? scores[m][n][e] : most;
         most = row_max(most);
-        float shift = shift_of(most, factor), shrink = power_of_two(max[m][half] * factor - shift), total[4];
+        float shift = shift_of(most, factor), shrink = power_of_two(max[m][half] * factor - shift),
+              total[4];
         max[m][half] = most;
 #pragma unroll
         for (int n = 0; n < N; n++)
 #pragma unroll
-          for (int e = 2 * half; e < 2 * half + 2; e++) scores[m][n][e] = power_of_two(fmaf(scores[m][n][e], factor, -shift));
+          for (int e = 2 * half; e < 2 * half + 2; e++)
+            scores[m][n][e] = power_of_two(fmaf(scores[m][n][e], factor, -shift));
         // By 16 keys, as attention_cached has them on four warps.
 #pragma unroll
         for (int t = 0; t < 4; t++)
-          total[t] = (scores[m][2 * t][2 * half] + scores[m][2 * t][2 * half + 1]) + (scores[m][2 * t + 1][2 * half] + scores[m][2 * t + 1][2 * half + 1]);
-        sum[m][half] = fmaf(sum[m][half], shrink, row_sum(((total[0] + total[1]) + total[2]) + total[3]));
+          total[t] = (scores[m][2 * t][2 * half] + scores[m][2 * t][2 * half + 1]) +
+                     (scores[m][2 * t + 1][2 * half] + scores[m][2 * t + 1][2 * half + 1]);
+        sum[m][half] =
+            fmaf(sum[m][half], shrink, row_sum(((total[0] + total[1]) + total[2]) + total[3]));
 #pragma unroll
         for (int n = 0; n < C / 8; n++) {
           sums[m][n][2 * half] *= shrink;
@@ -178,13 +207,15 @@ DEVICE void attend(num* out, float* lse, const num* q, const num* k, const num* 
       float reciprocal = 1.0f / sum[m][half];
 #pragma unroll
       for (int n = 0; n < C / 8; n++)
-        store_channels(out + at_row * c, n * 8 + lane % 4 * 2, sums[m][n][2 * half] * reciprocal, sums[m][n][2 * half + 1] * reciprocal, c);
+        store_channels(out + at_row * c, n * 8 + lane % 4 * 2, sums[m][n][2 * half] * reciprocal,
+                       sums[m][n][2 * half + 1] * reciprocal, c);
       if (lane % 4 == 0) lse[at_row] = max[m][half] * factor / LOG2_E + logarithm(sum[m][half]);
     }
 }
 
 FOR_CHANNELS(attention,
-             (num* out, float* lse, const num* q, const num* k, const num* v, const uint32_t* tiles, int h, int g, int c, int causal, size window),
+             (num* out, float* lse, const num* q, const num* k, const num* v, const uint32_t* tiles,
+              int h, int g, int c, int causal, size window),
              attend, (out, lse, q, k, v, tiles, h, g, c, causal, window))
 
 #endif

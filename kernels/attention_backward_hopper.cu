@@ -1,16 +1,20 @@
 // The gradient of softmax attention for sm_90a: heads of 64 and 128 channels in bf16.
 //
-//   Formula and shapes as in attention_backward.cu, whose attention_backward_delta comes before; all matrices by way of maps of [n, heads c].
+//   Formula and shapes as in attention_backward.cu, whose attention_backward_delta comes before;
+//     all matrices by way of maps of [n, heads c].
 //
-// Who owns what: attention_backward_query_hopper: a block 128 query rows of one head; it goes over the keys. attention_backward_key_hopper: a block
-// 128 keys of one key/value head; it goes over the query heads of its group and their rows. 64 rows to a consumer warp group; a warp of the last group
-// brings steps of 64 by tensor copies to a ring.
-// Numerics: every element of dq, dk, dv is one chain of products of 16 in the order above; the bits of attention_backward.cu where products of warp groups
-// add up as those of warps do.
+// Who owns what: attention_backward_query_hopper: a block 128 query rows of one head; it goes over
+// the keys. attention_backward_key_hopper: a block 128 keys of one key/value head; it goes over the
+// query heads of its group and their rows. 64 rows to a consumer warp group; a warp of the last
+// group brings steps of 64 by tensor copies to a ring.
+// Numerics: every element of dq, dk, dv is one chain of products of 16 in the order above; the bits
+// of attention_backward.cu where products of warp groups add up as those of warps do.
 // Determinism: no atomics: p is made twice instead, 7 products where 5 would do.
-// Neighbours: rows of the next sequence that a step brings are overwritten with zeros where a product would add them up with weights of 0.
+// Neighbours: rows of the next sequence that a step brings are overwritten with zeros where a
+// product would add them up with weights of 0.
 // Source: Dao 2023 (FlashAttention-2), algorithm 2; Shah et al. 2024 (FlashAttention-3).
-// One block a multiprocessor; registers move at run time, 240 (keys: 232) to a consumer's threads and 24 (40) to the producer's.
+// One block a multiprocessor; registers move at run time, 240 (keys: 232) to a consumer's threads
+// and 24 (40) to the producer's.
 // Budget of *_c128_bf16: 168 registers, 195 KiB dynamic
 // Budget of *_c64_bf16: 168 registers, 99 KiB dynamic
 #include "prelude.cuh"
@@ -44,8 +48,9 @@ DEVICE Barriers barriers_at(void* place) {
 }
 
 template <int C>
-DEVICE void backward_query(num* dq, const CUtensorMap* dout, const float* lse, const float* delta, const CUtensorMap* q, const CUtensorMap* k,
-                           const CUtensorMap* v, const uint32_t* tiles, int h, int g, int c, int causal, size window) {
+DEVICE void backward_query(num* dq, const CUtensorMap* dout, const float* lse, const float* delta,
+                           const CUtensorMap* q, const CUtensorMap* k, const CUtensorMap* v,
+                           const uint32_t* tiles, int h, int g, int c, int causal, size window) {
   const int STAGE = 2 * STEP * C;
   DYNAMIC_SHARED(num, shared);
   num *queries = shared, *douts = queries + ROWS * C, *stages = douts + ROWS * C;
@@ -53,7 +58,8 @@ DEVICE void backward_query(num* dq, const CUtensorMap* dout, const float* lse, c
   Tile tile = tile_of(tiles);
   int head = blockIdx.y, group = threadIdx.x / 128, lane = threadIdx.x % 32;
   size last = tile.first + ROWS < tile.length ? tile.first + ROWS - 1 : tile.length - 1;
-  size at = sees(tile.first, tile.length, causal, window).start / STEP * STEP, end = sees(last, tile.length, causal, window).end;
+  size at = sees(tile.first, tile.length, causal, window).start / STEP * STEP,
+       end = sees(last, tile.length, causal, window).end;
   Ring ring = {0, 0};
   if (group == GROUPS) {
     registers_fewer<24>();
@@ -88,7 +94,8 @@ DEVICE void backward_query(num* dq, const CUtensorMap* dout, const float* lse, c
   size first = tile.first + group * 64, row = first + threadIdx.x % 128 / 32 * 16 + lane / 4;
   bool any = first < tile.length;
   size group_last = first + 64 < tile.length ? first + 63 : tile.length - 1;
-  Seen earliest = sees(first, tile.length, causal, window), latest = sees(group_last, tile.length, causal, window);
+  Seen earliest = sees(first, tile.length, causal, window),
+       latest = sees(group_last, tile.length, causal, window);
   size group_start = any ? earliest.start / STEP * STEP : end, group_end = any ? latest.end : end;
   auto wait_for_stage = [&] { barrier_wait(barriers.full + ring.stage, ring.parity); };
   auto hand_back = [&](int stage) {
@@ -102,7 +109,8 @@ DEVICE void backward_query(num* dq, const CUtensorMap* dout, const float* lse, c
   for (; at < group_start; at += STEP) skip();
   if (any) {
     uint32_t x[C / 16][4], y[C / 16][4], weights[STEP / 16][4];
-    float scores[STEP / 2], ds[STEP / 2], sums[C / 2], shifts[2], deltas[2], factor = score_factor(C);
+    float scores[STEP / 2], ds[STEP / 2], sums[C / 2], shifts[2], deltas[2],
+        factor = score_factor(C);
 #pragma unroll
     for (int i = 0; i < C / 2; i++) sums[i] = 0.0f;
     auto row_of = [&](int half) { return (tile.start + row + 8 * half) * h + head; };
@@ -115,7 +123,8 @@ DEVICE void backward_query(num* dq, const CUtensorMap* dout, const float* lse, c
     barrier_wait(barriers.staying, 0);
 #pragma unroll
     for (int i = 0; i < C / 16; i++) {
-      int from = i / 4 * ROWS * LINE + place<LINE>(threadIdx.x / 32 * 16 + lane % 16, i % 4 * 2 + lane / 16);
+      int from = i / 4 * ROWS * LINE +
+                 place<LINE>(threadIdx.x / 32 * 16 + lane % 16, i % 4 * 2 + lane / 16);
       ldmatrix_x4(x[i], queries + from);
       ldmatrix_x4(y[i], douts + from);
     }
@@ -126,11 +135,13 @@ DEVICE void backward_query(num* dq, const CUtensorMap* dout, const float* lse, c
       wgmma_fence();
       wgmma_registers<STEP, false, false>(scores, x[0], along<STEP>(keys, 0, 0));
 #pragma unroll
-      for (int i = 1; i < C / 16; i++) wgmma_registers<STEP, true, false>(scores, x[i], along<STEP>(keys, 0, i));
+      for (int i = 1; i < C / 16; i++)
+        wgmma_registers<STEP, true, false>(scores, x[i], along<STEP>(keys, 0, i));
       wgmma_commit();
       wgmma_registers<STEP, false, false>(ds, y[0], along<STEP>(values, 0, 0));
 #pragma unroll
-      for (int i = 1; i < C / 16; i++) wgmma_registers<STEP, true, false>(ds, y[i], along<STEP>(values, 0, i));
+      for (int i = 1; i < C / 16; i++)
+        wgmma_registers<STEP, true, false>(ds, y[i], along<STEP>(values, 0, i));
       wgmma_commit();
       wgmma_wait<1>();
       settled(scores);
@@ -139,7 +150,8 @@ DEVICE void backward_query(num* dq, const CUtensorMap* dout, const float* lse, c
       before = ring.stage;
       ring.advance();
 #pragma unroll
-      for (int i = 0; i < STEP / 2; i++) scores[i] = power_of_two(fmaf(scores[i], factor, -shifts[i / 2 % 2]));
+      for (int i = 0; i < STEP / 2; i++)
+        scores[i] = power_of_two(fmaf(scores[i], factor, -shifts[i / 2 % 2]));
       settled(scores);
       // Here, since the compiler moves a wait for products up to the last branch.
       if (at + STEP < group_end) wait_for_stage();
@@ -166,21 +178,26 @@ DEVICE void backward_query(num* dq, const CUtensorMap* dout, const float* lse, c
       pack(weights, ds);
       wgmma_fence();
 #pragma unroll
-      for (int t = 0; t < STEP / 16; t++) wgmma_registers<C, true, true>(sums, weights[t], across(keys, t));
+      for (int t = 0; t < STEP / 16; t++)
+        wgmma_registers<C, true, true>(sums, weights[t], across(keys, t));
       wgmma_commit();
     }
     wgmma_wait<0>();
     settled(sums);
     hand_back(before);
 #pragma unroll
-    for (int half = 0; half < 2; half++) store_sums<C>(dq + row_of(half) * C, sums, half, factor / LOG2_E, row + 8 * half < tile.length);
+    for (int half = 0; half < 2; half++)
+      store_sums<C>(dq + row_of(half) * C, sums, half, factor / LOG2_E,
+                    row + 8 * half < tile.length);
   }
   for (; at < end; at += STEP) skip();
 }
 
 template <int C>
-DEVICE void backward_key(num* dk, num* dv, const CUtensorMap* dout, const float* lse, const float* delta, const CUtensorMap* q, const CUtensorMap* k,
-                         const CUtensorMap* v, const uint32_t* tiles, int h, int g, int c, int causal, size window) {
+DEVICE void backward_key(num* dk, num* dv, const CUtensorMap* dout, const float* lse,
+                         const float* delta, const CUtensorMap* q, const CUtensorMap* k,
+                         const CUtensorMap* v, const uint32_t* tiles, int h, int g, int c,
+                         int causal, size window) {
   const int STAGE = 2 * STEP * C;
   DYNAMIC_SHARED(num, shared);
   num *keys = shared, *values = keys + ROWS * C, *stages = values + ROWS * C;
@@ -190,7 +207,8 @@ DEVICE void backward_key(num* dk, num* dv, const CUtensorMap* dout, const float*
   Tile tile = tile_of(tiles);
   int kept = blockIdx.y, group = threadIdx.x / 128, lane = threadIdx.x % 32, heads = h / g;
   size last = tile.first + ROWS < tile.length ? tile.first + ROWS - 1 : tile.length - 1;
-  size start = seen_by(tile.first, tile.length, causal, window).start / STEP * STEP, end = seen_by(last, tile.length, causal, window).end;
+  size start = seen_by(tile.first, tile.length, causal, window).start / STEP * STEP,
+       end = seen_by(last, tile.length, causal, window).end;
   Ring ring = {0, 0};
   if (group == GROUPS) {
     registers_fewer<40>();
@@ -237,7 +255,8 @@ DEVICE void backward_key(num* dk, num* dv, const CUtensorMap* dout, const float*
   size first = tile.first + group * 64, row = first + threadIdx.x % 128 / 32 * 16 + lane / 4;
   bool any = first < tile.length;
   size group_last = first + 64 < tile.length ? first + 63 : tile.length - 1;
-  Seen earliest = seen_by(first, tile.length, causal, window), latest = seen_by(group_last, tile.length, causal, window);
+  Seen earliest = seen_by(first, tile.length, causal, window),
+       latest = seen_by(group_last, tile.length, causal, window);
   size group_start = any ? earliest.start / STEP * STEP : end, group_end = any ? latest.end : end;
   float dk_sums[C / 2], dv_sums[C / 2], factor = score_factor(C);
 #pragma unroll
@@ -266,28 +285,34 @@ DEVICE void backward_key(num* dk, num* dv, const CUtensorMap* dout, const float*
       wgmma_fence();
       wgmma_first<STEP>(p, along<ROWS>(keys, group * 64, 0), along<STEP>(queries, 0, 0));
 #pragma unroll
-      for (int i = 1; i < C / 16; i++) wgmma<STEP, false, false>(p, along<ROWS>(keys, group * 64, i), along<STEP>(queries, 0, i));
+      for (int i = 1; i < C / 16; i++)
+        wgmma<STEP, false, false>(p, along<ROWS>(keys, group * 64, i), along<STEP>(queries, 0, i));
       wgmma_commit();
       wgmma_first<STEP>(ds, along<ROWS>(values, group * 64, 0), along<STEP>(douts, 0, 0));
 #pragma unroll
-      for (int i = 1; i < C / 16; i++) wgmma<STEP, false, false>(ds, along<ROWS>(values, group * 64, i), along<STEP>(douts, 0, i));
+      for (int i = 1; i < C / 16; i++)
+        wgmma<STEP, false, false>(ds, along<ROWS>(values, group * 64, i), along<STEP>(douts, 0, i));
       wgmma_commit();
       wgmma_wait<1>();
       settled(p);
 #pragma unroll
       for (int n = 0; n < STEP / 8; n++)
 #pragma unroll
-        for (int e = 0; e < 4; e++) p[4 * n + e] = power_of_two(fmaf(p[4 * n + e], factor, -numbers[n * 8 + e % 2]));
+        for (int e = 0; e < 4; e++)
+          p[4 * n + e] = power_of_two(fmaf(p[4 * n + e], factor, -numbers[n * 8 + e % 2]));
       settled(p);
-      // Behind what was made of scores, since the compiler moves a wait for products up to the last branch.
+      // Behind what was made of scores, since the compiler moves a wait for products up to the last
+      // branch.
       if (at < latest.start || at + STEP > earliest.end) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
           Seen seen = seen_by(row + 8 * half, tile.length, causal, window);
-          int from = (int)(seen.start - at) - lane % 4 * 2, to = (int)(seen.end - at) - lane % 4 * 2;
+          int from = (int)(seen.start - at) - lane % 4 * 2,
+              to = (int)(seen.end - at) - lane % 4 * 2;
 #pragma unroll
           for (int i = 0; i < STEP / 4; i++)
-            if (i / 2 * 8 + i % 2 < from || i / 2 * 8 + i % 2 >= to) p[i / 2 * 4 + half * 2 + i % 2] = 0.0f;
+            if (i / 2 * 8 + i % 2 < from || i / 2 * 8 + i % 2 >= to)
+              p[i / 2 * 4 + half * 2 + i % 2] = 0.0f;
         }
       }
       wgmma_wait<0>();
@@ -303,9 +328,11 @@ DEVICE void backward_key(num* dk, num* dv, const CUtensorMap* dout, const float*
       pack(ds_weights, ds);
       wgmma_fence();
 #pragma unroll
-      for (int t = 0; t < STEP / 16; t++) wgmma_registers<C, true, true>(dv_sums, p_weights[t], across(douts, t));
+      for (int t = 0; t < STEP / 16; t++)
+        wgmma_registers<C, true, true>(dv_sums, p_weights[t], across(douts, t));
 #pragma unroll
-      for (int t = 0; t < STEP / 16; t++) wgmma_registers<C, true, true>(dk_sums, ds_weights[t], across(queries, t));
+      for (int t = 0; t < STEP / 16; t++)
+        wgmma_registers<C, true, true>(dk_sums, ds_weights[t], across(queries, t));
       wgmma_commit();
       wgmma_wait<0>();
       settled(dk_sums);
@@ -323,19 +350,19 @@ DEVICE void backward_key(num* dk, num* dv, const CUtensorMap* dout, const float*
   }
 }
 
-#define QUERY_KERNEL(name, channels)                                                                                                                    \
-  KERNEL_BLOCKS(384, 1, name)                                                                                                                           \
-  (num* dq, const __grid_constant__ CUtensorMap dout, const float* lse, const float* delta, const __grid_constant__ CUtensorMap q,                      \
+#define QUERY_KERNEL(name, channels)                                                               \
+  KERNEL_BLOCKS(384, 1, name)                                                                      \
+  (num* dq, const __grid_constant__ CUtensorMap dout, const float* lse, const float* delta, const __grid_constant__ CUtensorMap q, \
    const __grid_constant__ CUtensorMap k, const __grid_constant__ CUtensorMap v, const uint32_t* tiles, int h, int g, int c, int causal, size window) { \
-    backward_query<channels>(dq, &dout, lse, delta, &q, &k, &v, tiles, h, g, c, causal, window);                                                        \
-  }                                                                                                                                                     \
+    backward_query<channels>(dq, &dout, lse, delta, &q, &k, &v, tiles, h, g, c, causal, window);   \
+  }                                                                                                \
   REGISTER(name)
-#define KEY_KERNEL(name, channels)                                                                                                                      \
-  KERNEL_BLOCKS(384, 1, name)                                                                                                                           \
-  (num* dk, num* dv, const __grid_constant__ CUtensorMap dout, const float* lse, const float* delta, const __grid_constant__ CUtensorMap q,             \
+#define KEY_KERNEL(name, channels)                                                                 \
+  KERNEL_BLOCKS(384, 1, name)                                                                      \
+  (num* dk, num* dv, const __grid_constant__ CUtensorMap dout, const float* lse, const float* delta, const __grid_constant__ CUtensorMap q, \
    const __grid_constant__ CUtensorMap k, const __grid_constant__ CUtensorMap v, const uint32_t* tiles, int h, int g, int c, int causal, size window) { \
-    backward_key<channels>(dk, dv, &dout, lse, delta, &q, &k, &v, tiles, h, g, c, causal, window);                                                      \
-  }                                                                                                                                                     \
+    backward_key<channels>(dk, dv, &dout, lse, delta, &q, &k, &v, tiles, h, g, c, causal, window); \
+  }                                                                                                \
   REGISTER(name)
 
 QUERY_KERNEL(attention_backward_query_hopper_c64, 64)

@@ -1,13 +1,18 @@
 // Attention of single query rows over the paged key/value cache.
 //
-//   out[n,h,c]: row n of q[n,h,c] attends to the last `window` of the views[n].length positions whose blocks of 16 are
-//   blocks[views[n].offset..]; keys and values [blocks,g,16,c]. views[n,2]: length, offset. tiles[., 2]: first row, count of rows.
+//   out[n,h,c]: row n of q[n,h,c] attends to the last `window` of the views[n].length positions
+//     whose blocks of 16 are
+//   blocks[views[n].offset..]; keys and values [blocks,g,16,c]. views[n,2]: length, offset.
+//     tiles[., 2]: first row, count of rows.
 //
-// Who owns what: a block owns up to 16 pairs of (row, query head) of one key/value head: consecutive rows of a tile see prefixes of the
-// last one's blocks, each its own length, so that a prompt reads the cache once for many rows, and the query heads of a group share what is read.
-// Numerics: attend.cuh; the bits of `attention` on the whole sequence, and independent of how rows fall into tiles.
+// Who owns what: a block owns up to 16 pairs of (row, query head) of one key/value head:
+// consecutive rows of a tile see prefixes of the last one's blocks, each its own length, so that a
+// prompt reads the cache once for many rows, and the query heads of a group share what is read.
+// Numerics: attend.cuh; the bits of `attention` on the whole sequence, and independent of how rows
+// fall into tiles.
 // Determinism: no atomics, no split of the positions.
-// Source: Kwon et al. 2023 (paged attention); grouped heads as rows of one tile as in FlashDecoding (Dao et al. 2023).
+// Source: Kwon et al. 2023 (paged attention); grouped heads as rows of one tile as in FlashDecoding
+// (Dao et al. 2023).
 // Three blocks a multiprocessor at 128 and more channels in bf16.
 // Budget of *_f32: 72 registers, 46 KiB dynamic
 // Budget of *_wide_f32: 72 registers, 86 KiB dynamic
@@ -23,20 +28,26 @@
 #ifdef NUM_F32
 
 template <int Q>
-DEVICE void attention(num* out, const num* q, const num* keys, const num* values, const uint32_t* blocks, const uint32_t* views, const uint32_t* tiles, int h,
+DEVICE void attention(num* out, const num* q, const num* keys, const num* values,
+                      const uint32_t* blocks, const uint32_t* views, const uint32_t* tiles, int h,
                       int g, int c, size window) {
   DYNAMIC_SHARED(float, shared);
   int head = blockIdx.y, group = h / g;
   size first = tiles[2 * (size)blockIdx.x], count = tiles[2 * (size)blockIdx.x + 1];
   // Pairs of this block: pair p is query head p % group of the group and row p / group of the tile.
-  int base = blockIdx.z * 16, pairs = (int)count * group - base < 16 ? (int)count * group - base : 16;
+  int base = blockIdx.z * 16,
+      pairs = (int)count * group - base < 16 ? (int)count * group - base : 16;
   if (pairs <= 0) return;
   const uint32_t* table = blocks + views[2 * (first + count - 1) + 1];
   auto row = [&](int p) { return first + (base + p) / group; };
   auto offset = [&](int p) { return (row(p) * h + head * group + (base + p) % group) * c; };
   auto query = [&](int p) { return p < pairs ? q + offset(p) : (const num*)nullptr; };
-  auto key = [&](size j) { return keys + (((size)table[j / BLOCK] * g + head) * BLOCK + j % BLOCK) * c; };
-  auto value = [&](size j) { return values + (((size)table[j / BLOCK] * g + head) * BLOCK + j % BLOCK) * c; };
+  auto key = [&](size j) {
+    return keys + (((size)table[j / BLOCK] * g + head) * BLOCK + j % BLOCK) * c;
+  };
+  auto value = [&](size j) {
+    return values + (((size)table[j / BLOCK] * g + head) * BLOCK + j % BLOCK) * c;
+  };
   auto seen = [&](int p) {
     size length = p < pairs ? views[2 * row(p)] : 0;
     return Seen{length > window ? length - window : 0, length};
@@ -48,16 +59,16 @@ DEVICE void attention(num* out, const num* q, const num* keys, const num* values
 }
 
 KERNEL(256, attention_cached)
-(num* out, const num* q, const num* keys, const num* values, const uint32_t* blocks, const uint32_t* views, const uint32_t* tiles, int h, int g, int c,
- size window) {
+(num* out, const num* q, const num* keys, const num* values, const uint32_t* blocks,
+ const uint32_t* views, const uint32_t* tiles, int h, int g, int c, size window) {
   attention<2>(out, q, keys, values, blocks, views, tiles, h, g, c, window);
 }
 REGISTER(attention_cached)
 
 // Beyond 128 channels.
 KERNEL(256, attention_cached_wide)
-(num* out, const num* q, const num* keys, const num* values, const uint32_t* blocks, const uint32_t* views, const uint32_t* tiles, int h, int g, int c,
- size window) {
+(num* out, const num* q, const num* keys, const num* values, const uint32_t* blocks,
+ const uint32_t* views, const uint32_t* tiles, int h, int g, int c, size window) {
   attention<4>(out, q, keys, values, blocks, views, tiles, h, g, c, window);
 }
 REGISTER(attention_cached_wide)
@@ -66,16 +77,19 @@ REGISTER(attention_cached_wide)
 
 // Warp w has the scores of keys 16 w..+16 of a step, and a quarter of the channels of the output.
 template <int C>
-DEVICE void attend(num* out, const num* q, const num* keys, const num* values, const uint32_t* blocks, const uint32_t* views, const uint32_t* tiles, int h,
+DEVICE void attend(num* out, const num* q, const num* keys, const num* values,
+                   const uint32_t* blocks, const uint32_t* views, const uint32_t* tiles, int h,
                    int g, int c, size window) {
   const int PAIRS = 16, OWN = C / 8 / WARPS, STAGES = Width<C>::STAGES;
   DYNAMIC_SHARED(num, shared);
-  num *queries = shared, *key_stages = queries + PAIRS * C, *value_stages = key_stages + STAGES * STEP * C, *weights = value_stages + STAGES * STEP * C;
+  num *queries = shared, *key_stages = queries + PAIRS * C,
+      *value_stages = key_stages + STAGES * STEP * C, *weights = value_stages + STAGES * STEP * C;
   __shared__ float maxima[WARPS][PAIRS], totals[WARPS][PAIRS][4];
   int head = blockIdx.y, group = h / g, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   size first = tiles[2 * (size)blockIdx.x], count = tiles[2 * (size)blockIdx.x + 1];
   // Pairs of this block: pair p is query head p % group of the group and row p / group of the tile.
-  int base = blockIdx.z * PAIRS, pairs = (int)count * group - base < PAIRS ? (int)count * group - base : PAIRS;
+  int base = blockIdx.z * PAIRS,
+      pairs = (int)count * group - base < PAIRS ? (int)count * group - base : PAIRS;
   if (pairs <= 0) return;
   const uint32_t* table = blocks + views[2 * (first + count - 1) + 1];
   auto row_of = [&](int p) { return first + (base + p) / group; };
@@ -89,7 +103,9 @@ DEVICE void attend(num* out, const num* q, const num* keys, const num* values, c
   size at = seen(0).start / STEP * STEP, end = seen(pairs - 1).end;
   auto bring = [&](num* stage, const num* x, size at) {
     bring_rows<C, STEP>(stage, c, wide, x, [&](int r) {
-      return at + r < end ? x + (((size)table[(at + r) / BLOCK] * g + head) * BLOCK + (at + r) % BLOCK) * c : (const num*)nullptr;
+      return at + r < end
+                 ? x + (((size)table[(at + r) / BLOCK] * g + head) * BLOCK + (at + r) % BLOCK) * c
+                 : (const num*)nullptr;
     });
     copy_async_commit();
   };
@@ -100,7 +116,8 @@ DEVICE void attend(num* out, const num* q, const num* keys, const num* values, c
     else
       copy_async_commit();
   };
-  bring_rows<C, PAIRS>(queries, c, wide, q, [&](int p) { return p < pairs ? q + offset(p) : (const num*)nullptr; });
+  bring_rows<C, PAIRS>(queries, c, wide, q,
+                       [&](int p) { return p < pairs ? q + offset(p) : (const num*)nullptr; });
   bring(key_stages, keys, at);
   bring(value_stages, values, at);
 
@@ -129,7 +146,8 @@ DEVICE void attend(num* out, const num* q, const num* keys, const num* values, c
 #pragma unroll
     for (int half = 0; half < 2; half++) {
       float most = -INFINITE;
-      int from = (int)(sight[half].start - at) - 16 * warp - lane % 4 * 2, to = (int)(sight[half].end - at) - 16 * warp - lane % 4 * 2;
+      int from = (int)(sight[half].start - at) - 16 * warp - lane % 4 * 2,
+          to = (int)(sight[half].end - at) - 16 * warp - lane % 4 * 2;
 #pragma unroll
       for (int n = 0; n < 2; n++)
 #pragma unroll
@@ -155,8 +173,10 @@ DEVICE void attend(num* out, const num* q, const num* keys, const num* values, c
 #pragma unroll
       for (int n = 0; n < 2; n++) {
 #pragma unroll
-        for (int e = 0; e < 2; e++) p[n][e] = power_of_two(fmaf(scores[0][n][2 * half + e], factor, -shift));
-        *(uint32_t*)(weights + place<64>(pair, 2 * warp + n) + lane % 4 * 2) = pack_bf16x2(p[n][0], p[n][1]);
+        for (int e = 0; e < 2; e++)
+          p[n][e] = power_of_two(fmaf(scores[0][n][2 * half + e], factor, -shift));
+        *(uint32_t*)(weights + place<64>(pair, 2 * warp + n) + lane % 4 * 2) =
+            pack_bf16x2(p[n][0], p[n][1]);
       }
       totals[warp][pair][lane % 4] = (p[0][0] + p[0][1]) + (p[1][0] + p[1][1]);
     }
@@ -165,12 +185,15 @@ DEVICE void attend(num* out, const num* q, const num* keys, const num* values, c
 #pragma unroll
     for (int half = 0; half < 2; half++) {
       int pair = 8 * half + lane / 4;
-      float total = ((totals[0][pair][lane % 4] + totals[1][pair][lane % 4]) + totals[2][pair][lane % 4]) + totals[3][pair][lane % 4];
+      float total =
+          ((totals[0][pair][lane % 4] + totals[1][pair][lane % 4]) + totals[2][pair][lane % 4]) +
+          totals[3][pair][lane % 4];
       sum[half] = fmaf(sum[half], shrink[half], row_sum(total));
     }
     uint32_t x[4][4];
 #pragma unroll
-    for (int t = 0; t < 4; t++) ldmatrix_x4(x[t], weights + place<64>(lane % 16, 2 * t + lane / 16));
+    for (int t = 0; t < 4; t++)
+      ldmatrix_x4(x[t], weights + place<64>(lane % 16, 2 * t + lane / 16));
 #pragma unroll
     for (int n = 0; n < OWN; n++) {
 #pragma unroll
@@ -178,7 +201,8 @@ DEVICE void attend(num* out, const num* q, const num* keys, const num* values, c
 #pragma unroll
       for (int t = 0; t < 4; t += 2) {
         uint32_t r[4];
-        ldmatrix_x4_trans(r, value_stages + stage * STEP * C + place<C>(16 * t + lane, warp * OWN + n));
+        ldmatrix_x4_trans(r, value_stages + stage * STEP * C +
+                                 place<C>(16 * t + lane, warp * OWN + n));
         uint32_t y[2][2] = {{r[0], r[1]}, {r[2], r[3]}};
         mma_m16n8k16_bf16(sums[n], x[t], y[0]);
         mma_m16n8k16_bf16(sums[n], x[t + 1], y[1]);
@@ -197,12 +221,14 @@ DEVICE void attend(num* out, const num* q, const num* keys, const num* values, c
     float reciprocal = 1.0f / sum[half];
 #pragma unroll
     for (int n = 0; n < OWN; n++)
-      store_channels(out + offset(pair), (warp * OWN + n) * 8 + lane % 4 * 2, sums[n][2 * half] * reciprocal, sums[n][2 * half + 1] * reciprocal, c);
+      store_channels(out + offset(pair), (warp * OWN + n) * 8 + lane % 4 * 2,
+                     sums[n][2 * half] * reciprocal, sums[n][2 * half + 1] * reciprocal, c);
   }
 }
 
 FOR_CHANNELS(attention_cached,
-             (num* out, const num* q, const num* keys, const num* values, const uint32_t* blocks, const uint32_t* views, const uint32_t* tiles, int h,
+             (num* out, const num* q, const num* keys, const num* values, const uint32_t* blocks,
+              const uint32_t* views, const uint32_t* tiles, int h,
               int g, int c, size window),
              attend, (out, q, keys, values, blocks, views, tiles, h, g, c, window))
 

@@ -1,9 +1,11 @@
-// Sums down the columns of matrices by a block of 256 threads that owns 32 columns: each column one chain of fused multiply-adds in row order,
-// continued from what the output holds. Included after prelude.cuh.
+// Sums down the columns of matrices by a block of 256 threads that owns 32 columns: each column one
+// chain of fused multiply-adds in row order, continued from what the output holds. Included after
+// prelude.cuh.
 //
-// All eight warps bring the terms of 64 rows to shared memory while the first warp, a lane a column, adds up those of the 64 rows before. So
-// the chain, which must be one, hides behind the loads: 64 steps of it take less time than a multiprocessor's share of the bandwidth needs
-// for 64 rows of 32 columns of two matrices.
+// All eight warps bring the terms of 64 rows to shared memory while the first warp, a lane a
+// column, adds up those of the 64 rows before. So the chain, which must be one, hides behind the
+// loads: 64 steps of it take less time than a multiprocessor's share of the bandwidth needs for 64
+// rows of 32 columns of two matrices.
 #pragma once
 
 const int COLUMNS = 32, COLUMN_ROWS = 64;
@@ -35,7 +37,8 @@ template <class Term> DEVICE void add_columns(float* sums, size n, size d, Term 
     int rows = (int)min((size)COLUMN_ROWS, n - first);
     if (!adds) continue;
 #pragma unroll 8
-    for (int r = 0; r < rows; r++) sum = fmaf(terms[buffer][r][lane].x, terms[buffer][r][lane].y, sum);
+    for (int r = 0; r < rows; r++)
+      sum = fmaf(terms[buffer][r][lane].x, terms[buffer][r][lane].y, sum);
   }
   if (adds) sums[i] = sum;
 }

@@ -1,15 +1,18 @@
-// The softmax of one row of logits by one block, in one pass: what log-probabilities, entropies and draws are made from. Included after
-// prelude.cuh.
+// The softmax of one row of logits by one block, in one pass: what log-probabilities, entropies and
+// draws are made from. Included after prelude.cuh.
 //
-// Of the scaled logits z = logits / T, with z' = z - max(z): S = sum exp(z'), lse = max + ln S, logprob = z'_target - ln S and
-// entropy = ln S - sum(exp(z') z') / S. A logit of minus infinity has probability 0 and adds nothing; NaN makes the row NaN.
-// Thread t has logits 8 (t + 256 k) to 8 (t + 256 k) + 7, whatever the alignment of the row; states of threads are merged by a butterfly
-// within a warp and in order over the warps (Milakov & Gimelshein 2018), so a row's bits depend on the row alone.
+// Of the scaled logits z = logits / T, with z' = z - max(z): S = sum exp(z'), lse = max + ln S,
+// logprob = z'_target - ln S and entropy = ln S - sum(exp(z') z') / S. A logit of minus infinity
+// has probability 0 and adds nothing; NaN makes the row NaN.
+// Thread t has logits 8 (t + 256 k) to 8 (t + 256 k) + 7, whatever the alignment of the row; states
+// of threads are merged by a butterfly within a warp and in order over the warps (Milakov &
+// Gimelshein 2018), so a row's bits depend on the row alone.
 #pragma once
 
 const int THREADS = 256, EACH = 8;
 
-// exp of what is not above 0: in float as the CPU back end, beside numbers of bf16 as the hardware. Logits are float in both.
+// exp of what is not above 0: in float as the CPU back end, beside numbers of bf16 as the hardware.
+// Logits are float in both.
 DEVICE float power(float x) {
 #ifdef NUM_F32
   return exponential(x);
@@ -18,7 +21,8 @@ DEVICE float power(float x) {
 #endif
 }
 
-// What some of a row's logits add up to: their maximum, sum of e = exp(z - max), sum of e (z - max).
+// What some of a row's logits add up to: their maximum, sum of e = exp(z - max), sum of e (z -
+// max).
 struct Partial {
   float max, sum, weighted;
 };
@@ -55,7 +59,9 @@ DEVICE void load_logits(float (&x)[EACH], const float* logits, size at, size v) 
 struct Softmax {
   // The greatest scaled logit; ln sum exp(z - max); in nats.
   float max, log_sum, entropy;
-  __device__ __forceinline__ float logprob(float logit, float inverse_temperature) const { return (logit * inverse_temperature - max) - log_sum; }
+  __device__ __forceinline__ float logprob(float logit, float inverse_temperature) const {
+    return (logit * inverse_temperature - max) - log_sum;
+  }
 };
 
 // By all threads of the block, for all of them.
@@ -83,7 +89,8 @@ DEVICE Softmax softmax(const float* logits, float inverse_temperature, size v) {
   }
 #pragma unroll
   for (int distance = 16; distance > 0; distance /= 2) {
-    Partial other = {__shfl_xor_sync(0xffffffffu, all.max, distance), __shfl_xor_sync(0xffffffffu, all.sum, distance),
+    Partial other = {__shfl_xor_sync(0xffffffffu, all.max, distance),
+                     __shfl_xor_sync(0xffffffffu, all.sum, distance),
                      __shfl_xor_sync(0xffffffffu, all.weighted, distance)};
     all = merge(all, other);
   }

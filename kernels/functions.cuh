@@ -1,9 +1,12 @@
-// Functions of one number, for the kernels of activation.cu and for linear layers that apply one to what they store. Included after prelude.cuh.
+// Functions of one number, for the kernels of activation.cu and for linear layers that apply one to
+// what they store. Included after prelude.cuh.
 //
-// The operations are those of src/backend/cpu/activation.rs and special.rs, one for one, where the formulas are explained: the same bits.
+// The operations are those of src/backend/cpu/activation.rs and special.rs, one for one, where the
+// formulas are explained: the same bits.
 #pragma once
 
-// As the back end numbers them. GATE is the silu of swiglu, which the CPU back end writes otherwise.
+// As the back end numbers them. GATE is the silu of swiglu, which the CPU back end writes
+// otherwise.
 enum { RELU, GELU, GELU_TANH, SILU, TANH, GATE };
 
 // Beyond them the functions are 0 or x.
@@ -107,7 +110,8 @@ template <class T, int COUNT, class F> DEVICE void each(T (&x)[COUNT], F f) {
   for (int i = 0; i < COUNT; i++) each(x[i], f);
 }
 
-// A function of every number of an array in registers. It is picked once, so that no number waits for a branch.
+// A function of every number of an array in registers. It is picked once, so that no number waits
+// for a branch.
 template <class T> DEVICE void apply(T& x, int which) {
   switch (which) {
     case RELU: return each(x, [](float x) { return value(x, RELU); });

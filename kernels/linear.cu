@@ -1,23 +1,30 @@
-// The three matrix products of a linear layer, on any device of sm_80 or later. See linear_hopper.cu for sm_90a.
+// The three matrix products of a linear layer, on any device of sm_80 or later. See
+// linear_hopper.cu for sm_90a.
 //
 //   linear:                 out[n,o]      = x[n,i] weight[o,i]^T + bias[o] (+ residual[n,o])
 //   linear_wide:            the same without a residual, out as float where num is bf16
-//   linear_function:        kept[n,o]     = x weight^T + bias, out = f(kept) (* factor[n,o]); kept is not stored where it is null
+//   linear_function:        kept[n,o]     = x weight^T + bias, out = f(kept) (* factor[n,o]); kept
+//     is not stored where it is null
 //   linear_several:         linear of the same x by up to three layers in one launch
 //   linear_backward_input:  dx[n,i]       = (dx or 0) + dout[n,o] weight[o,i]
 //   linear_backward_weight: dweight[o,i] += dout[n,o]^T x[n,i],  float in both types
 //   (dbias[o] += sum over n of dout[n,o] is add_rows of rows.cu.)
 //
-// Who owns what: a block owns a tile of the output, `_small` and `_few` ones where there are not enough large ones to fill the device.
-// Numerics. float: every output is one chain of fused multiply-adds in ascending depth, from 0 or from what the output holds: the bits
-// of the CPU back end, whatever the tile. bf16: one chain of m16n8k16 tensor-core steps in ascending depth, sums in float, rounded once at the end;
-// which tile computes a row, and which rows are beside it, changes nothing. Depths beyond the
+// Who owns what: a block owns a tile of the output, `_small` and `_few` ones where there are not
+// enough large ones to fill the device.
+// Numerics. float: every output is one chain of fused multiply-adds in ascending depth, from 0 or
+// from what the output holds: the bits of the CPU back end, whatever the tile. bf16: one chain of
+// m16n8k16 tensor-core steps in ascending depth, sums in float, rounded once at the end; which tile
+// computes a row, and which rows are beside it, changes nothing. Depths beyond the
 // matrix are not multiplied, or are zeros
-// within the last step of 16. The order of a weight's gradient over rows is that of the rows; in bf16 in groups of 16. Bias and residual are
-// added to the sum in float, in this order, before it is rounded to what is stored; a function is of the sum as it is, or would be, stored.
+// within the last step of 16. The order of a weight's gradient over rows is that of the rows; in
+// bf16 in groups of 16. Bias and residual are added to the sum in float, in this order, before it
+// is rounded to what is stored; a function is of the sum as it is, or would be, stored.
 // Determinism: no atomics, no splitting of the depth.
-// float: tiles of 128x128x8 in two buffers, a thread 8x8 of it, the next piece on its way in registers (Volkov & Demmel 2008).
-// bf16: a ring of cp.async stages, ldmatrix from shared memory swizzled by 16-byte chunks (no bank conflicts), mma.sync.
+// float: tiles of 128x128x8 in two buffers, a thread 8x8 of it, the next piece on its way in
+// registers (Volkov & Demmel 2008).
+// bf16: a ring of cp.async stages, ldmatrix from shared memory swizzled by 16-byte chunks (no bank
+// conflicts), mma.sync.
 // Two blocks a multiprocessor of the large tile forward; one with a function, and backward.
 // Budget of linear*_f32: 176 registers, 17 KiB static
 // Budget of linear*_small_f32: 96 registers, 7 KiB static
@@ -29,7 +36,9 @@
 #include "prelude.cuh"
 #include "linear.cuh"
 
-DEVICE bool aligned(const void* x, size bytes) { return (((uint64_t)x | (uint64_t)bytes) & 15) == 0; }
+DEVICE bool aligned(const void* x, size bytes) {
+  return (((uint64_t)x | (uint64_t)bytes) & 15) == 0;
+}
 
 // An operand: BY_DEPTH is stored as [rows, stride] with the depth contiguous, else as [depth,
 // stride] with the rows contiguous.
@@ -37,7 +46,9 @@ template <bool BY_DEPTH> struct Operand {
   const num* x;
   size stride, rows, depth;
   __device__ __forceinline__ bool whole() const { return aligned(x, stride * (size)sizeof(num)); }
-  __device__ __forceinline__ const num* at(size row, size k) const { return BY_DEPTH ? x + row * stride + k : x + k * stride + row; }
+  __device__ __forceinline__ const num* at(size row, size k) const {
+    return BY_DEPTH ? x + row * stride + k : x + k * stride + row;
+  }
   __device__ __forceinline__ bool has(size row, size k) const { return row < rows && k < depth; }
 };
 
@@ -50,9 +61,14 @@ template <int WIDTH, int THREADS, bool BY_DEPTH> struct Piece {
   static const int QUADS = WIDTH * DEPTH / 4, EACH = (QUADS + THREADS - 1) / THREADS;
   float4 quads[EACH];
 
-  static __device__ __forceinline__ int row(int quad) { return BY_DEPTH ? quad / (DEPTH / 4) : quad % (WIDTH / 4) * 4; }
-  static __device__ __forceinline__ int k(int quad) { return BY_DEPTH ? quad % (DEPTH / 4) * 4 : quad / (WIDTH / 4); }
-  __device__ __forceinline__ void load(const Operand<BY_DEPTH>& from, bool whole, size first_row, size first_k) {
+  static __device__ __forceinline__ int row(int quad) {
+    return BY_DEPTH ? quad / (DEPTH / 4) : quad % (WIDTH / 4) * 4;
+  }
+  static __device__ __forceinline__ int k(int quad) {
+    return BY_DEPTH ? quad % (DEPTH / 4) * 4 : quad / (WIDTH / 4);
+  }
+  __device__ __forceinline__ void load(const Operand<BY_DEPTH>& from, bool whole, size first_row,
+                                       size first_k) {
 #pragma unroll
     for (int e = 0; e < EACH; e++) {
       int quad = threadIdx.x + e * THREADS;
@@ -92,7 +108,8 @@ template <int WIDTH, int THREADS, bool BY_DEPTH> struct Piece {
 
 // One depth of a tile.
 template <int ROWS, int COLUMNS, int GRAIN>
-DEVICE void multiply(float (&sums)[GRAIN][GRAIN], const float* left, const float* right, int d, int ty, int tx) {
+DEVICE void multiply(float (&sums)[GRAIN][GRAIN], const float* left, const float* right, int d,
+                     int ty, int tx) {
   const int SQUARES = GRAIN / 4;
   float x[GRAIN], y[GRAIN];
 #pragma unroll
@@ -113,22 +130,26 @@ DEVICE void multiply(float (&sums)[GRAIN][GRAIN], const float* left, const float
 template <int DOWN, int ACROSS, int HIGH, int WIDE> struct Sums {
   float (&x)[HIGH][WIDE];
   size row, column, rows, columns;
-  // f(two neighbouring sums, their row, the column of the first, whether the second is in the output) of all that are in the output.
+  // f(two neighbouring sums, their row, the column of the first, whether the second is in the
+  // output) of all that are in the output.
   template <class F> __device__ __forceinline__ void everywhere(F f) const {
 #pragma unroll
     for (int r = 0; r < HIGH; r++)
 #pragma unroll
       for (int s = 0; s < WIDE; s += 2) {
         size at_row = row + r / 4 * DOWN + r % 4, at_column = column + s / 4 * ACROSS + s % 4;
-        if (at_row < rows && at_column < columns) f(x[r][s], x[r][s + 1], at_row, at_column, at_column + 1 < columns);
+        if (at_row < rows && at_column < columns)
+          f(x[r][s], x[r][s + 1], at_row, at_column, at_column + 1 < columns);
       }
   }
   __device__ __forceinline__ void put(float* to) const { put_pairs(*this, to); }
 };
 
-// Tile `at` of c[rows, columns] = (0 or c) + a b (+ bias ...), ROWS x COLUMNS, a thread GRAIN x GRAIN of it in squares of 4.
+// Tile `at` of c[rows, columns] = (0 or c) + a b (+ bias ...), ROWS x COLUMNS, a thread GRAIN x
+// GRAIN of it in squares of 4.
 template <int ROWS, int COLUMNS, int GRAIN, bool A_BY_DEPTH, bool B_BY_DEPTH>
-DEVICE void product(Place at, float* c, bool adds, Operand<A_BY_DEPTH> a, Operand<B_BY_DEPTH> b, const float* bias, Finish more) {
+DEVICE void product(Place at, float* c, bool adds, Operand<A_BY_DEPTH> a, Operand<B_BY_DEPTH> b,
+                    const float* bias, Finish more) {
   const int ACROSS = COLUMNS / GRAIN, THREADS = ROWS / GRAIN * ACROSS, SQUARES = GRAIN / 4;
   __shared__ __align__(16) float left[2][DEPTH * (ROWS + 4)], right[2][DEPTH * (COLUMNS + 4)];
   size first_row = at.row * ROWS, first_column = at.column * COLUMNS;
@@ -140,7 +161,8 @@ DEVICE void product(Place at, float* c, bool adds, Operand<A_BY_DEPTH> a, Operan
   for (int r = 0; r < GRAIN; r++)
 #pragma unroll
     for (int s = 0; s < GRAIN; s++) {
-      size row = first_row + ty + r / 4 * (ROWS / SQUARES) + r % 4, column = first_column + tx + s / 4 * (COLUMNS / SQUARES) + s % 4;
+      size row = first_row + ty + r / 4 * (ROWS / SQUARES) + r % 4,
+           column = first_column + tx + s / 4 * (COLUMNS / SQUARES) + s % 4;
       sums[r][s] = adds && row < a.rows && column < b.rows ? c[row * b.rows + column] : 0.0f;
     }
 
@@ -160,15 +182,20 @@ DEVICE void product(Place at, float* c, bool adds, Operand<A_BY_DEPTH> a, Operan
     }
     if (a.depth - k >= DEPTH) {
 #pragma unroll
-      for (int d = 0; d < DEPTH; d++) multiply<ROWS, COLUMNS, GRAIN>(sums, left[buffer], right[buffer], d, ty, tx);
+      for (int d = 0; d < DEPTH; d++)
+        multiply<ROWS, COLUMNS, GRAIN>(sums, left[buffer], right[buffer], d, ty, tx);
     } else {
 #pragma unroll 1
-      for (int d = 0; d < a.depth - k; d++) multiply<ROWS, COLUMNS, GRAIN>(sums, left[buffer], right[buffer], d, ty, tx);
+      for (int d = 0; d < a.depth - k; d++)
+        multiply<ROWS, COLUMNS, GRAIN>(sums, left[buffer], right[buffer], d, ty, tx);
     }
   }
 
   size row = first_row + ty, column = first_column + tx;
-  if (more.which < 0) return finish(Sums<ROWS / SQUARES, COLUMNS / SQUARES, GRAIN, GRAIN>{sums, row, column, a.rows, b.rows}, c, bias, more);
+  if (more.which < 0)
+    return finish(Sums<ROWS / SQUARES, COLUMNS / SQUARES, GRAIN, GRAIN>{sums, row, column, a.rows,
+                                                                        b.rows},
+                  c, bias, more);
   // A row at a time, the others moving up, so that the code of a function is there for one row.
 #pragma unroll 1
   for (int r = 0; r < GRAIN; r++) {
@@ -179,7 +206,9 @@ DEVICE void product(Place at, float* c, bool adds, Operand<A_BY_DEPTH> a, Operan
 #pragma unroll
       for (int above = 1; above < GRAIN; above++) sums[above - 1][s] = sums[above][s];
     }
-    finish(Sums<0, COLUMNS / SQUARES, 1, GRAIN>{some, row + r / 4 * (ROWS / SQUARES) + r % 4, column, a.rows, b.rows}, c, bias, more);
+    finish(Sums<0, COLUMNS / SQUARES, 1, GRAIN>{some, row + r / 4 * (ROWS / SQUARES) + r % 4,
+                                                column, a.rows, b.rows},
+           c, bias, more);
   }
 }
 
@@ -189,11 +218,13 @@ DEVICE void product(Place at, float* c, bool adds, Operand<A_BY_DEPTH> a, Operan
 
 #else
 
-// One operand of a tile on its way to shared memory: WIDTH rows, DEPTH deep, in chunks of 8 numbers. Line l of a stage has its chunk c at
-// c ^ turn(l), so that the 8 lines that a matrix load reads, or a copy writes, are in different
+// One operand of a tile on its way to shared memory: WIDTH rows, DEPTH deep, in chunks of 8
+// numbers. Line l of a stage has its chunk c at c ^ turn(l), so that the 8 lines that a matrix load
+// reads, or a copy writes, are in different
 // banks.
 template <int WIDTH, int DEPTH, int THREADS, bool BY_DEPTH> struct Stream {
-  static const int LINE = BY_DEPTH ? DEPTH : WIDTH, LINES = BY_DEPTH ? WIDTH : DEPTH, CHUNKS = LINE / 8, EACH = LINES * CHUNKS / THREADS;
+  static const int LINE = BY_DEPTH ? DEPTH : WIDTH, LINES = BY_DEPTH ? WIDTH : DEPTH,
+                   CHUNKS = LINE / 8, EACH = LINES * CHUNKS / THREADS;
   static const int NUMBERS = WIDTH * DEPTH;
   Operand<BY_DEPTH> operand;
   // Of the next depths to bring; bit e of `real`: the row of chunk e is in the matrix.
@@ -204,8 +235,12 @@ template <int WIDTH, int DEPTH, int THREADS, bool BY_DEPTH> struct Stream {
   static __device__ __forceinline__ int offset(int line, int chunk) {
     return line * LINE + (chunk ^ (CHUNKS == 4 ? line >> 1 & 3 : line & 7)) * 8;
   }
-  static __device__ __forceinline__ int line_of(int e) { return ((int)threadIdx.x + e * THREADS) / CHUNKS; }
-  static __device__ __forceinline__ int chunk_of(int e) { return ((int)threadIdx.x + e * THREADS) % CHUNKS; }
+  static __device__ __forceinline__ int line_of(int e) {
+    return ((int)threadIdx.x + e * THREADS) / CHUNKS;
+  }
+  static __device__ __forceinline__ int chunk_of(int e) {
+    return ((int)threadIdx.x + e * THREADS) % CHUNKS;
+  }
 
   __device__ __forceinline__ void start(Operand<BY_DEPTH> of, size first_row) {
     operand = of;
@@ -218,7 +253,8 @@ template <int WIDTH, int DEPTH, int THREADS, bool BY_DEPTH> struct Stream {
       real |= (uint32_t)(row < of.rows) << e;
     }
   }
-  // Brings the depths from `k` on, which follow those brought last. Depths and rows beyond the matrix become zeros.
+  // Brings the depths from `k` on, which follow those brought last. Depths and rows beyond the
+  // matrix become zeros.
   __device__ __forceinline__ void bring(num* stage, size k, size first_row) {
     if (!whole) return bring_numbers(stage, k, first_row);
 #pragma unroll
@@ -235,31 +271,38 @@ template <int WIDTH, int DEPTH, int THREADS, bool BY_DEPTH> struct Stream {
     for (int at = threadIdx.x; at < LINES * CHUNKS * 8; at += THREADS) {
       int line = at / LINE, in = at % LINE;
       size row = first_row + (BY_DEPTH ? line : in), depth = k + (BY_DEPTH ? in : line);
-      stage[offset(line, in / 8) + in % 8] = operand.has(row, depth) ? *operand.at(row, depth) : bf16{0};
+      stage[offset(line, in / 8) + in % 8] =
+          operand.has(row, depth) ? *operand.at(row, depth) : bf16{0};
     }
   }
 };
 
 // The left fragment of rows `row`.. and depths `k`.. of a stage.
-template <class Left> DEVICE void left_fragment(uint32_t (&a)[4], const num* stage, int row, int k, bool by_depth) {
+template <class Left>
+DEVICE void left_fragment(uint32_t (&a)[4], const num* stage, int row, int k, bool by_depth) {
   int lane = threadIdx.x % 32;
   if (by_depth)
     ldmatrix_x4(a, stage + Left::offset(row + lane % 16, k / 8 + lane / 16));
   else
-    ldmatrix_x4_trans(a, stage + Left::offset(k + lane / 16 * 8 + lane % 8, row / 8 + lane / 8 % 2));
+    ldmatrix_x4_trans(a,
+                      stage + Left::offset(k + lane / 16 * 8 + lane % 8, row / 8 + lane / 8 % 2));
 }
 // The right fragments of columns `column`..+16.
-template <class Right> DEVICE void right_fragments(uint32_t (&b0)[2], uint32_t (&b1)[2], const num* stage, int column, int k, bool by_depth) {
+template <class Right>
+DEVICE void right_fragments(uint32_t (&b0)[2], uint32_t (&b1)[2], const num* stage, int column,
+                            int k, bool by_depth) {
   int lane = threadIdx.x % 32;
   uint32_t r[4];
   if (by_depth)
     ldmatrix_x4(r, stage + Right::offset(column + lane / 16 * 8 + lane % 8, k / 8 + lane / 8 % 2));
   else
-    ldmatrix_x4_trans(r, stage + Right::offset(k + lane / 8 % 2 * 8 + lane % 8, column / 8 + lane / 16));
+    ldmatrix_x4_trans(r, stage + Right::offset(k + lane / 8 % 2 * 8 + lane % 8,
+                                               column / 8 + lane / 16));
   b0[0] = r[0], b0[1] = r[1], b1[0] = r[2], b1[1] = r[3];
 }
 // The right fragment of columns `column`..+8.
-template <class Right> DEVICE void right_fragment(uint32_t (&b)[2], const num* stage, int column, int k) {
+template <class Right>
+DEVICE void right_fragment(uint32_t (&b)[2], const num* stage, int column, int k) {
   int lane = threadIdx.x % 16;
   ldmatrix_x2(b, stage + Right::offset(column + lane % 8, k / 8 + lane / 8));
 }
@@ -268,7 +311,8 @@ template <class Right> DEVICE void right_fragment(uint32_t (&b)[2], const num* s
 template <int M, int N> struct Sums {
   float (&x)[M][N][4];
   size row, column, rows, columns;
-  // f(two neighbouring sums, their row, the column of the first, whether the second is in the output) of all that are in the output.
+  // f(two neighbouring sums, their row, the column of the first, whether the second is in the
+  // output) of all that are in the output.
   template <class F> __device__ __forceinline__ void everywhere(F f) const {
 #pragma unroll
     for (int m = 0; m < M; m++)
@@ -277,11 +321,12 @@ template <int M, int N> struct Sums {
 #pragma unroll
         for (int e = 0; e < 4; e += 2) {
           size at_row = row + m * 16 + e / 2 * 8, at_column = column + n * 8 + threadIdx.x % 4 * 2;
-          if (at_row < rows && at_column < columns) f(x[m][n][e], x[m][n][e + 1], at_row, at_column, at_column + 1 < columns);
+          if (at_row < rows && at_column < columns)
+            f(x[m][n][e], x[m][n][e + 1], at_row, at_column, at_column + 1 < columns);
         }
   }
-  // Where rows are whole chunks of 16 bytes, four lanes exchange what they have of four groups of 8 columns, so that each writes one of them: where
-  // another has read.
+  // Where rows are whole chunks of 16 bytes, four lanes exchange what they have of four groups of 8
+  // columns, so that each writes one of them: where another has read.
   template <class T> __device__ __forceinline__ void put(T* to) const {
     if constexpr (sizeof(T) == 2 && N % 4 == 0) {
       __syncwarp();
@@ -294,10 +339,14 @@ template <int M, int N> struct Sums {
             for (int e = 0; e < 4; e += 2) {
               uint32_t words[4];
 #pragma unroll
-              for (int s = 0; s < 4; s++) words[s] = pack_bf16x2(x[m][n + s][e], x[m][n + s][e + 1]);
+              for (int s = 0; s < 4; s++)
+                words[s] = pack_bf16x2(x[m][n + s][e], x[m][n + s][e + 1]);
               quad_transpose(words);
-              size at_row = row + m * 16 + e / 2 * 8, at_column = column + n * 8 + threadIdx.x % 4 * 8;
-              if (at_row < rows && at_column < columns) *(uint4*)(to + at_row * columns + at_column) = make_uint4(words[0], words[1], words[2], words[3]);
+              size at_row = row + m * 16 + e / 2 * 8,
+                   at_column = column + n * 8 + threadIdx.x % 4 * 8;
+              if (at_row < rows && at_column < columns)
+                *(uint4*)(to + at_row * columns + at_column) =
+                    make_uint4(words[0], words[1], words[2], words[3]);
             }
         return;
       }
@@ -306,9 +355,12 @@ template <int M, int N> struct Sums {
   }
 };
 
-// Tile `at` of c[rows, columns] = (0 or c) + a b (+ bias ...), ROWS x COLUMNS, by DOWN x ACROSS warps, from a ring of stages DEPTH deep.
-template <int ROWS, int COLUMNS, int DEPTH, int STAGES, int DOWN, int ACROSS, bool A_BY_DEPTH, bool B_BY_DEPTH, class C>
-DEVICE void product(Place at, C* c, bool adds, Operand<A_BY_DEPTH> a, Operand<B_BY_DEPTH> b, const num* bias, Finish more) {
+// Tile `at` of c[rows, columns] = (0 or c) + a b (+ bias ...), ROWS x COLUMNS, by DOWN x ACROSS
+// warps, from a ring of stages DEPTH deep.
+template <int ROWS, int COLUMNS, int DEPTH, int STAGES, int DOWN, int ACROSS, bool A_BY_DEPTH,
+          bool B_BY_DEPTH, class C>
+DEVICE void product(Place at, C* c, bool adds, Operand<A_BY_DEPTH> a, Operand<B_BY_DEPTH> b,
+                    const num* bias, Finish more) {
   const int THREADS = 32 * DOWN * ACROSS, M = ROWS / DOWN / 16, N = COLUMNS / ACROSS / 8;
   typedef Stream<ROWS, DEPTH, THREADS, A_BY_DEPTH> Left;
   typedef Stream<COLUMNS, DEPTH, THREADS, B_BY_DEPTH> Right;
@@ -332,7 +384,9 @@ DEVICE void product(Place at, C* c, bool adds, Operand<A_BY_DEPTH> a, Operand<B_
 
   // The place of element e of sum (m, n).
   auto row_of = [&](int m, int e) { return first_row + row + m * 16 + lane / 4 + e / 2 * 8; };
-  auto column_of = [&](int n, int e) { return first_column + column + n * 8 + lane % 4 * 2 + e % 2; };
+  auto column_of = [&](int n, int e) {
+    return first_column + column + n * 8 + lane % 4 * 2 + e % 2;
+  };
   float sums[M][N][4];
 #pragma unroll
   for (int m = 0; m < M; m++)
@@ -354,18 +408,21 @@ DEVICE void product(Place at, C* c, bool adds, Operand<A_BY_DEPTH> a, Operand<B_
       right.bring(rights + next * Right::NUMBERS, k + (STAGES - 1) * DEPTH, first_column);
     }
     copy_async_commit();
-    const num *left_stage = lefts + stage * Left::NUMBERS, *right_stage = rights + stage * Right::NUMBERS;
+    const num *left_stage = lefts + stage * Left::NUMBERS,
+              *right_stage = rights + stage * Right::NUMBERS;
 #pragma unroll
     for (int d = 0; d < DEPTH; d += 16) {
       if (k + d >= a.depth) break;
       uint32_t x[M][4], y[N][2];
 #pragma unroll
-      for (int m = 0; m < M; m++) left_fragment<Left>(x[m], left_stage, row + m * 16, d, A_BY_DEPTH);
+      for (int m = 0; m < M; m++)
+        left_fragment<Left>(x[m], left_stage, row + m * 16, d, A_BY_DEPTH);
       if constexpr (N == 1) {
         right_fragment<Right>(y[0], right_stage, column, d);
       } else {
 #pragma unroll
-        for (int n = 0; n + 1 < N; n += 2) right_fragments<Right>(y[n], y[n + 1], right_stage, column + n * 8, d, B_BY_DEPTH);
+        for (int n = 0; n + 1 < N; n += 2)
+          right_fragments<Right>(y[n], y[n + 1], right_stage, column + n * 8, d, B_BY_DEPTH);
       }
 #pragma unroll
       for (int m = 0; m < M; m++)
@@ -377,8 +434,10 @@ DEVICE void product(Place at, C* c, bool adds, Operand<A_BY_DEPTH> a, Operand<B_
   }
 
   size at_row = first_row + row + lane / 4, at_column = first_column + column;
-  if (more.which < 0) return finish(Sums<M, N>{sums, at_row, at_column, a.rows, b.rows}, c, bias, more);
-  // 16 rows of a warp at a time, the others moving up, so that the code of a function is there for 16 rows.
+  if (more.which < 0)
+    return finish(Sums<M, N>{sums, at_row, at_column, a.rows, b.rows}, c, bias, more);
+  // 16 rows of a warp at a time, the others moving up, so that the code of a function is there for
+  // 16 rows.
 #pragma unroll 1
   for (int m = 0; m < M; m++) {
     float some[1][N][4];
@@ -403,10 +462,13 @@ DEVICE void product(Place at, C* c, bool adds, Operand<A_BY_DEPTH> a, Operand<B_
 
 // A tile of layers that read the same x.
 template <int ROWS, int COLUMNS, int... REST, int COUNT, class C>
-DEVICE void forward(const Side<const num*, C> (&sides)[COUNT], const num* x, size n, size i, Finish more) {
+DEVICE void forward(const Side<const num*, C> (&sides)[COUNT], const num* x, size n, size i,
+                    Finish more) {
   Place at = place(blockIdx.x, (n + ROWS - 1) / ROWS, tiles_across<COLUMNS>(sides));
   Side<const num*, C> side = side_of<COLUMNS>(sides, at.column);
-  product<ROWS, COLUMNS, REST..., true, true>(at, side.c, false, Operand<true>{x, i, n, i}, Operand<true>{side.right, i, side.columns, i}, side.bias, more);
+  product<ROWS, COLUMNS, REST..., true, true>(at, side.c, false, Operand<true>{x, i, n, i},
+                                              Operand<true>{side.right, i, side.columns, i},
+                                              side.bias, more);
 }
 template <int ROWS, int COLUMNS, int... REST, bool A_BY_DEPTH, class C>
 DEVICE void backward(C* c, bool adds, Operand<A_BY_DEPTH> a, Operand<false> b) {
@@ -414,40 +476,40 @@ DEVICE void backward(C* c, bool adds, Operand<A_BY_DEPTH> a, Operand<false> b) {
   product<ROWS, COLUMNS, REST..., A_BY_DEPTH, false>(at, c, adds, a, b, nullptr, NOTHING_MORE);
 }
 
-#define FORWARD_KERNELS(tile, threads, suffix)                                                                                                          \
-  KERNEL(threads, linear##suffix)                                                                                                                       \
-  (num* out, const num* x, const num* weight, const num* bias, const num* residual, size n, size i, size o) {                                           \
-    const Side<const num*, num> sides[] = {{out, weight, bias, o}};                                                                                     \
-    forward<tile>(sides, x, n, i, {residual, -1, nullptr, nullptr});                                                                                    \
-  }                                                                                                                                                     \
-  REGISTER(linear##suffix)                                                                                                                              \
-  KERNEL_BLOCKS(threads, 1, linear_function##suffix)                                                                                                    \
-  (num* out, num* kept, const num* x, const num* weight, const num* bias, const num* factor, size n, size i, size o, int which) {                       \
-    const Side<const num*, num> sides[] = {{out, weight, bias, o}};                                                                                     \
-    forward<tile>(sides, x, n, i, {nullptr, which, kept, factor});                                                                                      \
-  }                                                                                                                                                     \
-  REGISTER(linear_function##suffix)                                                                                                                     \
-  KERNEL(threads, linear_several##suffix)                                                                                                               \
-  (num* out0, num* out1, num* out2, const num* x, const num* weight0, const num* weight1, const num* weight2, const num* bias0, const num* bias1,       \
-   const num* bias2, size n, size i, size o0, size o1, size o2) {                                                                                       \
-    const Side<const num*, num> sides[] = {{out0, weight0, bias0, o0}, {out1, weight1, bias1, o1}, {out2, weight2, bias2, o2}};                         \
-    forward<tile>(sides, x, n, i, NOTHING_MORE);                                                                                                        \
-  }                                                                                                                                                     \
+#define FORWARD_KERNELS(tile, threads, suffix)                                                     \
+  KERNEL(threads, linear##suffix)                                                                  \
+  (num* out, const num* x, const num* weight, const num* bias, const num* residual, size n, size i, size o) { \
+    const Side<const num*, num> sides[] = {{out, weight, bias, o}};                                \
+    forward<tile>(sides, x, n, i, {residual, -1, nullptr, nullptr});                               \
+  }                                                                                                \
+  REGISTER(linear##suffix)                                                                         \
+  KERNEL_BLOCKS(threads, 1, linear_function##suffix)                                               \
+  (num* out, num* kept, const num* x, const num* weight, const num* bias, const num* factor, size n, size i, size o, int which) { \
+    const Side<const num*, num> sides[] = {{out, weight, bias, o}};                                \
+    forward<tile>(sides, x, n, i, {nullptr, which, kept, factor});                                 \
+  }                                                                                                \
+  REGISTER(linear_function##suffix)                                                                \
+  KERNEL(threads, linear_several##suffix)                                                          \
+  (num* out0, num* out1, num* out2, const num* x, const num* weight0, const num* weight1, const num* weight2, const num* bias0, const num* bias1, \
+   const num* bias2, size n, size i, size o0, size o1, size o2) {                                  \
+    const Side<const num*, num> sides[] = {{out0, weight0, bias0, o0}, {out1, weight1, bias1, o1}, {out2, weight2, bias2, o2}}; \
+    forward<tile>(sides, x, n, i, NOTHING_MORE);                                                   \
+  }                                                                                                \
   REGISTER(linear_several##suffix)
-#define WIDE_KERNEL(tile, threads, name)                                                                                                                \
-  KERNEL(threads, name)(float* out, const num* x, const num* weight, const num* bias, size n, size i, size o) {                                         \
-    const Side<const num*, float> sides[] = {{out, weight, bias, o}};                                                                                   \
-    forward<tile>(sides, x, n, i, NOTHING_MORE);                                                                                                        \
-  }                                                                                                                                                     \
+#define WIDE_KERNEL(tile, threads, name)                                                           \
+  KERNEL(threads, name)(float* out, const num* x, const num* weight, const num* bias, size n, size i, size o) { \
+    const Side<const num*, float> sides[] = {{out, weight, bias, o}};                              \
+    forward<tile>(sides, x, n, i, NOTHING_MORE);                                                   \
+  }                                                                                                \
   REGISTER(name)
-#define BACKWARD_KERNELS(tile, threads, suffix)                                                                                                         \
-  KERNEL(threads, linear_backward_input##suffix)(num* dx, const num* dout, const num* weight, size n, size i, size o, int adds) {                       \
-    backward<tile>(dx, adds, Operand<true>{dout, o, n, o}, Operand<false>{weight, i, i, o});                                                            \
-  }                                                                                                                                                     \
-  REGISTER(linear_backward_input##suffix)                                                                                                               \
-  KERNEL(threads, linear_backward_weight##suffix)(float* dweight, const num* dout, const num* x, size n, size i, size o) {                              \
-    backward<tile>(dweight, true, Operand<false>{dout, o, o, n}, Operand<false>{x, i, i, n});                                                           \
-  }                                                                                                                                                     \
+#define BACKWARD_KERNELS(tile, threads, suffix)                                                    \
+  KERNEL(threads, linear_backward_input##suffix)(num* dx, const num* dout, const num* weight, size n, size i, size o, int adds) { \
+    backward<tile>(dx, adds, Operand<true>{dout, o, n, o}, Operand<false>{weight, i, i, o});       \
+  }                                                                                                \
+  REGISTER(linear_backward_input##suffix)                                                          \
+  KERNEL(threads, linear_backward_weight##suffix)(float* dweight, const num* dout, const num* x, size n, size i, size o) { \
+    backward<tile>(dweight, true, Operand<false>{dout, o, o, n}, Operand<false>{x, i, i, n});      \
+  }                                                                                                \
   REGISTER(linear_backward_weight##suffix)
 
 FORWARD_KERNELS(LARGE, 256, )

@@ -1,16 +1,19 @@
 // What every kernel uses, and the only header that kernels include: types, arithmetic with one
 // rounding a step, warp sums, and all
-// inline PTX. Three compilers take it: NVRTC (freestanding, no CUDA headers), nvcc, and a C++ compiler for the CPU, where `EMULATOR` is
-// defined and kernels/emulator/ is the device.
+// inline PTX. Three compilers take it: NVRTC (freestanding, no CUDA headers), nvcc, and a C++
+// compiler for the CPU, where `EMULATOR` is defined and kernels/emulator/ is the device.
 //
-// 1. A kernel is written once for a storage type `num`, float or bf16, picked by -DNUM_F32 or -DNUM_BF16; it computes in float. Its
-//    extern "C" name is the method of the trait and the type: KERNEL(256, rms_norm)(...) { ... } REGISTER(rms_norm) makes rms_norm_f32.
-// 2. Nothing is contracted behind the source's back (NVRTC gets --fmad=false, the C++ compiler -ffp-contract=off): what is to be fused
-//    says fmaf. Division and sqrtf are correctly rounded on both. So a kernel that keeps to +, -, *, /, fmaf and sqrtf has the same
-//    bits on the device, in the emulator, and, where it sums in the same order, in the CPU back end.
-// 3. exponential, logarithm and what is made of them are sequences of such operations, the very ones of src/backend/cpu/number.rs and
-//    special.rs.
-// 4. Sizes are 64-bit (`size`), guards `if (i >= n) return;`, and no thread returns before a barrier that others wait in.
+// 1. A kernel is written once for a storage type `num`, float or bf16, picked by -DNUM_F32 or
+//    -DNUM_BF16; it computes in float. Its extern "C" name is the method of the trait and the type:
+//    KERNEL(256, rms_norm)(...) { ... } REGISTER(rms_norm) makes rms_norm_f32.
+// 2. Nothing is contracted behind the source's back (NVRTC gets --fmad=false, the C++ compiler
+//    -ffp-contract=off): what is to be fused says fmaf. Division and sqrtf are correctly rounded on
+//    both. So a kernel that keeps to +, -, *, /, fmaf and sqrtf has the same bits on the device, in
+//    the emulator, and, where it sums in the same order, in the CPU back end.
+// 3. exponential, logarithm and what is made of them are sequences of such operations, the very
+//    ones of src/backend/cpu/number.rs and special.rs.
+// 4. Sizes are 64-bit (`size`), guards `if (i >= n) return;`, and no thread returns before a
+//    barrier that others wait in.
 #pragma once
 
 #if defined(NUM_F32) == defined(NUM_BF16)
@@ -51,7 +54,8 @@ typedef bf16 num;
 #define NAME(name) name##_bf16
 #endif
 
-// The head of a kernel of at most `threads` threads a block; the emulator notes how many, as machine code does.
+// The head of a kernel of at most `threads` threads a block; the emulator notes how many, as
+// machine code does.
 #ifdef EMULATOR
 #define BOUND(threads, name) static const unsigned NAME(most_threads_##name) = threads;
 #else
@@ -75,7 +79,9 @@ DEVICE bf16 to_bf16(float x) {
   return {(uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16)};
 }
 // Two in one register, `low` in the low half.
-DEVICE uint32_t pack_bf16x2(float low, float high) { return to_bf16(low).bits | (uint32_t)to_bf16(high).bits << 16; }
+DEVICE uint32_t pack_bf16x2(float low, float high) {
+  return to_bf16(low).bits | (uint32_t)to_bf16(high).bits << 16;
+}
 #else
 DEVICE bf16 to_bf16(float x) {
   bf16 r;
@@ -106,12 +112,14 @@ DEVICE float rounded(float x) {
   return to_float(stored);
 }
 
-// ---- rows: element i of a row belongs to lane i / VECTOR % 32 of the warp that owns the row, so that a lane loads 16 bytes of `num` at a
-// time. That is also the order of every sum along a row: each lane its own elements, ascending, then the butterfly of warp_sum.
+// ---- rows: element i of a row belongs to lane i / VECTOR % 32 of the warp that owns the row, so
+// that a lane loads 16 bytes of `num` at a time. That is also the order of every sum along a row:
+// each lane its own elements, ascending, then the butterfly of warp_sum.
 
 const int VECTOR = 16 / sizeof(num);
 
-// Elements i to i + VECTOR - 1 of a row of d; zeros behind its end. Rows begin at multiples of 16 bytes where VECTOR divides d.
+// Elements i to i + VECTOR - 1 of a row of d; zeros behind its end. Rows begin at multiples of 16
+// bytes where VECTOR divides d.
 template <class T> DEVICE void load(float (&x)[VECTOR], const T* row, size i, size d) {
   if (d % VECTOR == 0) {
     struct alignas(16) pack {
@@ -196,7 +204,8 @@ DEVICE double logarithm(double x) {
 }
 DEVICE float logarithm(float x) { return (float)logarithm((double)x); }
 
-// 2^x of the device's special function unit, within two units in the last place; 0 where it would be subnormal. Its bits are the hardware's own: for bf16 only.
+// 2^x of the device's special function unit, within two units in the last place; 0 where it would
+// be subnormal. Its bits are the hardware's own: for bf16 only.
 #ifdef EMULATOR
 DEVICE float power_of_two(float x) {
   float power = exp2f(x);
@@ -223,12 +232,14 @@ DEVICE Logistic logistic(float x) {
 
 DEVICE float warp_sum(float x) {
 #pragma unroll
-  for (int distance = 16; distance > 0; distance /= 2) x += __shfl_xor_sync(0xffffffffu, x, distance);
+  for (int distance = 16; distance > 0; distance /= 2)
+    x += __shfl_xor_sync(0xffffffffu, x, distance);
   return x;
 }
 DEVICE double warp_sum(double x) {
 #pragma unroll
-  for (int distance = 16; distance > 0; distance /= 2) x += __shfl_xor_sync(0xffffffffu, x, distance);
+  for (int distance = 16; distance > 0; distance /= 2)
+    x += __shfl_xor_sync(0xffffffffu, x, distance);
   return x;
 }
 // The greatest that is a number.
@@ -242,7 +253,8 @@ DEVICE float warp_max(float x) {
 }
 
 
-// Four lanes that hold a row of a tile have four words each: lane t's word s becomes lane s's word t.
+// Four lanes that hold a row of a tile have four words each: lane t's word s becomes lane s's word
+// t.
 DEVICE void quad_transpose(uint32_t (&words)[4]) {
   int lane = threadIdx.x % 4;
 #pragma unroll
@@ -257,33 +269,55 @@ DEVICE void quad_transpose(uint32_t (&words)[4]) {
     }
 }
 
-// ---- sm_80: asynchronous copies, matrix fragments, tensor cores. Fragments as in the PTX manual, "Matrix fragments for mma.m16n8k16".
+// ---- sm_80: asynchronous copies, matrix fragments, tensor cores. Fragments as in the PTX manual,
+// "Matrix fragments for mma.m16n8k16".
 
 #ifdef EMULATOR
 // 16 or 4 bytes from global to shared memory, behind the thread's back; zeros where not `wanted`.
-DEVICE void copy_async_16(void* shared, const void* global, bool wanted, SITE) { emulator::copy_async(shared, global, 16, wanted, site); }
-DEVICE void copy_async_4(void* shared, const void* global, bool wanted, SITE) { emulator::copy_async(shared, global, 4, wanted, site); }
+DEVICE void copy_async_16(void* shared, const void* global, bool wanted, SITE) {
+  emulator::copy_async(shared, global, 16, wanted, site);
+}
+DEVICE void copy_async_4(void* shared, const void* global, bool wanted, SITE) {
+  emulator::copy_async(shared, global, 4, wanted, site);
+}
 // Ends a group of copies.
 DEVICE void copy_async_commit(SITE) { emulator::copy_async_commit(site); }
 // Waits until at most N groups of this thread are on their way.
 template <int N> DEVICE void copy_async_wait(SITE) { emulator::copy_async_wait(N, site); }
 // c[16,8] += a[16,16] b[16,8], bf16 factors, float sums.
-DEVICE void mma_m16n8k16_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], SITE) { emulator::mma_m16n8k16_bf16(c, a, b, site); }
+DEVICE void mma_m16n8k16_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], SITE) {
+  emulator::mma_m16n8k16_bf16(c, a, b, site);
+}
 // Four (two) 8x8 matrices of 16-bit numbers; lane l gives the address of a row.
-DEVICE void ldmatrix_x4(uint32_t (&r)[4], const void* row, SITE) { emulator::ldmatrix(r, 4, false, row, site); }
-DEVICE void ldmatrix_x4_trans(uint32_t (&r)[4], const void* row, SITE) { emulator::ldmatrix(r, 4, true, row, site); }
-DEVICE void ldmatrix_x2(uint32_t (&r)[2], const void* row, SITE) { emulator::ldmatrix(r, 2, false, row, site); }
-DEVICE void ldmatrix_x2_trans(uint32_t (&r)[2], const void* row, SITE) { emulator::ldmatrix(r, 2, true, row, site); }
+DEVICE void ldmatrix_x4(uint32_t (&r)[4], const void* row, SITE) {
+  emulator::ldmatrix(r, 4, false, row, site);
+}
+DEVICE void ldmatrix_x4_trans(uint32_t (&r)[4], const void* row, SITE) {
+  emulator::ldmatrix(r, 4, true, row, site);
+}
+DEVICE void ldmatrix_x2(uint32_t (&r)[2], const void* row, SITE) {
+  emulator::ldmatrix(r, 2, false, row, site);
+}
+DEVICE void ldmatrix_x2_trans(uint32_t (&r)[2], const void* row, SITE) {
+  emulator::ldmatrix(r, 2, true, row, site);
+}
 #else
 DEVICE uint32_t shared_address(const void* p) { return (uint32_t)__cvta_generic_to_shared(p); }
 DEVICE void copy_async_16(void* shared, const void* global, bool wanted) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global), "r"(wanted ? 16 : 0) : "memory");
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)),
+               "l"(global), "r"(wanted ? 16 : 0)
+               : "memory");
 }
 DEVICE void copy_async_4(void* shared, const void* global, bool wanted) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(shared)), "l"(global), "r"(wanted ? 4 : 0) : "memory");
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(shared)),
+               "l"(global), "r"(wanted ? 4 : 0)
+               : "memory");
 }
 DEVICE void copy_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-template <int N> DEVICE void copy_async_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory"); }
+template <int N>
+DEVICE void copy_async_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+}
 DEVICE void mma_m16n8k16_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
@@ -302,49 +336,72 @@ DEVICE void ldmatrix_x4_trans(uint32_t (&r)[4], const void* row) {
                : "memory");
 }
 DEVICE void ldmatrix_x2(uint32_t (&r)[2], const void* row) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0,%1}, [%2];" : "=r"(r[0]), "=r"(r[1]) : "r"(shared_address(row)) : "memory");
+  asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0,%1}, [%2];"
+               : "=r"(r[0]), "=r"(r[1])
+               : "r"(shared_address(row))
+               : "memory");
 }
 DEVICE void ldmatrix_x2_trans(uint32_t (&r)[2], const void* row) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0,%1}, [%2];" : "=r"(r[0]), "=r"(r[1]) : "r"(shared_address(row)) : "memory");
+  asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0,%1}, [%2];"
+               : "=r"(r[0]), "=r"(r[1])
+               : "r"(shared_address(row))
+               : "memory");
 }
 #endif
 
-// ---- sm_90a: barriers that count bytes, tensor copies, tensor cores of a warp group. Not yet met by hardware.
+// ---- sm_90a: barriers that count bytes, tensor copies, tensor cores of a warp group. Not yet met
+// by hardware.
 
 #ifdef EMULATOR
 typedef emulator::SharedDescriptor shared_descriptor;
-DEVICE void barrier_init(uint64_t* barrier, int count, SITE) { emulator::barrier_init(barrier, count, site); }
+DEVICE void barrier_init(uint64_t* barrier, int count, SITE) {
+  emulator::barrier_init(barrier, count, site);
+}
 DEVICE void barrier_init_fence() {}
 DEVICE void barrier_arrive(uint64_t* barrier, SITE) { emulator::barrier_arrive(barrier, 0, site); }
 // Arrives, and announces bytes that tensor copies will bring.
-DEVICE void barrier_expect(uint64_t* barrier, int bytes, SITE) { emulator::barrier_arrive(barrier, bytes, site); }
-DEVICE void barrier_wait(uint64_t* barrier, int parity, SITE) { emulator::barrier_wait(barrier, parity, site); }
+DEVICE void barrier_expect(uint64_t* barrier, int bytes, SITE) {
+  emulator::barrier_arrive(barrier, bytes, site);
+}
+DEVICE void barrier_wait(uint64_t* barrier, int parity, SITE) {
+  emulator::barrier_wait(barrier, parity, site);
+}
 // A box of a matrix from `column`, `row` on; what is outside of the matrix becomes 0.
-DEVICE void tensor_copy(void* shared, const CUtensorMap* map, uint64_t* barrier, int column, int row, SITE) {
+DEVICE void tensor_copy(void* shared, const CUtensorMap* map, uint64_t* barrier, int column,
+                        int row, SITE) {
   emulator::tensor_copy(shared, map, barrier, column, row, site);
 }
 // A tile in shared memory with the 128-byte swizzle: rows of 64 depths, 8 rows to 1024 bytes.
 DEVICE shared_descriptor swizzled(const void* p) { return {(const char*)p, 1024, 0}; }
 // The same as 64 rows to a line, 8 depths to 1024 bytes, the next 64 rows `next` bytes on.
-DEVICE shared_descriptor swizzled_across(const void* p, int next) { return {(const char*)p, 1024, (uint32_t)next}; }
+DEVICE shared_descriptor swizzled_across(const void* p, int next) {
+  return {(const char*)p, 1024, (uint32_t)next};
+}
 DEVICE void wgmma_fence() {}
 DEVICE void wgmma_commit(SITE) { emulator::wgmma_commit(site); }
 template <int N> DEVICE void wgmma_wait(SITE) { emulator::wgmma_wait(N, site); }
 // d[64,N] += a[64,16] b[N,16]^T; *_ACROSS: the operand's tile is swizzled_across.
-template <int N, bool A_ACROSS, bool B_ACROSS> DEVICE void wgmma(float (&d)[N / 2], shared_descriptor a, shared_descriptor b, SITE) {
+template <int N, bool A_ACROSS, bool B_ACROSS>
+DEVICE void wgmma(float (&d)[N / 2], shared_descriptor a, shared_descriptor b, SITE) {
   emulator::wgmma_bf16(d, N, a, b, A_ACROSS, B_ACROSS, site);
 }
 // d[64,N] = a[64,16] b[N,16]^T, added to d where it is to be KEPT; a is in registers: of each warp
 // 16 rows, as mma_m16n8k16_bf16 has them. They keep what
 // they hold until the product has been waited for.
-template <int N, bool KEEP, bool B_ACROSS> DEVICE void wgmma_registers(float (&d)[N / 2], const uint32_t (&a)[4], shared_descriptor b, SITE) {
+template <int N, bool KEEP, bool B_ACROSS>
+DEVICE void wgmma_registers(float (&d)[N / 2], const uint32_t (&a)[4], shared_descriptor b, SITE) {
   emulator::wgmma_registers_bf16(d, N, a, b, KEEP, B_ACROSS, site);
 }
 // d[64,N] = a[64,16] b[N,16]^T: the first of a chain, whatever d held.
-template <int N> DEVICE void wgmma_first(float (&d)[N / 2], shared_descriptor a, shared_descriptor b, SITE) { emulator::wgmma_first_bf16(d, N, a, b, site); }
-// None of these numbers is read from before here, nor computed after: sums behind a wait, and what is to be done before one.
+template <int N>
+DEVICE void wgmma_first(float (&d)[N / 2], shared_descriptor a, shared_descriptor b, SITE) {
+  emulator::wgmma_first_bf16(d, N, a, b, site);
+}
+// None of these numbers is read from before here, nor computed after: sums behind a wait, and what
+// is to be done before one.
 template <int N> DEVICE void settled(float (&)[N]) {}
-// What the thread knows of shared memory, tensor copies and products of warp groups know from here on.
+// What the thread knows of shared memory, tensor copies and products of warp groups know from here
+// on.
 DEVICE void async_fence(SITE) { emulator::async_fence(site); }
 template <int N> DEVICE void registers_more() {}
 template <int N> DEVICE void registers_fewer() {}
@@ -356,17 +413,27 @@ struct alignas(128) CUtensorMap {
 };
 typedef uint64_t shared_descriptor;
 DEVICE void barrier_init(uint64_t* barrier, int count) {
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(count) : "memory");
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(count)
+               : "memory");
 }
 DEVICE void barrier_arrive(uint64_t* barrier) {
-  asm volatile("{\n.reg .b64 state;\nmbarrier.arrive.shared::cta.b64 state, [%0];\n}" ::"r"(shared_address(barrier)) : "memory");
+  asm volatile("{\n.reg .b64 state;\nmbarrier.arrive.shared::cta.b64 state, [%0];\n}"
+               ::"r"(shared_address(barrier))
+               : "memory");
 }
-DEVICE void named_barrier(int id, int threads) { asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory"); }
+DEVICE void named_barrier(int id, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
 #if __CUDA_ARCH__ >= 900
-DEVICE void barrier_init_fence() { asm volatile("fence.mbarrier_init.release.cluster;\n fence.proxy.async.shared::cta;" ::: "memory"); }
+DEVICE void barrier_init_fence() {
+  asm volatile("fence.mbarrier_init.release.cluster;\n fence.proxy.async.shared::cta;"
+               ::: "memory");
+}
 DEVICE void async_fence() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 DEVICE void barrier_expect(uint64_t* barrier, int bytes) {
-  asm volatile("{\n.reg .b64 state;\nmbarrier.arrive.expect_tx.shared::cta.b64 state, [%0], %1;\n}" ::"r"(shared_address(barrier)), "r"(bytes) : "memory");
+  asm volatile("{\n.reg .b64 state;\nmbarrier.arrive.expect_tx.shared::cta.b64 state, [%0], %1;\n}"
+               ::"r"(shared_address(barrier)), "r"(bytes)
+               : "memory");
 }
 #ifdef WATCH
 // Builds with -DWATCH="name" end a wait of more than two seconds with a trap, and say where it was.
@@ -383,8 +450,9 @@ DEVICE void barrier_wait(uint64_t* barrier, int parity) {
                  : "r"(shared_address(barrier)), "r"(parity)
                  : "memory");
     if (!done && tries % 1024 == 0 && nanoseconds() - begin > 2000000000) {
-      printf("%s: block %d,%d,%d thread %d waits without end for phase %d of the barrier at byte %u of shared memory\n", WATCH, (int)blockIdx.x,
-             (int)blockIdx.y, (int)blockIdx.z, (int)threadIdx.x, parity, shared_address(barrier));
+      printf("%s: block %d,%d,%d thread %d waits without end for phase %d of the barrier at byte %u of shared memory\n",
+             WATCH, (int)blockIdx.x, (int)blockIdx.y, (int)blockIdx.z, (int)threadIdx.x, parity,
+             shared_address(barrier));
       asm volatile("trap;");
     }
   }
@@ -392,64 +460,88 @@ DEVICE void barrier_wait(uint64_t* barrier, int parity) {
 #else
 DEVICE void barrier_wait(uint64_t* barrier, int parity) {
   asm volatile(
-      "{\n.reg .pred done;\nagain:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@!done bra again;\n}" ::"r"(shared_address(barrier)),
-      "r"(parity)
+      "{\n.reg .pred done;\nagain:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@!done bra again;\n}"
+      ::"r"(shared_address(barrier)), "r"(parity)
       : "memory");
 }
 #endif
-DEVICE void tensor_copy(void* shared, const CUtensorMap* map, uint64_t* barrier, int column, int row) {
-  asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3,%4}], [%2];" ::"r"(shared_address(shared)),
+DEVICE void tensor_copy(void* shared, const CUtensorMap* map, uint64_t* barrier, int column,
+                        int row) {
+  asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3,%4}], [%2];"
+               ::"r"(shared_address(shared)),
                "l"(map), "r"(shared_address(barrier)), "r"(column), "r"(row)
                : "memory");
 }
 DEVICE shared_descriptor swizzled(const void* p) {
-  return ((uint64_t)(shared_address(p) & 0x3FFFF) >> 4) | (uint64_t)1 << 16 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 62;
+  return ((uint64_t)(shared_address(p) & 0x3FFFF) >> 4) | (uint64_t)1 << 16 |
+         (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 62;
 }
 DEVICE shared_descriptor swizzled_across(const void* p, int next) {
-  return ((uint64_t)(shared_address(p) & 0x3FFFF) >> 4) | (uint64_t)(next >> 4) << 16 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 62;
+  return ((uint64_t)(shared_address(p) & 0x3FFFF) >> 4) | (uint64_t)(next >> 4) << 16 |
+         (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 62;
 }
 #endif
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 DEVICE void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 DEVICE void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
-template <int N> DEVICE void wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory"); }
+template <int N>
+DEVICE void wgmma_wait() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
+}
 #define TEN(tens) "%" #tens "0,%" #tens "1,%" #tens "2,%" #tens "3,%" #tens "4,%" #tens "5,%" #tens "6,%" #tens "7,%" #tens "8,%" #tens "9,"
 #define EIGHT(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), "+f"(d[i + 7])
-template <int N, bool A_ACROSS, bool B_ACROSS> DEVICE void wgmma(float (&d)[N / 2], shared_descriptor a, shared_descriptor b) {
-  static_assert(N == 32 || N == 64 || N == 128 || N == 256, "products of a warp group are wrapped for these widths");
+template <int N, bool A_ACROSS, bool B_ACROSS>
+DEVICE void wgmma(float (&d)[N / 2], shared_descriptor a, shared_descriptor b) {
+  static_assert(N == 32 || N == 64 || N == 128 || N == 256,
+                "products of a warp group are wrapped for these widths");
   if constexpr (N == 32)
-    asm volatile("wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {" TEN() "%10,%11,%12,%13,%14,%15}, %16, %17, 1, 1, 1, %18, %19;"
+    asm volatile("wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {" TEN()
+                 "%10,%11,%12,%13,%14,%15}, %16, %17, 1, 1, 1, %18, %19;"
                  : EIGHT(0), EIGHT(8)
                  : "l"(a), "l"(b), "n"((int)A_ACROSS), "n"((int)B_ACROSS));
   else if constexpr (N == 64)
-    asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" TEN() TEN(1) TEN(2) "%30,%31}, %32, %33, 1, 1, 1, %34, %35;"
+    asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" TEN() TEN(1) TEN(2)
+                 "%30,%31}, %32, %33, 1, 1, 1, %34, %35;"
                  : EIGHT(0), EIGHT(8), EIGHT(16), EIGHT(24)
                  : "l"(a), "l"(b), "n"((int)A_ACROSS), "n"((int)B_ACROSS));
   else if constexpr (N == 128)
-    asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" TEN() TEN(1) TEN(2) TEN(3) TEN(4) TEN(5) "%60,%61,%62,%63}, %64, %65, 1, 1, 1, %66, %67;"
-                 : EIGHT(0), EIGHT(8), EIGHT(16), EIGHT(24), EIGHT(32), EIGHT(40), EIGHT(48), EIGHT(56)
+    asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" TEN() TEN(1) TEN(2)
+                 TEN(3) TEN(4) TEN(5) "%60,%61,%62,%63}, %64, %65, 1, 1, 1, %66, %67;"
+                 : EIGHT(0), EIGHT(8), EIGHT(16), EIGHT(24), EIGHT(32), EIGHT(40), EIGHT(48),
+                   EIGHT(56)
                  : "l"(a), "l"(b), "n"((int)A_ACROSS), "n"((int)B_ACROSS));
   else if constexpr (N == 256)
-    asm volatile("wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {" TEN() TEN(1) TEN(2) TEN(3) TEN(4) TEN(5) TEN(6) TEN(7) TEN(8) TEN(9) TEN(10) TEN(11) "%120,%121,%122,%123,%124,%125,%126,%127}, %128, %129, 1, 1, 1, %130, %131;"
-                 : EIGHT(0), EIGHT(8), EIGHT(16), EIGHT(24), EIGHT(32), EIGHT(40), EIGHT(48), EIGHT(56), EIGHT(64), EIGHT(72), EIGHT(80), EIGHT(88), EIGHT(96), EIGHT(104), EIGHT(112), EIGHT(120)
+    asm volatile("wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {" TEN() TEN(1) TEN(2)
+                 TEN(3) TEN(4) TEN(5) TEN(6) TEN(7) TEN(8) TEN(9) TEN(10) TEN(11)
+                 "%120,%121,%122,%123,%124,%125,%126,%127}, %128, %129, 1, 1, 1, %130, %131;"
+                 : EIGHT(0), EIGHT(8), EIGHT(16), EIGHT(24), EIGHT(32), EIGHT(40), EIGHT(48),
+                   EIGHT(56), EIGHT(64), EIGHT(72), EIGHT(80), EIGHT(88), EIGHT(96), EIGHT(104),
+                   EIGHT(112), EIGHT(120)
                  : "l"(a), "l"(b), "n"((int)A_ACROSS), "n"((int)B_ACROSS));
 }
 #define FOUR(a) "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3])
-template <int N, bool KEEP, bool B_ACROSS> DEVICE void wgmma_registers(float (&d)[N / 2], const uint32_t (&a)[4], shared_descriptor b) {
-  static_assert(N == 64 || N == 128, "products of a warp group with one side in registers are wrapped for these widths");
+template <int N, bool KEEP, bool B_ACROSS>
+DEVICE void wgmma_registers(float (&d)[N / 2], const uint32_t (&a)[4], shared_descriptor b) {
+  static_assert(N == 64 || N == 128,
+                "products of a warp group with one side in registers are wrapped for these widths");
   if constexpr (N == 64)
-    asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" TEN() TEN(1) TEN(2) "%30,%31}, {%32,%33,%34,%35}, %36, %37, 1, 1, %38;"
+    asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" TEN() TEN(1) TEN(2)
+                 "%30,%31}, {%32,%33,%34,%35}, %36, %37, 1, 1, %38;"
                  : EIGHT(0), EIGHT(8), EIGHT(16), EIGHT(24)
                  : FOUR(a), "l"(b), "n"((int)KEEP), "n"((int)B_ACROSS));
   else if constexpr (N == 128)
-    asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" TEN() TEN(1) TEN(2) TEN(3) TEN(4) TEN(5) "%60,%61,%62,%63}, {%64,%65,%66,%67}, %68, %69, 1, 1, %70;"
-                 : EIGHT(0), EIGHT(8), EIGHT(16), EIGHT(24), EIGHT(32), EIGHT(40), EIGHT(48), EIGHT(56)
+    asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" TEN() TEN(1) TEN(2)
+                 TEN(3) TEN(4) TEN(5) "%60,%61,%62,%63}, {%64,%65,%66,%67}, %68, %69, 1, 1, %70;"
+                 : EIGHT(0), EIGHT(8), EIGHT(16), EIGHT(24), EIGHT(32), EIGHT(40), EIGHT(48),
+                   EIGHT(56)
                  : FOUR(a), "l"(b), "n"((int)KEEP), "n"((int)B_ACROSS));
 }
 #undef FOUR
-template <int N> DEVICE void wgmma_first(float (&d)[N / 2], shared_descriptor a, shared_descriptor b) {
+template <int N>
+DEVICE void wgmma_first(float (&d)[N / 2], shared_descriptor a, shared_descriptor b) {
   static_assert(N == 64, "the first product of a chain is wrapped for this width");
-  asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" TEN() TEN(1) TEN(2) "%30,%31}, %32, %33, 0, 1, 1, 0, 0;"
+  asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" TEN() TEN(1) TEN(2)
+               "%30,%31}, %32, %33, 0, 1, 1, 0, 0;"
                : EIGHT(0), EIGHT(8), EIGHT(16), EIGHT(24)
                : "l"(a), "l"(b));
 }
@@ -459,7 +551,13 @@ template <int N> DEVICE void settled(float (&d)[N]) {
 }
 #undef TEN
 #undef EIGHT
-template <int N> DEVICE void registers_more() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N)); }
-template <int N> DEVICE void registers_fewer() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N)); }
+template <int N>
+DEVICE void registers_more() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N));
+}
+template <int N>
+DEVICE void registers_fewer() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N));
+}
 #endif
 #endif

@@ -1,13 +1,17 @@
 // Whole buffers and whole rows.
 //
-//   fill: out = value.   add: out += x.   sum_squares: sums[piece] = sum of x^2 over a piece, in double.
+//   fill: out = value.   add: out += x.   sum_squares: sums[piece] = sum of x^2 over a piece, in
+//     double.
 //   gather_rows (embedding): out[m,d] = x[rows[m],d].
-//   scatter_add_rows: dx[rows[m],d] += dout[m,d]; embedding_backward is the same into float in both types; both in row order.
+//   scatter_add_rows: dx[rows[m],d] += dout[m,d]; embedding_backward is the same into float in both
+//     types; both in row order.
 //   add_rows: sums[d] += the rows of x[n,d], in row order; sums is float in both types.
 //
-// A thread owns elements, in scatter_add_rows of a row of the output, from what it holds; in add_rows a block owns 32 columns. For
-// scatter_add_rows the host sorts: target k takes the rows order[starts[k]] to order[starts[k+1] - 1] of dout, ascending.
-// A block owns a piece of sum_squares: thread t takes elements t, t + 256, ..., then a butterfly, then the warps in order.
+// A thread owns elements, in scatter_add_rows of a row of the output, from what it holds; in
+// add_rows a block owns 32 columns. For scatter_add_rows the host sorts: target k takes the rows
+// order[starts[k]] to order[starts[k+1] - 1] of dout, ascending.
+// A block owns a piece of sum_squares: thread t takes elements t, t + 256, ..., then a butterfly,
+// then the warps in order.
 // Budget of *: 32 registers
 // Budget of sum_squares_*: 24 registers, 1 KiB static
 // Budget of add_rows_*: 56 registers, 32 KiB static
@@ -71,30 +75,35 @@ REGISTER(gather_rows)
 
 // Block (k, c): columns 256 c on of target k.
 template <class T>
-DEVICE void scatter_add(T* dx, const num* dout, const uint32_t* targets, const uint32_t* starts, const uint32_t* order, size d) {
+DEVICE void scatter_add(T* dx, const num* dout, const uint32_t* targets, const uint32_t* starts,
+                        const uint32_t* order, size d) {
   size i = (size)blockIdx.y * 256 + threadIdx.x;
   if (i >= d) return;
   T* to = dx + (size)targets[blockIdx.x] * d + i;
   float sum = to_float(*to);
 #pragma unroll 4
-  for (uint32_t at = starts[blockIdx.x]; at < starts[blockIdx.x + 1]; at++) sum += to_float(dout[(size)order[at] * d + i]);
+  for (uint32_t at = starts[blockIdx.x]; at < starts[blockIdx.x + 1]; at++)
+    sum += to_float(dout[(size)order[at] * d + i]);
   store(to, sum);
 }
 
 // dx[...,d] +=; dout[m,d], targets[k], starts[k+1], order[m]
-KERNEL(256, scatter_add_rows)(num* dx, const num* dout, const uint32_t* targets, const uint32_t* starts, const uint32_t* order, size d) {
+KERNEL(256, scatter_add_rows)(num* dx, const num* dout, const uint32_t* targets,
+                              const uint32_t* starts, const uint32_t* order, size d) {
   scatter_add(dx, dout, targets, starts, order, d);
 }
 REGISTER(scatter_add_rows)
 
 // dtable[...,d] +=, float
-KERNEL(256, embedding_backward)(float* dtable, const num* dout, const uint32_t* targets, const uint32_t* starts, const uint32_t* order, size d) {
+KERNEL(256, embedding_backward)(float* dtable, const num* dout, const uint32_t* targets,
+                                const uint32_t* starts, const uint32_t* order, size d) {
   scatter_add(dtable, dout, targets, starts, order, d);
 }
 REGISTER(embedding_backward)
 
 // sums[d] +=; x[n,d]
 KERNEL(256, add_rows)(float* sums, const num* x, size n, size d) {
-  add_columns(sums, n, d, [&](size row, size i) { return make_float2(to_float(x[row * d + i]), 1.0f); });
+  add_columns(sums, n, d,
+              [&](size row, size i) { return make_float2(to_float(x[row * d + i]), 1.0f); });
 }
 REGISTER(add_rows)

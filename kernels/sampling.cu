@@ -1,20 +1,26 @@
 // Draws one token from each row of logits.
 //
 // logits[m,v] are float in both types.
-//   ids[m]: the first token, in id order, whose cumulative probability exceeds uniforms[m]; logprobs[m], float: of the distribution drawn from.
-//   Truncation: tokens ranked by (logit descending, id ascending); top-k first, then the smallest prefix of what is left whose renormalised mass
-//   reaches top-p, at least one token, then what has min-p times the probability of the likeliest. `greedy`: the greatest logit, the lowest
-//   id among equals, and its log-probability at temperature 1 without truncation. A row with NaN or no finite greatest logit: id 2^32 - 1.
+//   ids[m]: the first token, in id order, whose cumulative probability exceeds uniforms[m];
+//     logprobs[m], float: of the distribution drawn from.
+//   Truncation: tokens ranked by (logit descending, id ascending); top-k first, then the smallest
+//     prefix of what is left whose renormalised mass
+//   reaches top-p, at least one token, then what has min-p times the probability of the likeliest.
+//     `greedy`: the greatest logit, the lowest
+//   id among equals, and its log-probability at temperature 1 without truncation. A row with NaN or
+//     no finite greatest logit: id 2^32 - 1.
 //
 // Who owns what: a block a row.
-// Numerics: weights exp(z - max) are made whole multiples of 2^-44 and added up as integers, so that sums are exact in any order, atomics
-// included, and a cumulative sum ends in the very total: what is lighter than 2^-44 of the likeliest is never drawn. Log-probabilities without
-// truncation are those of token_logprobs, bit for bit.
+// Numerics: weights exp(z - max) are made whole multiples of 2^-44 and added up as integers, so
+// that sums are exact in any order, atomics included, and a cumulative sum ends in the very total:
+// what is lighter than 2^-44 of the likeliest is never drawn. Log-probabilities without truncation
+// are those of token_logprobs, bit for bit.
 // 1. What truncation keeps is a bound: the tokens above a logit, and the first ones, a number of
 //    them, in id order, of those at it. Both top-k and top-p
 //    find theirs digit by digit, in histograms of 256 counts or masses: four passes over the row,
 // which is in the second cache by then.
-// 2. A cumulative sum is looked up in two steps: segments of the row, each summed by a warp, then 32 ids at a time within one.
+// 2. A cumulative sum is looked up in two steps: segments of the row, each summed by a warp, then
+//    32 ids at a time within one.
 // Determinism: integers. Vocabularies below 2^20.
 // Budget of *: 64 registers, 11 KiB static
 #include "prelude.cuh"
@@ -29,7 +35,8 @@ DEVICE uint32_t rank_of(float logit) {
   return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
-// What is kept: ranks above `rank`, and of those at it ids up to `last`; with at least `least` times the weight of the likeliest.
+// What is kept: ranks above `rank`, and of those at it ids up to `last`; with at least `least`
+// times the weight of the likeliest.
 struct Kept {
   uint32_t rank, last;
   float least;
@@ -42,11 +49,16 @@ struct Row {
   float inverse_temperature, max;
 
   __device__ __forceinline__ float logit(size id) const { return logits[id]; }
-  __device__ __forceinline__ float weight(float logit) const { return power(logit * inverse_temperature - max); }
-  __device__ __forceinline__ uint64_t mass(float logit) const { return (uint64_t)((double)weight(logit) * 17592186044416.0); }
+  __device__ __forceinline__ float weight(float logit) const {
+    return power(logit * inverse_temperature - max);
+  }
+  __device__ __forceinline__ uint64_t mass(float logit) const {
+    return (uint64_t)((double)weight(logit) * 17592186044416.0);
+  }
   __device__ __forceinline__ bool keeps(const Kept& kept, size id, float logit) const {
     uint32_t rank = rank_of(logit);
-    return (rank > kept.rank || (rank == kept.rank && id <= kept.last)) && weight(logit) >= kept.least;
+    return (rank > kept.rank || (rank == kept.rank && id <= kept.last)) &&
+           weight(logit) >= kept.least;
   }
 };
 
@@ -60,7 +72,8 @@ struct Shared {
 
 DEVICE uint64_t warp_total(uint64_t x) {
 #pragma unroll
-  for (int distance = 16; distance > 0; distance /= 2) x += __shfl_xor_sync(0xffffffffu, x, distance);
+  for (int distance = 16; distance > 0; distance /= 2)
+    x += __shfl_xor_sync(0xffffffffu, x, distance);
   return x;
 }
 // The sum of the lanes up to one's own.
@@ -81,7 +94,8 @@ template <class Value> DEVICE size sum_segments(Shared& shared, size v, Value va
   int lane = threadIdx.x % 32, segments = (int)((v + length - 1) / length);
   for (int segment = threadIdx.x / 32; segment < segments; segment += THREADS / 32) {
     uint64_t sum = 0;
-    for (size id = segment * length + lane; id < v && id < (segment + 1) * length; id += 32) sum += value(id);
+    for (size id = segment * length + lane; id < v && id < (segment + 1) * length; id += 32)
+      sum += value(id);
     sum = warp_total(sum);
     if (lane == 0) shared.sums[segment] = sum;
   }
@@ -96,15 +110,18 @@ template <class Value> DEVICE size sum_segments(Shared& shared, size v, Value va
   return length;
 }
 
-// After sum_segments: the first id whose cumulative value exceeds `threshold`, which is below the total.
-template <class Value> DEVICE uint32_t crossing(Shared& shared, size v, size length, uint64_t threshold, Value value) {
+// After sum_segments: the first id whose cumulative value exceeds `threshold`, which is below the
+// total.
+template <class Value>
+DEVICE uint32_t crossing(Shared& shared, size v, size length, uint64_t threshold, Value value) {
   int lane = threadIdx.x % 32, segments = (int)((v + length - 1) / length);
   if (threadIdx.x < 32) {
     uint64_t before = 0;
     size first = 0, end = v;
     // Segments first, then the ids of one.
     for (int segment = 0; segment < segments; segment += 32) {
-      uint64_t cumulative = before + warp_cumulative(segment + lane < segments ? shared.sums[segment + lane] : 0);
+      uint64_t cumulative =
+          before + warp_cumulative(segment + lane < segments ? shared.sums[segment + lane] : 0);
       uint32_t above = __ballot_sync(0xffffffffu, cumulative > threshold);
       if (above) {
         int at = __ffs((int)above) - 1;
@@ -134,7 +151,8 @@ template <class Value> DEVICE uint32_t crossing(Shared& shared, size v, size len
 
 // The greatest rank at or above which values of at least `wanted` are, wanted > 0; what is above it
 // goes to `shared.before`.
-template <class Value> DEVICE uint32_t descend(Shared& shared, const Row& row, uint64_t wanted, Value value) {
+template <class Value>
+DEVICE uint32_t descend(Shared& shared, const Row& row, uint64_t wanted, Value value) {
   uint32_t prefix = 0;
   uint64_t above = 0;
   for (int shift = 24; shift >= 0; shift -= 8) {
@@ -163,13 +181,18 @@ template <class Value> DEVICE uint32_t descend(Shared& shared, const Row& row, u
   return prefix;
 }
 
-// Tightens `kept` to the first tokens in rank order whose values, of what is kept so far, reach `wanted`, at least one of them.
-template <class Value> DEVICE void truncate(Shared& shared, Kept& kept, const Row& row, uint64_t wanted, Value value) {
+// Tightens `kept` to the first tokens in rank order whose values, of what is kept so far, reach
+// `wanted`, at least one of them.
+template <class Value>
+DEVICE void truncate(Shared& shared, Kept& kept, const Row& row, uint64_t wanted, Value value) {
   Kept old = kept;
-  auto kept_value = [&](size id, float logit) -> uint64_t { return row.keeps(old, id, logit) ? value(logit) : 0; };
+  auto kept_value = [&](size id, float logit) -> uint64_t {
+    return row.keeps(old, id, logit) ? value(logit) : 0;
+  };
   kept.rank = descend(shared, row, wanted, kept_value);
   uint64_t rest = wanted - shared.before;
-  // All tokens of the rank have one value, which is not 0: the bin was chosen for reaching what was wanted.
+  // All tokens of the rank have one value, which is not 0: the bin was chosen for reaching what was
+  // wanted.
   auto at_rank = [&](size id) -> uint64_t {
     float logit = row.logit(id);
     return rank_of(logit) == kept.rank ? kept_value(id, logit) : 0;
@@ -179,7 +202,8 @@ template <class Value> DEVICE void truncate(Shared& shared, Kept& kept, const Ro
 }
 
 KERNEL_BLOCKS(256, 4, sample)
-(uint32_t* ids, float* logprobs, const float* logits, const double* uniforms, float temperature, size top_k, float top_p, float min_p, size v) {
+(uint32_t* ids, float* logprobs, const float* logits, const double* uniforms, float temperature,
+ size top_k, float top_p, float min_p, size v) {
   __shared__ Shared shared;
   size m = blockIdx.x;
   bool greedy = temperature == 0.0f;
@@ -224,7 +248,8 @@ KERNEL_BLOCKS(256, 4, sample)
   if (threadIdx.x > 0) return;
   float logit = row.logit(id);
   ids[m] = id;
-  logprobs[m] = truncated ? (float)((double)(logit * inverse_temperature - of.max) - logarithm((double)total * 5.684341886080802e-14))
+  logprobs[m] = truncated ? (float)((double)(logit * inverse_temperature - of.max) -
+                                    logarithm((double)total * 5.684341886080802e-14))
                           : of.logprob(logit, inverse_temperature);
 }
 REGISTER(sample)

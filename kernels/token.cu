@@ -1,17 +1,23 @@
 // Log-probability, entropy and gradient of one token under a row of logits.
 //
-//   token_logprobs: for each row of logits[m,v], at temperature T: logprob[m] of targets[m], lse[m] of logits / T, entropy[m] in nats; float.
-//   token_logprobs_backward: dlogits[m,v] = dlogprob[m] (onehot(target) - softmax) / T, rounded to num; logits are float.
+//   token_logprobs: for each row of logits[m,v], at temperature T: logprob[m] of targets[m], lse[m]
+//     of logits / T, entropy[m] in nats; float.
+//   token_logprobs_backward: dlogits[m,v] = dlogprob[m] (onehot(target) - softmax) / T, rounded to
+//     num; logits are float.
 //
-// Who owns what: forward, a block a row; backward, a thread 8 logits of a row (grid: rows, pieces of 2048).
-// Numerics and determinism: distribution.cuh; the log-probabilities of `sample` come from the same function. The gradient is element by element.
-// Floors: the logits, 4 bytes each, are read once; backward too, and their gradient is written once.
+// Who owns what: forward, a block a row; backward, a thread 8 logits of a row (grid: rows, pieces
+// of 2048).
+// Numerics and determinism: distribution.cuh; the log-probabilities of `sample` come from the same
+// function. The gradient is element by element.
+// Floors: the logits, 4 bytes each, are read once; backward too, and their gradient is written
+// once.
 // Budget of *: 32 registers, 1 KiB static
 #include "prelude.cuh"
 #include "distribution.cuh"
 
 KERNEL(256, token_logprobs)
-(float* logprob, float* lse, float* entropy, const float* logits, const uint32_t* targets, float inverse_temperature, size v) {
+(float* logprob, float* lse, float* entropy, const float* logits, const uint32_t* targets,
+ float inverse_temperature, size v) {
   size row = blockIdx.x;
   logits += row * v;
   Softmax of = softmax(logits, inverse_temperature, v);
@@ -23,7 +29,8 @@ KERNEL(256, token_logprobs)
 REGISTER(token_logprobs)
 
 KERNEL(256, token_logprobs_backward)
-(num* dlogits, const float* logits, const float* dlogprob, const float* lse, const uint32_t* targets, float inverse_temperature, size v) {
+(num* dlogits, const float* logits, const float* dlogprob, const float* lse,
+ const uint32_t* targets, float inverse_temperature, size v) {
   size row = blockIdx.x, at = ((size)blockIdx.y * THREADS + threadIdx.x) * EACH;
   if (at >= v) return;
   logits += row * v;
@@ -42,7 +49,8 @@ KERNEL(256, token_logprobs_backward)
   }
   if (at + EACH <= v && ((uint64_t)(dlogits + at) & 15) == 0) {
 #pragma unroll
-    for (int w = 0; w < (int)(EACH * sizeof(num) / 16); w++) ((uint4*)(dlogits + at))[w] = wide.words[w];
+    for (int w = 0; w < (int)(EACH * sizeof(num) / 16); w++)
+      ((uint4*)(dlogits + at))[w] = wide.words[w];
   } else {
 #pragma unroll
     for (int e = 0; e < EACH; e++)

@@ -7,6 +7,7 @@ mod cuda;
 mod dag;
 mod data;
 mod evaluation;
+mod fuzz;
 mod hub;
 mod judges;
 mod model;

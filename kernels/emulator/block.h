@@ -1,4 +1,5 @@
-// What the parts of the emulator share: the block that runs, its fibers, and what they wait for. Kernels never see it.
+// What the parts of the emulator share: the block that runs, its fibers, and what they wait for.
+// Kernels never see it.
 #pragma once
 #include <deque>
 #include <map>
@@ -13,7 +14,8 @@
 #endif
 
 namespace emulator {
-// Times of the block's threads, as one of them knows them: entry t is the last step of thread t that happened before.
+// Times of the block's threads, as one of them knows them: entry t is the last step of thread t
+// that happened before.
 typedef std::vector<uint32_t> Clock;
 
 enum State { RUNNING, AT_BARRIER, AT_WARP_STEP, AT_NAMED_BARRIER, AT_COUNTING_BARRIER, EXITED };
@@ -92,7 +94,8 @@ struct Block {
   std::map<int, NamedBarrier> named;
   std::map<uint64_t*, CountingBarrier> counting;
   std::deque<TensorCopy> tensor_copies;
-  std::map<std::pair<int, uint64_t>, GroupProduct*> products;  // by warp group and position in its threads' sequences
+  // by warp group and position in its threads' sequences
+  std::map<std::pair<int, uint64_t>, GroupProduct*> products;
   std::vector<uint64_t> products_issued;
   char* shared = nullptr;
   size_t shared_bytes = 0;
@@ -128,10 +131,13 @@ std::string where(const Thread& thread);
 // The checker's side of synchronisation; nothing in builds without it.
 void check_start_launch(void* code);
 void check_start_block();
-void check_together(const std::vector<int>& threads);        // all of them know now what each of them knew
-void check_release(Clock& into);                             // the running thread tells what it knows
+// all of them know now what each of them knew
+void check_together(const std::vector<int>& threads);
+// the running thread tells what it knows
+void check_release(Clock& into);
 void check_acquire(int thread, const Clock& from);           // a thread learns
-void check_shared(char* shared, size_t bytes, bool present);  // dynamic shared memory comes and goes
+// dynamic shared memory comes and goes
+void check_shared(char* shared, size_t bytes, bool present);
 char* check_shared_place();
 
 void counting_start_block();

@@ -1,15 +1,20 @@
-// Device memory, and in builds with CHECK a look at every access: out of bounds, uninitialised reads, and races.
+// Device memory, and in builds with CHECK a look at every access: out of bounds, uninitialised
+// reads, and races.
 //
-// 1. Kernels are compiled with -fsanitize=thread, but linked without its runtime: the calls that the compiler puts before every access
-//    (__tsan_read4 and its like) land here.
-// 2. Each byte of device memory has a state (absent, uninitialised, initialised) and a cell: who wrote it last and who read it since.
-//    A cell counts for one launch, or for shared memory for one block; older ones are as good as empty.
-// 3. Happens-before by vector clocks: a barrier, __syncwarp or an mbarrier makes what each of its threads did known to the others.
-//    Blocks of a launch are unordered, except through an atomic on the same address. So a race is found whatever the schedule was.
+// 1. Kernels are compiled with -fsanitize=thread, but linked without its runtime: the calls that
+//    the compiler puts before every access (__tsan_read4 and its like) land here.
+// 2. Each byte of device memory has a state (absent, uninitialised, initialised) and a cell: who
+//    wrote it last and who read it since. A cell counts for one launch, or for shared memory for
+//    one block; older ones are as good as empty.
+// 3. Happens-before by vector clocks: a barrier, __syncwarp or an mbarrier makes what each of its
+//    threads did known to the others. Blocks of a launch are unordered, except through an atomic on
+//    the same address. So a race is found whatever the schedule was.
 // 4. Tensor copies and products of warp groups reach shared memory by a separate way (the
 //    asynchronous proxy): what a thread wrote there
-//    they may touch once a fence.proxy.async, before which the write happened, has happened before them.
-// 5. Two accesses race if they touch the same byte, one of them writes, neither happened before the other, and not both are atomic.
+//    they may touch once a fence.proxy.async, before which the write happened, has happened before
+//    them.
+// 5. Two accesses race if they touch the same byte, one of them writes, neither happened before the
+//    other, and not both are atomic.
 #include "block.h"
 
 #include <cstdlib>
@@ -87,7 +92,8 @@ static char* shared_place;
 static size_t shared_now;
 static Cell* shared_cells;
 
-// A loaded segment of the library that holds the kernels; what can be written in it are __shared__ variables.
+// A loaded segment of the library that holds the kernels; what can be written in it are __shared__
+// variables.
 struct Segment {
   uintptr_t low, high;
   Cell* cells;
@@ -95,7 +101,8 @@ struct Segment {
 static std::vector<Segment> segments;
 
 static void* reserve(size_t bytes) {
-  void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED) {
     perror("the emulator's memory");
     abort();
@@ -117,10 +124,13 @@ static int add_segments(dl_phdr_info* library, size_t, void* code) {
   auto high = [&](int i) { return low(i) + library->dlpi_phdr[i].p_memsz; };
   auto loaded = [&](int i) { return library->dlpi_phdr[i].p_type == PT_LOAD; };
   bool here = false;
-  for (int i = 0; i < library->dlpi_phnum; i++) here |= loaded(i) && (uintptr_t)code >= low(i) && (uintptr_t)code < high(i);
+  for (int i = 0; i < library->dlpi_phnum; i++)
+    here |= loaded(i) && (uintptr_t)code >= low(i) && (uintptr_t)code < high(i);
   for (int i = 0; here && i < library->dlpi_phnum; i++) {
     bool writable = library->dlpi_phdr[i].p_flags & PF_W;
-    if (loaded(i)) segments.push_back({low(i), high(i), writable ? (Cell*)reserve((high(i) - low(i)) * sizeof(Cell)) : nullptr});
+    if (loaded(i))
+      segments.push_back({low(i), high(i),
+                          writable ? (Cell*)reserve((high(i) - low(i)) * sizeof(Cell)) : nullptr});
   }
   return here;
 }
@@ -132,15 +142,18 @@ static uint32_t epoch, launch_epoch, block_epoch;
 // [threads, 2 threads]: what each has synchronised with, and what of it is behind a
 // fence.proxy.async.
 static std::vector<uint32_t> clocks;
-static std::map<const void*, std::vector<uint64_t>> released;  // blocks that did an atomic on an address
-static std::vector<uint64_t> acquired;            // blocks that happened before what the running block does
+// blocks that did an atomic on an address
+static std::map<const void*, std::vector<uint64_t>> released;
+// blocks that happened before what the running block does
+static std::vector<uint64_t> acquired;
 
 static int clock_size() { return 2 * block->threads; }
 static uint32_t* clock_of(int thread) { return &clocks[(size_t)thread * clock_size()]; }
 
 static bool happened_before(uint32_t number, uint32_t time) {
   uint32_t other = (number - 1) / block->threads, thread = (number - 1) % block->threads;
-  if (other != block->index) return std::find(acquired.begin(), acquired.end(), other) != acquired.end();
+  if (other != block->index)
+    return std::find(acquired.begin(), acquired.end(), other) != acquired.end();
   return clock_of(block->running->index)[thread] >= time;
 }
 
@@ -186,7 +199,8 @@ void check_release(Clock& into) {
 }
 
 void check_acquire(int thread, const Clock& from) {
-  for (size_t i = 0; i < from.size(); i++) clock_of(thread)[i] = std::max(clock_of(thread)[i], from[i]);
+  for (size_t i = 0; i < from.size(); i++)
+    clock_of(thread)[i] = std::max(clock_of(thread)[i], from[i]);
 }
 
 void check_async_fence() {
@@ -217,7 +231,8 @@ static std::string source_line(void* code) {
   Dl_info library;
   if (!dladdr(code, &library) || !library.dli_fname) return text;
   char command[600];
-  snprintf(command, sizeof command, "addr2line -s -e '%s' %#zx 2>/dev/null", library.dli_fname, (uintptr_t)code - (uintptr_t)library.dli_fbase - 1);
+  snprintf(command, sizeof command, "addr2line -s -e '%s' %#zx 2>/dev/null", library.dli_fname,
+           (uintptr_t)code - (uintptr_t)library.dli_fbase - 1);
   if (FILE* pipe = popen(command, "r")) {
     if (fgets(text, sizeof text, pipe)) text[strcspn(text, "\n ")] = 0;
     pclose(pipe);
@@ -256,7 +271,8 @@ static bool race(Cell& cell, uint32_t self, Access access, uint32_t& other) {
   };
   if (!(access == ATOMIC && cell.atomic) && against(cell.writer, cell.write_time)) return true;
   if (access == READ) return false;
-  return against(cell.readers[0], cell.read_times[0]) || against(cell.readers[1], cell.read_times[1]);
+  return against(cell.readers[0], cell.read_times[0]) ||
+         against(cell.readers[1], cell.read_times[1]);
 }
 
 // Two readers are remembered; a later one takes the place of one that happened before it.
@@ -271,7 +287,9 @@ static void note(Cell& cell, uint32_t self, uint32_t time, Access access) {
     return;
   }
   for (int i = 0; i < 2; i++) {
-    if (cell.readers[i] && cell.readers[i] != self && !happened_before(cell.readers[i], cell.read_times[i])) continue;
+    if (cell.readers[i] && cell.readers[i] != self &&
+        !happened_before(cell.readers[i], cell.read_times[i]))
+      continue;
     cell.readers[i] = self;
     cell.read_times[i] = time;
     return;
@@ -282,7 +300,8 @@ static void note(Cell& cell, uint32_t self, uint32_t time, Access access) {
 static void meet_blocks(const void* p) {
   auto& blocks = released[p];
   for (uint64_t other : blocks)
-    if (std::find(acquired.begin(), acquired.end(), other) == acquired.end()) acquired.push_back(other);
+    if (std::find(acquired.begin(), acquired.end(), other) == acquired.end())
+      acquired.push_back(other);
   if (blocks.empty() || blocks.back() != block->index) blocks.push_back(block->index);
 }
 
@@ -292,8 +311,10 @@ static void look(const void* p, size_t bytes, Access access, void* code, bool al
   uintptr_t at = (uintptr_t)p;
   Fiber* self = block->running;
   if (at - (uintptr_t)self->stack < STACK) return;  // its own variables
-  if (at - (uintptr_t)self < sizeof(Fiber) || p == (void*)&current) return;  // threadIdx and its like
-  if (aligned && at % bytes) return end(code, "misaligned access of " + std::to_string(bytes) + " bytes", address(p));
+  // threadIdx and its like
+  if (at - (uintptr_t)self < sizeof(Fiber) || p == (void*)&current) return;
+  if (aligned && at % bytes)
+    return end(code, "misaligned access of " + std::to_string(bytes) + " bytes", address(p));
   const char* verb = access == READ ? "read" : "write";
   Byte* states = nullptr;
   Cell* cells = nullptr;
@@ -303,7 +324,8 @@ static void look(const void* p, size_t bytes, Access access, void* code, bool al
     cells = cells_of + (at - (uintptr_t)arena);
     now = launch_epoch;
   } else if (at - (uintptr_t)shared_place < SHARED_MOST) {
-    if (at + bytes > (uintptr_t)shared_place + shared_now) return end(code, std::string(verb) + " out of bounds of dynamic shared memory", address(p));
+    if (at + bytes > (uintptr_t)shared_place + shared_now)
+      return end(code, std::string(verb) + " out of bounds of dynamic shared memory", address(p));
     cells = shared_cells + (at - (uintptr_t)shared_place);
   } else {
     for (auto& segment : segments) {
@@ -315,19 +337,27 @@ static void look(const void* p, size_t bytes, Access access, void* code, bool al
   }
   const char* kind = states ? "global" : "shared";
   if (access == ATOMIC && states) meet_blocks(p);
-  uint32_t number = block->index * block->threads + self->index + 1, time = clock_of(self->index)[self->index], other = 0;
+  uint32_t number = block->index * block->threads + self->index + 1,
+           time = clock_of(self->index)[self->index], other = 0;
   for (size_t i = 0; i < bytes; i++) {
-    if (states && states[i] == ABSENT) return end(code, std::string(verb) + " out of bounds", address((char*)p + i));
+    if (states && states[i] == ABSENT)
+      return end(code, std::string(verb) + " out of bounds", address((char*)p + i));
     Cell& cell = cells[i];
     if (cell.epoch != now) cell = {now, 0, 0, {}, {}, false, false, false};
     if (access != WRITE && !(states ? states[i] == INITIALISED : cell.written))
-      return tell(code, std::string("read of uninitialised ") + kind + " memory", address((char*)p + i));
+      return tell(code, std::string("read of uninitialised ") + kind + " memory",
+                  address((char*)p + i));
     if (race(cell, number, access, other)) {
-      std::string against = " against block " + std::to_string((other - 1) / block->threads) + " thread " + std::to_string((other - 1) % block->threads);
-      return tell(code, std::string("race: ") + verb + " of " + kind + " memory", address((char*)p + i) + against);
+      std::string against = " against block " + std::to_string((other - 1) / block->threads) +
+                            " thread " + std::to_string((other - 1) % block->threads);
+      return tell(code, std::string("race: ") + verb + " of " + kind + " memory",
+                  address((char*)p + i) + against);
     }
     if (asynchronous_now && !states && cell.written && !cell.asynchronous && !fenced(cell))
-      return tell(code, std::string("no fence.proxy.async between a thread's write and this ") + verb + " of shared memory", address((char*)p + i));
+      return tell(code,
+                  std::string("no fence.proxy.async between a thread's write and this ") + verb +
+                      " of shared memory",
+                  address((char*)p + i));
     note(cell, number, time, access);
     if (states && access != READ) states[i] = INITIALISED;
   }
@@ -335,7 +365,8 @@ static void look(const void* p, size_t bytes, Access access, void* code, bool al
 
 static void look_from(Site site, const void* p, size_t bytes, Access access) {
   site_now = &site;
-  look(p, bytes, access, (char*)site.file + site.line);  // some place that is the same for the same line
+  // some place that is the same for the same line
+  look(p, bytes, access, (char*)site.file + site.line);
   site_now = nullptr;
 }
 void check_read(const void* p, size_t bytes, Site site) { look_from(site, p, bytes, READ); }
@@ -346,8 +377,12 @@ static void look_asynchronously(Site site, const void* p, size_t bytes, Access a
   look_from(site, p, bytes, access);
   asynchronous_now = false;
 }
-void check_async_read(const void* p, size_t bytes, Site site) { look_asynchronously(site, p, bytes, READ); }
-void check_async_write(void* p, size_t bytes, Site site) { look_asynchronously(site, p, bytes, WRITE); }
+void check_async_read(const void* p, size_t bytes, Site site) {
+  look_asynchronously(site, p, bytes, READ);
+}
+void check_async_write(void* p, size_t bytes, Site site) {
+  look_asynchronously(site, p, bytes, WRITE);
+}
 }  // namespace emulator
 
 using namespace emulator;

@@ -1,5 +1,6 @@
-// A libnvrtc that compiles nothing: it makes sure that what it is given is, to the byte, what the emulator was built from, and names the
-// module and the budgets of its kernels. So the way from sources through the compiler and the cache to the driver runs as it is, without a device.
+// A libnvrtc that compiles nothing: it makes sure that what it is given is, to the byte, what the
+// emulator was built from, and names the module and the budgets of its kernels. So the way from
+// sources through the compiler and the cache to the driver runs as it is, without a device.
 //
 // Environment: EMULATOR_REFUSE, the stem of a file that it refuses as a compiler would.
 #include <cstdio>
@@ -33,11 +34,14 @@ CALL nvrtcVersion(int* major, int* minor) {
   *minor = 0;
   return SUCCESS;
 }
-CALL nvrtcCreateProgram(Program** program, const char* text, const char* name, int headers, const char* const* texts, const char* const* names) {
+CALL nvrtcCreateProgram(Program** program, const char* text, const char* name, int headers,
+                        const char* const* texts, const char* const* names) {
   *program = new Program{name, text, "", ""};
-  if (!same(name, text)) (*program)->log += std::string(name) + " is not what the emulator was built from\n";
+  if (!same(name, text))
+    (*program)->log += std::string(name) + " is not what the emulator was built from\n";
   for (int i = 0; i < headers; i++)
-    if (!same(names[i], texts[i])) (*program)->log += std::string(names[i]) + " is not what the emulator was built from\n";
+    if (!same(names[i], texts[i]))
+      (*program)->log += std::string(names[i]) + " is not what the emulator was built from\n";
   return SUCCESS;
 }
 CALL nvrtcDestroyProgram(Program** program) {
@@ -55,11 +59,13 @@ CALL nvrtcCompileProgram(Program* program, int count, const char* const* options
   }
   if (type.empty() || !architecture) return INVALID_OPTION;
   const char* refused = getenv("EMULATOR_REFUSE");
-  if (refused && stem == refused) program->log += program->name + "(1): error: this compiler was told to refuse it\n";
+  if (refused && stem == refused)
+    program->log += program->name + "(1): error: this compiler was told to refuse it\n";
   if (!program->log.empty()) return COMPILATION;
   program->image = "emulator " KERNELS_DIGEST " " + stem + type + "\n";
   const std::string budget = "\n// Budget of ";
-  for (size_t at = program->text.find(budget); at != std::string::npos; at = program->text.find(budget, at + 1)) {
+  for (size_t at = program->text.find(budget); at != std::string::npos;
+       at = program->text.find(budget, at + 1)) {
     size_t begin = at + budget.size();
     program->image += program->text.substr(begin, program->text.find('\n', begin) + 1 - begin);
   }

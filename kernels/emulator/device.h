@@ -1,5 +1,6 @@
-// The CUDA language as C++ for the CPU: what a kernel may say, in terms of the emulator's runtime. Included by prelude.cuh alone, where
-// EMULATOR is defined. One fiber a CUDA thread; the blocks of a launch run one after another on one thread of the host.
+// The CUDA language as C++ for the CPU: what a kernel may say, in terms of the emulator's runtime.
+// Included by prelude.cuh alone, where EMULATOR is defined. One fiber a CUDA thread; the blocks of
+// a launch run one after another on one thread of the host.
 #pragma once
 #include <cmath>
 #include <cstddef>
@@ -51,7 +52,9 @@ struct alignas(16) uint4 {
 static inline float2 make_float2(float x, float y) { return {x, y}; }
 static inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 static inline uint2 make_uint2(uint32_t x, uint32_t y) { return {x, y}; }
-static inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) { return {x, y, z, w}; }
+static inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) {
+  return {x, y, z, w};
+}
 
 // ---- what the runtime does for a kernel
 
@@ -80,16 +83,18 @@ void sync_threads(Site site);
 int sync_threads_vote(Site site, int value, Vote vote);
 void named_barrier(int id, int threads, Site site);
 
-// A step that the lanes of `mask` take together: the last to arrive runs `step` over all lanes' `in` and `out`. With `fence`, what each
-// lane wrote before is seen by all of them after.
+// A step that the lanes of `mask` take together: the last to arrive runs `step` over all lanes'
+// `in` and `out`. With `fence`, what each lane wrote before is seen by all of them after.
 typedef void (*WarpStep)(void** in, void** out, uint32_t mask);
-void warp_step(Site site, const char* what, uint32_t mask, void* in, void* out, WarpStep step, bool fence);
+void warp_step(Site site, const char* what, uint32_t mask, void* in, void* out, WarpStep step,
+               bool fence);
 
 // Checked accesses of the runtime on behalf of the running thread.
 void check_read(const void* p, size_t bytes, Site site);
 void check_write(void* p, size_t bytes, Site site);
 void check_atomic(void* p, size_t bytes, Site site);
-// The same by tensor copies and products of warp groups, and the fence that a thread's own writes need before those.
+// The same by tensor copies and products of warp groups, and the fence that a thread's own writes
+// need before those.
 void check_async_read(const void* p, size_t bytes, Site site);
 void check_async_write(void* p, size_t bytes, Site site);
 void check_async_fence();
@@ -109,15 +114,18 @@ namespace emulator {
 void barrier_init(uint64_t* barrier, int count, Site site);
 void barrier_arrive(uint64_t* barrier, int bytes, Site site);
 void barrier_wait(uint64_t* barrier, int parity, Site site);
-void tensor_copy(void* shared, const CUtensorMap* map, uint64_t* barrier, int column, int row, Site site);
+void tensor_copy(void* shared, const CUtensorMap* map, uint64_t* barrier, int column, int row,
+                 Site site);
 // `leading`: bytes to the next 64 rows, where a line holds rows.
 struct SharedDescriptor {
   const char* p;
   uint32_t stride, leading;
 };
-void wgmma_bf16(float* d, int n, SharedDescriptor a, SharedDescriptor b, bool a_across, bool b_across, Site site);
+void wgmma_bf16(float* d, int n, SharedDescriptor a, SharedDescriptor b, bool a_across,
+                bool b_across, Site site);
 void wgmma_first_bf16(float* d, int n, SharedDescriptor a, SharedDescriptor b, Site site);
-void wgmma_registers_bf16(float* d, int n, const uint32_t* a, SharedDescriptor b, bool keep, bool b_across, Site site);
+void wgmma_registers_bf16(float* d, int n, const uint32_t* a, SharedDescriptor b, bool keep,
+                          bool b_across, Site site);
 void async_fence(Site site);
 void wgmma_commit(Site site);
 void wgmma_wait(int groups, Site site);
@@ -139,11 +147,18 @@ static const int warpSize = 32;
 // ---- synchronisation
 
 static inline void __syncthreads(SITE) { emulator::sync_threads(site); }
-static inline int __syncthreads_or(int value, SITE) { return emulator::sync_threads_vote(site, value, emulator::ANY); }
-static inline int __syncthreads_and(int value, SITE) { return emulator::sync_threads_vote(site, value, emulator::ALL); }
-static inline int __syncthreads_count(int value, SITE) { return emulator::sync_threads_vote(site, value, emulator::COUNT); }
+static inline int __syncthreads_or(int value, SITE) {
+  return emulator::sync_threads_vote(site, value, emulator::ANY);
+}
+static inline int __syncthreads_and(int value, SITE) {
+  return emulator::sync_threads_vote(site, value, emulator::ALL);
+}
+static inline int __syncthreads_count(int value, SITE) {
+  return emulator::sync_threads_vote(site, value, emulator::COUNT);
+}
 static inline void __syncwarp(uint32_t mask = ~0u, SITE) {
-  emulator::warp_step(site, "__syncwarp", mask, nullptr, nullptr, [](void**, void**, uint32_t) {}, true);
+  auto nothing = [](void**, void**, uint32_t) {};
+  emulator::warp_step(site, "__syncwarp", mask, nullptr, nullptr, nothing, true);
 }
 static inline void __threadfence() {}
 static inline void __threadfence_block() {}
@@ -155,15 +170,18 @@ struct Shuffle {
   uint64_t value;
   int source;
 };
-// A lane that reads from one that takes no part gets what no test accepts: on the device that is undefined.
+// A lane that reads from one that takes no part gets what no test accepts: on the device that is
+// undefined.
 static inline void shuffle_step(void** in, void** out, uint32_t mask) {
   for (int lane = 0; lane < 32; lane++) {
     if (!(mask >> lane & 1)) continue;
     int source = ((Shuffle*)in[lane])->source;
-    *(uint64_t*)out[lane] = mask >> source & 1 ? ((Shuffle*)in[source])->value : 0x7ff7dead7fc0deadull;
+    *(uint64_t*)out[lane] =
+        mask >> source & 1 ? ((Shuffle*)in[source])->value : 0x7ff7dead7fc0deadull;
   }
 }
-template <class T> static inline T shuffle(Site site, const char* what, uint32_t mask, T value, int source) {
+template <class T>
+static inline T shuffle(Site site, const char* what, uint32_t mask, T value, int source) {
   static_assert(sizeof(T) <= 8, "a shuffle moves at most 8 bytes");
   Shuffle in{0, source};
   uint64_t out = 0;
@@ -174,21 +192,29 @@ template <class T> static inline T shuffle(Site site, const char* what, uint32_t
 }
 }  // namespace emulator
 
-template <class T> static inline T __shfl_sync(uint32_t mask, T value, int source, int width = 32, SITE) {
+template <class T>
+static inline T __shfl_sync(uint32_t mask, T value, int source, int width = 32, SITE) {
   int lane = emulator::current->lane;
-  return emulator::shuffle(site, "__shfl_sync", mask, value, (lane & ~(width - 1)) | (source & (width - 1)));
+  return emulator::shuffle(site, "__shfl_sync", mask, value,
+                           (lane & ~(width - 1)) | (source & (width - 1)));
 }
-template <class T> static inline T __shfl_xor_sync(uint32_t mask, T value, int distance, int width = 32, SITE) {
+template <class T>
+static inline T __shfl_xor_sync(uint32_t mask, T value, int distance, int width = 32, SITE) {
   int lane = emulator::current->lane, source = lane ^ distance;
-  return emulator::shuffle(site, "__shfl_xor_sync", mask, value, (source & ~(width - 1)) > (lane & ~(width - 1)) ? lane : source);
+  return emulator::shuffle(site, "__shfl_xor_sync", mask, value,
+                           (source & ~(width - 1)) > (lane & ~(width - 1)) ? lane : source);
 }
-template <class T> static inline T __shfl_down_sync(uint32_t mask, T value, int distance, int width = 32, SITE) {
+template <class T>
+static inline T __shfl_down_sync(uint32_t mask, T value, int distance, int width = 32, SITE) {
   int lane = emulator::current->lane, source = lane + distance;
-  return emulator::shuffle(site, "__shfl_down_sync", mask, value, (source ^ lane) & ~(width - 1) ? lane : source);
+  return emulator::shuffle(site, "__shfl_down_sync", mask, value,
+                           (source ^ lane) & ~(width - 1) ? lane : source);
 }
-template <class T> static inline T __shfl_up_sync(uint32_t mask, T value, int distance, int width = 32, SITE) {
+template <class T>
+static inline T __shfl_up_sync(uint32_t mask, T value, int distance, int width = 32, SITE) {
   int lane = emulator::current->lane, source = lane - distance;
-  return emulator::shuffle(site, "__shfl_up_sync", mask, value, source < (lane & ~(width - 1)) ? lane : source);
+  return emulator::shuffle(site, "__shfl_up_sync", mask, value,
+                           source < (lane & ~(width - 1)) ? lane : source);
 }
 static inline uint32_t __ballot_sync(uint32_t mask, int predicate, SITE) {
   uint32_t votes = 0;
@@ -202,10 +228,15 @@ static inline uint32_t __ballot_sync(uint32_t mask, int predicate, SITE) {
   emulator::warp_step(site, "__ballot_sync", mask, &predicate, &votes, step, false);
   return votes;
 }
-static inline int __any_sync(uint32_t mask, int predicate, SITE) { return __ballot_sync(mask, predicate, site) != 0; }
-static inline int __all_sync(uint32_t mask, int predicate, SITE) { return __ballot_sync(mask, predicate, site) == mask; }
+static inline int __any_sync(uint32_t mask, int predicate, SITE) {
+  return __ballot_sync(mask, predicate, site) != 0;
+}
+static inline int __all_sync(uint32_t mask, int predicate, SITE) {
+  return __ballot_sync(mask, predicate, site) == mask;
+}
 
-// ---- atomics: one host thread, so plain arithmetic; checked as atomic. Of integers alone: the order of a sum of floats would be left to chance.
+// ---- atomics: one host thread, so plain arithmetic; checked as atomic. Of integers alone: the
+// order of a sum of floats would be left to chance.
 
 #define UNCHECKED __attribute__((no_sanitize("thread")))
 #define ATOMIC(name, result)                                                                  \
@@ -222,7 +253,9 @@ ATOMIC(atomicMin, old < value ? old : value)
 ATOMIC(atomicExch, value)
 ATOMIC(atomicOr, old | value)
 #undef ATOMIC
-template <class T> UNCHECKED static inline T atomicCAS(T* p, std::common_type_t<T> expected, std::common_type_t<T> value, SITE) {
+template <class T>
+UNCHECKED static inline T atomicCAS(T* p, std::common_type_t<T> expected,
+                                    std::common_type_t<T> value, SITE) {
   emulator::check_atomic(p, sizeof(T), site);
   T old = *p;
   if (old == expected) *p = value;
@@ -244,7 +277,8 @@ static inline int __popc(uint32_t x) { return __builtin_popcount(x); }
 static inline int __clz(int x) { return x ? __builtin_clz((uint32_t)x) : 32; }
 static inline int __ffs(int x) { return __builtin_ffs(x); }
 
-// ---- kernels make themselves known: name, module, and how to call them with cuLaunchKernel's array of arguments
+// ---- kernels make themselves known: name, module, and how to call them with cuLaunchKernel's
+// array of arguments
 
 namespace emulator {
 typedef void (*Call)(void** arguments);
@@ -255,7 +289,8 @@ struct Kernel {
   const size_t* sizes;
   unsigned most_threads;  // of a block, as __launch_bounds__ has it
   Kernel* next;
-  Kernel(const char* module, const char* name, Call call, int parameters, const size_t* sizes, unsigned most_threads);
+  Kernel(const char* module, const char* name, Call call, int parameters, const size_t* sizes,
+         unsigned most_threads);
 };
 template <auto function> struct Signature;
 template <class... A, void (*function)(A...)> struct Signature<function> {
@@ -269,8 +304,9 @@ template <class... A, void (*function)(A...)> struct Signature<function> {
 }  // namespace emulator
 #define TEXT_OF(name) #name
 #define TEXT(name) TEXT_OF(name)
-#define REGISTER_AS(name)                                                                                                       \
-  static emulator::Kernel kernel_##name(MODULE, #name, emulator::Signature<&name>::call, emulator::Signature<&name>::parameters, \
+#define REGISTER_AS(name)                                                                          \
+  static emulator::Kernel kernel_##name(MODULE, #name, emulator::Signature<&name>::call,           \
+                                        emulator::Signature<&name>::parameters,                    \
                                         emulator::Signature<&name>::sizes, most_threads_##name);
 #define REGISTER_NAMED(name) REGISTER_AS(name)
 #define REGISTER(name) REGISTER_NAMED(NAME(name))

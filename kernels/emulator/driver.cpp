@@ -1,11 +1,14 @@
-// A libcuda over the emulator, so that the back end runs as it is, without a device. It has the entry points that the back end uses, and no
-// others: a missing symbol is a loud panic, so a gap cannot pass for success. It refuses what a driver refuses: sizes of grids and blocks, more
-// threads than a kernel was compiled for, more registers than a multiprocessor has, static and dynamic shared memory beyond 48 KiB without the
-// attribute and 227 KiB with it, tensor maps that are not aligned, memory that is not the device's, a kernel that another module holds; and dynamic
+// A libcuda over the emulator, so that the back end runs as it is, without a device. It has the
+// entry points that the back end uses, and no others: a missing symbol is a loud panic, so a gap
+// cannot pass for success. It refuses what a driver refuses: sizes of grids and blocks, more
+// threads than a kernel was compiled for, more registers than a multiprocessor has, static and
+// dynamic shared memory beyond 48 KiB without the attribute and 227 KiB with it, tensor maps that
+// are not aligned, memory that is not the device's, a kernel that another module holds; and dynamic
 // shared memory beyond a kernel's own budget.
 //
-// Environment: EMULATOR_MEMORY, bytes of the device (8 GiB); EMULATOR_CAPABILITY, such as 80 (90); EMULATOR_DRIVER, its version (13000);
-// EMULATOR_DEVICES (1); EMULATOR_SEED, which lets threads, blocks and copies run at random.
+// Environment: EMULATOR_MEMORY, bytes of the device (8 GiB); EMULATOR_CAPABILITY, such as 80 (90);
+// EMULATOR_DRIVER, its version (13000); EMULATOR_DEVICES (1); EMULATOR_SEED, which lets threads,
+// blocks and copies run at random.
 #include <fnmatch.h>
 
 #include <cstdio>
@@ -26,15 +29,25 @@ typedef int Result;
 typedef unsigned long long Pointer;
 #define CALL extern "C" __attribute__((visibility("default"))) Result
 
-enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_IMAGE = 200, NOT_FOUND = 500, LAUNCH_OUT_OF_RESOURCES = 701, LAUNCH_FAILED = 719, STREAM_CAPTURE_UNSUPPORTED = 900 };
+enum {
+  SUCCESS = 0,
+  INVALID_VALUE = 1,
+  OUT_OF_MEMORY = 2,
+  NO_DEVICE = 100,
+  INVALID_IMAGE = 200,
+  NOT_FOUND = 500,
+  LAUNCH_OUT_OF_RESOURCES = 701,
+  LAUNCH_FAILED = 719,
+  STREAM_CAPTURE_UNSUPPORTED = 900
+};
 
 static long setting(const char* name, long otherwise) {
   const char* text = getenv(name);
   return text ? strtol(text, nullptr, 0) : otherwise;
 }
 
-// ---- streams and graphs: what is queued runs when the stream is waited for, as late as a device may, unless it is being captured. So what a copy
-// reads from pinned memory is what is there then.
+// ---- streams and graphs: what is queued runs when the stream is waited for, as late as a device
+// may, unless it is being captured. So what a copy reads from pinned memory is what is there then.
 
 typedef std::function<Result()> Work;
 struct Graph {
@@ -57,26 +70,33 @@ struct Function {
   const size_t* sizes;
   unsigned most_threads;
   size_t registers;                      // a thread
-  size_t static_shared, dynamic_budget;  // bytes that the code declares, and that a launch may ask for
-  long dynamic_limit;                    // bytes that a launch may ask for without, or after, cuFuncSetAttribute
+  // bytes that the code declares, and that a launch may ask for
+  size_t static_shared, dynamic_budget;
+  // bytes that a launch may ask for without, or after, cuFuncSetAttribute
+  long dynamic_limit;
 };
-// Shared memory of a block: what every kernel may have, and what one may that asks for it (compute capability 9.0).
+// Shared memory of a block: what every kernel may have, and what one may that asks for it (compute
+// capability 9.0).
 static const long SHARED_DEFAULT = 48 << 10, SHARED_MOST = 227 << 10;
-// Registers of a multiprocessor. A warp gets a multiple of 256 of them, a block a multiple of 4 warps.
+// Registers of a multiprocessor. A warp gets a multiple of 256 of them, a block a multiple of 4
+// warps.
 static const size_t REGISTERS = 64 << 10, WARP_REGISTERS = 256, WARPS = 4;
 
 static Stream default_stream;
 static Result failed = SUCCESS;  // as on a device, nothing works after a fault
 static int context;
 
-static Stream* stream_of(void* handle) { return (uintptr_t)handle > 2 ? (Stream*)handle : &default_stream; }
+static Stream* stream_of(void* handle) {
+  return (uintptr_t)handle > 2 ? (Stream*)handle : &default_stream;
+}
 
 // Calls from several threads take turns.
 static std::recursive_mutex calling;
 enum Counted { LAUNCHES, GRAPH_LAUNCHES, CAPTURES, COPIES_TO_DEVICE, WAITS, KINDS };
 static size_t calls[KINDS];
 
-// How often a call was made since the last time that this was asked with `reset`. What a graph holds is not counted.
+// How often a call was made since the last time that this was asked with `reset`. What a graph
+// holds is not counted.
 extern "C" __attribute__((visibility("default"))) size_t emulator_calls(int what, int reset) {
   std::lock_guard<std::recursive_mutex> lock(calling);
   size_t count = calls[what];
@@ -223,10 +243,14 @@ CALL cuDeviceGetUuid_v2(void* uuid, int) {
   return SUCCESS;
 }
 CALL cuDeviceGetAttribute(int* value, int attribute, int) {
-  static const std::map<int, int> known = {{10, 32}, {16, 132}, {81, 228 << 10}, {97, 227 << 10}, {106, 228 << 10}, {115, 1}};
+  static const std::map<int, int> known = {{10, 32},        {16, 132},        {81, 228 << 10},
+                                           {97, 227 << 10}, {106, 228 << 10}, {115, 1}};
   int capability = setting("EMULATOR_CAPABILITY", 90);
   auto found = known.find(attribute);
-  *value = attribute == 75 ? capability / 10 : attribute == 76 ? capability % 10 : found == known.end() ? 1 : found->second;
+  *value = attribute == 75        ? capability / 10
+           : attribute == 76      ? capability % 10
+           : found == known.end() ? 1
+                                  : found->second;
   return SUCCESS;
 }
 CALL cuDevicePrimaryCtxRetain(void** made, int) {
@@ -241,14 +265,15 @@ CALL cuCtxGetCurrent(void** current) {
 CALL cuCtxSetCurrent(void*) { return SUCCESS; }
 CALL cuCtxSynchronize() { return emulator_wait(nullptr); }
 CALL cuGetErrorName(Result result, const char** name) {
-  static const std::map<int, const char*> names = {{INVALID_VALUE, "CUDA_ERROR_INVALID_VALUE"},
-                                                   {OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY"},
-                                                   {NO_DEVICE, "CUDA_ERROR_NO_DEVICE"},
-                                                   {INVALID_IMAGE, "CUDA_ERROR_INVALID_IMAGE"},
-                                                   {NOT_FOUND, "CUDA_ERROR_NOT_FOUND"},
-                                                   {LAUNCH_OUT_OF_RESOURCES, "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES"},
-                                                   {LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED"},
-                                                   {STREAM_CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"}};
+  static const std::map<int, const char*> names = {
+      {INVALID_VALUE, "CUDA_ERROR_INVALID_VALUE"},
+      {OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY"},
+      {NO_DEVICE, "CUDA_ERROR_NO_DEVICE"},
+      {INVALID_IMAGE, "CUDA_ERROR_INVALID_IMAGE"},
+      {NOT_FOUND, "CUDA_ERROR_NOT_FOUND"},
+      {LAUNCH_OUT_OF_RESOURCES, "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES"},
+      {LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED"},
+      {STREAM_CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"}};
   auto found = names.find(result);
   *name = found == names.end() ? "CUDA_ERROR_UNKNOWN" : found->second;
   return SUCCESS;
@@ -375,7 +400,8 @@ CALL cuMemcpyDtoHAsync_v2(void* to, Pointer from, size_t bytes, void* stream) {
 }
 CALL cuMemcpyDtoDAsync_v2(Pointer to, Pointer from, size_t bytes, void* stream) {
   return queue(stream, [=]() -> Result {
-    if (emulator_host_access((void*)from, bytes, 0) || emulator_host_access((void*)to, bytes, 1)) return INVALID_VALUE;
+    if (emulator_host_access((void*)from, bytes, 0) || emulator_host_access((void*)to, bytes, 1))
+      return INVALID_VALUE;
     memcpy((void*)to, (void*)from, bytes);
     return SUCCESS;
   });
@@ -383,7 +409,8 @@ CALL cuMemcpyDtoDAsync_v2(Pointer to, Pointer from, size_t bytes, void* stream) 
 
 // ---- kernels
 
-// What the fake compiler gives out as machine code begins so; the module's name follows, and then its budgets, a line each.
+// What the fake compiler gives out as machine code begins so; the module's name follows, and then
+// its budgets, a line each.
 static const char MAGIC[] = "emulator " KERNELS_DIGEST " ";
 
 CALL cuModuleLoadData(void** module, const void* image) {
@@ -407,7 +434,8 @@ static size_t number_before(const std::string& line, const char* unit) {
   size_t begin = line.find_last_not_of("0123456789", at - 1) + 1;
   return strtoul(line.c_str() + begin, nullptr, 10);
 }
-// Reads the last line of the module's budgets whose names match the kernel. A star matches any letters.
+// Reads the last line of the module's budgets whose names match the kernel. A star matches any
+// letters.
 static void read_budget(const Module* module, Function* function) {
   for (const std::string& line : module->budgets) {
     if (fnmatch(line.substr(0, line.find(':')).c_str(), function->name.c_str(), 0)) continue;
@@ -419,7 +447,9 @@ static void read_budget(const Module* module, Function* function) {
 }
 CALL cuModuleGetFunction(void** function, void* module, const char* name) {
   Function found{((Module*)module)->name, name, 0, nullptr, 0, 0, 0, 0, 0};
-  if (emulator_find(found.module.c_str(), name, &found.parameters, &found.sizes, &found.most_threads)) return NOT_FOUND;
+  if (emulator_find(found.module.c_str(), name, &found.parameters, &found.sizes,
+                    &found.most_threads))
+    return NOT_FOUND;
   read_budget((Module*)module, &found);
   *function = new Function(found);
   return SUCCESS;
@@ -439,7 +469,9 @@ CALL cuFuncGetAttribute(int* value, int, void*) {
 CALL cuFuncSetAttribute(void* function, int attribute, int value) {
   const int MAX_DYNAMIC_SHARED_SIZE_BYTES = 8;
   Function* known = (Function*)function;
-  if (attribute != MAX_DYNAMIC_SHARED_SIZE_BYTES || value < 0 || value + (long)known->static_shared > SHARED_MOST) return INVALID_VALUE;
+  if (attribute != MAX_DYNAMIC_SHARED_SIZE_BYTES || value < 0 ||
+      value + (long)known->static_shared > SHARED_MOST)
+    return INVALID_VALUE;
   known->dynamic_limit = value;
   return SUCCESS;
 }
@@ -449,17 +481,24 @@ struct Dimensions {
 };
 
 // Arguments are copied at their declared sizes when the kernel is queued.
-static Result launch(Function* function, Dimensions grid, Dimensions block, unsigned shared, void* stream, void** parameters) {
+static Result launch(Function* function, Dimensions grid, Dimensions block, unsigned shared,
+                     void* stream, void** parameters) {
   bool sizes = grid.x && grid.y && grid.z && grid.x < 1u << 31 && grid.y < 65536 && grid.z < 65536;
   uint64_t all = (uint64_t)block.x * block.y * block.z;
-  bool threads = all && block.x <= 1024 && block.y <= 1024 && block.z <= 64 && all <= function->most_threads;
-  size_t warps = ((all + 31) / 32 + WARPS - 1) / WARPS * WARPS, a_warp = (32 * function->registers + WARP_REGISTERS - 1) / WARP_REGISTERS * WARP_REGISTERS;
+  bool threads =
+      all && block.x <= 1024 && block.y <= 1024 && block.z <= 64 && all <= function->most_threads;
+  size_t warps = ((all + 31) / 32 + WARPS - 1) / WARPS * WARPS,
+         a_warp = (32 * function->registers + WARP_REGISTERS - 1) / WARP_REGISTERS * WARP_REGISTERS;
   if (shared > function->dynamic_budget)
-    fprintf(stderr, "emulator: %s: %u bytes of shared memory, and its budget is %zu\n", function->name.c_str(), shared, function->dynamic_budget);
-  if (!sizes || !threads || (long)shared > function->dynamic_limit || shared > function->dynamic_budget) return INVALID_VALUE;
+    fprintf(stderr, "emulator: %s: %u bytes of shared memory, and its budget is %zu\n",
+            function->name.c_str(), shared, function->dynamic_budget);
+  if (!sizes || !threads || (long)shared > function->dynamic_limit ||
+      shared > function->dynamic_budget)
+    return INVALID_VALUE;
   if (warps * a_warp > REGISTERS) return LAUNCH_OUT_OF_RESOURCES;
   std::vector<std::string> values;
-  for (int i = 0; i < function->parameters; i++) values.emplace_back((char*)parameters[i], function->sizes[i]);
+  for (int i = 0; i < function->parameters; i++)
+    values.emplace_back((char*)parameters[i], function->sizes[i]);
   return counted(stream, LAUNCHES, [=]() -> Result {
     std::vector<void*> arguments;
     for (auto& value : values) {
@@ -468,16 +507,18 @@ static Result launch(Function* function, Dimensions grid, Dimensions block, unsi
     }
     EmulatorOptions options{};
     if (getenv("EMULATOR_SEED")) options = {(uint64_t)setting("EMULATOR_SEED", 0), 1, 2};
-    const uint32_t grid_size[3] = {grid.x, grid.y, grid.z}, block_size[3] = {block.x, block.y, block.z};
-    int fault = emulator_launch(function->module.c_str(), function->name.c_str(), grid_size, block_size, shared, arguments.data(), &options);
+    const uint32_t grid_size[3] = {grid.x, grid.y, grid.z},
+                   block_size[3] = {block.x, block.y, block.z};
+    int fault = emulator_launch(function->module.c_str(), function->name.c_str(), grid_size,
+                                block_size, shared, arguments.data(), &options);
     for (void* argument : arguments) free(argument);
     if (fault) fprintf(stderr, "emulator: %s: %s\n", function->name.c_str(), emulator_error());
     if (fault) failed = LAUNCH_FAILED;
     return failed;
   });
 }
-CALL cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, void* stream,
-                    void** parameters, void**) {
+CALL cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+                    unsigned bz, unsigned shared, void* stream, void** parameters, void**) {
   return launch((Function*)function, {gx, gy, gz}, {bx, by, bz}, shared, stream, parameters);
 }
 struct LaunchConfiguration {
@@ -486,16 +527,22 @@ struct LaunchConfiguration {
   void *stream, *attributes;
   unsigned count;
 };
-CALL cuLaunchKernelEx(const LaunchConfiguration* configuration, void* function, void** parameters, void**) {
-  return launch((Function*)function, configuration->grid, configuration->block, configuration->shared, configuration->stream, parameters);
+CALL cuLaunchKernelEx(const LaunchConfiguration* configuration, void* function, void** parameters,
+                      void**) {
+  return launch((Function*)function, configuration->grid, configuration->block,
+                configuration->shared, configuration->stream, parameters);
 }
-CALL cuTensorMapEncodeTiled(void* map, int type, unsigned rank, void* base, const uint64_t* sizes, const uint64_t* strides, const uint32_t* box,
-                            const uint32_t* steps, int interleave, int swizzle, int, int) {
+CALL cuTensorMapEncodeTiled(void* map, int type, unsigned rank, void* base, const uint64_t* sizes,
+                            const uint64_t* strides, const uint32_t* box, const uint32_t* steps,
+                            int interleave, int swizzle, int, int) {
   static const unsigned bytes[] = {1, 2, 4, 4, 8, 8, 2, 4, 8, 2, 4, 4, 4};
   if (type < 0 || type > 12 || rank != 2 || interleave) return INVALID_VALUE;
-  bool aligned = (uintptr_t)map % 64 == 0 && (uintptr_t)base % 16 == 0 && strides[0] % 16 == 0 && box[0] * bytes[type] % 16 == 0;
-  bool large = strides[0] >= 1ull << 40 || strides[0] < sizes[0] * bytes[type] || (swizzle == 3 && box[0] * bytes[type] > 128);
-  for (int i = 0; i < 2; i++) large |= !sizes[i] || sizes[i] > 1ull << 32 || !box[i] || box[i] > 256 || steps[i] != 1;
+  bool aligned = (uintptr_t)map % 64 == 0 && (uintptr_t)base % 16 == 0 && strides[0] % 16 == 0 &&
+                 box[0] * bytes[type] % 16 == 0;
+  bool large = strides[0] >= 1ull << 40 || strides[0] < sizes[0] * bytes[type] ||
+               (swizzle == 3 && box[0] * bytes[type] > 128);
+  for (int i = 0; i < 2; i++)
+    large |= !sizes[i] || sizes[i] > 1ull << 32 || !box[i] || box[i] > 256 || steps[i] != 1;
   if (!aligned || large) return INVALID_VALUE;
   emulator_tensor_map(map, bytes[type], base, sizes, strides[0], box, swizzle);
   return SUCCESS;

@@ -1,5 +1,5 @@
-// The emulator as its callers on the host see it: the fake driver, and tests that call a kernel directly. Device memory is memory of
-// this process; launches run at once, one at a time.
+// The emulator as its callers on the host see it: the fake driver, and tests that call a kernel
+// directly. Device memory is memory of this process; launches run at once, one at a time.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -13,22 +13,28 @@ struct EmulatorOptions {
 };
 // Counts of the last launch.
 struct EmulatorCounts {
-  uint64_t switches, barriers, warp_steps, tensor_steps, ldmatrix_phases, ldmatrix_conflicts, blocks, races;
+  uint64_t switches, barriers, warp_steps, tensor_steps, ldmatrix_phases, ldmatrix_conflicts,
+      blocks, races;
 };
-// Runs a kernel of a module; 0 if all went well, else emulator_error() says what did not. `arguments` as for cuLaunchKernel.
-int emulator_launch(const char* module, const char* kernel, const uint32_t grid[3], const uint32_t block[3], size_t shared, void** arguments,
+// Runs a kernel of a module; 0 if all went well, else emulator_error() says what did not.
+// `arguments` as for cuLaunchKernel.
+int emulator_launch(const char* module, const char* kernel, const uint32_t grid[3],
+                    const uint32_t block[3], size_t shared, void** arguments,
                     const EmulatorOptions* options);
 const char* emulator_error();
 EmulatorCounts emulator_counts();
-// Finds a kernel: 0, with the count and the sizes of its parameters and the most threads of a block, or 1.
-int emulator_find(const char* module, const char* kernel, int* parameters, const size_t** sizes, unsigned* most_threads);
+// Finds a kernel: 0, with the count and the sizes of its parameters and the most threads of a
+// block, or 1.
+int emulator_find(const char* module, const char* kernel, int* parameters, const size_t** sizes,
+                  unsigned* most_threads);
 // Device memory, uninitialised (full of NaN); null where there is no more.
 void* emulator_allocate(size_t bytes);
 void emulator_free(void* p);
 // Whether the device may touch these bytes; `write` says that they are initialised from now on.
 int emulator_host_access(void* p, size_t bytes, int write);
 // Makes a map of a matrix for tensor copies; `swizzle` 0 or 3, as in the driver.
-void emulator_tensor_map(void* map, int element, void* base, const uint64_t sizes[2], uint64_t stride, const uint32_t box[2], int swizzle);
+void emulator_tensor_map(void* map, int element, void* base, const uint64_t sizes[2],
+                         uint64_t stride, const uint32_t box[2], int swizzle);
 // Whether this build checks every access.
 int emulator_checks();
 }

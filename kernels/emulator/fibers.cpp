@@ -81,11 +81,13 @@ static void to_scheduler() {
   Fiber* self = block->running;
   counts.switches++;
 #ifdef WITH_ADDRESS_SANITIZER
-  __sanitizer_start_switch_fiber(self->state == EXITED ? nullptr : &self->fake_stack, block->scheduler_stack, block->scheduler_stack_bytes);
+  __sanitizer_start_switch_fiber(self->state == EXITED ? nullptr : &self->fake_stack,
+                                 block->scheduler_stack, block->scheduler_stack_bytes);
 #endif
   change(&self->stack_pointer, block->scheduler);
 #ifdef WITH_ADDRESS_SANITIZER
-  __sanitizer_finish_switch_fiber(self->fake_stack, &block->scheduler_stack, &block->scheduler_stack_bytes);
+  __sanitizer_finish_switch_fiber(self->fake_stack, &block->scheduler_stack,
+                                  &block->scheduler_stack_bytes);
 #endif
 }
 
@@ -122,7 +124,8 @@ static char* new_stack() {
     stacks.pop_back();
     return stack;
   }
-  char* p = (char*)mmap(nullptr, STACK + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  char* p = (char*)mmap(nullptr, STACK + page, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED) {
     perror("the emulator's stacks");
     abort();
@@ -148,8 +151,8 @@ void wake(int thread) {
 
 std::string where(const Thread& thread) {
   char text[160];
-  snprintf(text, sizeof text, "block (%u,%u,%u) thread (%u,%u,%u)", thread.block.x, thread.block.y, thread.block.z, thread.thread.x, thread.thread.y,
-           thread.thread.z);
+  snprintf(text, sizeof text, "block (%u,%u,%u) thread (%u,%u,%u)", thread.block.x, thread.block.y,
+           thread.block.z, thread.thread.x, thread.thread.y, thread.thread.z);
   return text;
 }
 
@@ -177,13 +180,21 @@ static Kernel*& kernels() {
   static Kernel* first;
   return first;
 }
-Kernel::Kernel(const char* module, const char* name, Call call, int parameters, const size_t* sizes, unsigned most_threads)
-    : module(module), name(name), call(call), parameters(parameters), sizes(sizes), most_threads(most_threads), next(kernels()) {
+Kernel::Kernel(const char* module, const char* name, Call call, int parameters, const size_t* sizes,
+               unsigned most_threads)
+    : module(module),
+      name(name),
+      call(call),
+      parameters(parameters),
+      sizes(sizes),
+      most_threads(most_threads),
+      next(kernels()) {
   kernels() = this;
 }
 static Kernel* find(const char* module, const char* name) {
   Kernel* kernel = kernels();
-  while (kernel && (strcmp(kernel->name, name) || strcmp(kernel->module, module))) kernel = kernel->next;
+  while (kernel && (strcmp(kernel->name, name) || strcmp(kernel->module, module)))
+    kernel = kernel->next;
   return kernel;
 }
 
@@ -204,7 +215,13 @@ static void start_block(uint3 index, dim3 size, dim3 grid) {
   for (int i = 0; i < b.threads; i++) {
     Fiber& fiber = b.fibers[i];
     uint32_t t = i;
-    (Thread&)fiber = {{t % size.x, t / size.x % size.y, t / (size.x * size.y)}, index, size, grid, t, t % 32, t / 32};
+    (Thread&)fiber = {{t % size.x, t / size.x % size.y, t / (size.x * size.y)},
+                      index,
+                      size,
+                      grid,
+                      t,
+                      t % 32,
+                      t / 32};
     fiber.state = RUNNING;
     fiber.copies.clear();
     fiber.copy_groups.clear();
@@ -225,7 +242,8 @@ static void report_standstill() {
     snprintf(text, sizeof text, "in %s at line %d", fiber.what, fiber.site.line);
     waiting[fiber.state == EXITED ? "exited" : text]++;
   }
-  std::string text = "deadlock in " + where(block->fibers[0]).substr(0, where(block->fibers[0]).find(" thread"));
+  std::string text =
+      "deadlock in " + where(block->fibers[0]).substr(0, where(block->fibers[0]).find(" thread"));
   for (auto& [what, count] : waiting) text += "; " + std::to_string(count) + " threads " + what;
   report(text);
 }
@@ -254,7 +272,8 @@ static std::vector<uint64_t> block_order(uint64_t blocks) {
   return order;
 }
 
-static int launch(Kernel* kernel, const uint32_t grid[3], const uint32_t size[3], size_t shared, void** arguments, const EmulatorOptions* options) {
+static int launch(Kernel* kernel, const uint32_t grid[3], const uint32_t size[3], size_t shared,
+                  void** arguments, const EmulatorOptions* options) {
   if (!block) block = new Block;
   Block& b = *block;
   b.options = options ? *options : EmulatorOptions{};
@@ -277,7 +296,8 @@ static int launch(Kernel* kernel, const uint32_t grid[3], const uint32_t size[3]
   for (uint64_t i : block_order((uint64_t)grid[0] * grid[1] * grid[2])) {
     b.index = i;
     counts.blocks++;
-    uint3 index{(uint32_t)(i % grid[0]), (uint32_t)(i / grid[0] % grid[1]), (uint32_t)(i / ((uint64_t)grid[0] * grid[1]))};
+    uint3 index{(uint32_t)(i % grid[0]), (uint32_t)(i / grid[0] % grid[1]),
+                (uint32_t)(i / ((uint64_t)grid[0] * grid[1]))};
     check_shared(b.shared, shared, true);
     whole = run_block(index, block_size, grid_size);
     if (!whole) break;
@@ -291,7 +311,8 @@ static int launch(Kernel* kernel, const uint32_t grid[3], const uint32_t size[3]
 
 using namespace emulator;
 
-extern "C" int emulator_launch(const char* module, const char* name, const uint32_t grid[3], const uint32_t size[3], size_t shared, void** arguments,
+extern "C" int emulator_launch(const char* module, const char* name, const uint32_t grid[3],
+                               const uint32_t size[3], size_t shared, void** arguments,
                                const EmulatorOptions* options) {
   std::lock_guard<std::mutex> lock(one_launch);
   error.clear();
@@ -303,7 +324,8 @@ extern "C" int emulator_launch(const char* module, const char* name, const uint3
   return error.empty() ? launch(kernel, grid, size, shared, arguments, options) : 1;
 }
 
-extern "C" int emulator_find(const char* module, const char* name, int* parameters, const size_t** sizes, unsigned* most_threads) {
+extern "C" int emulator_find(const char* module, const char* name, int* parameters,
+                             const size_t** sizes, unsigned* most_threads) {
   Kernel* kernel = find(module, name);
   if (!kernel) return 1;
   *parameters = kernel->parameters;

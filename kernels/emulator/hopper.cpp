@@ -1,7 +1,9 @@
-// What sm_90a adds: barriers that count bytes, tensor copies with the 128-byte swizzle, and products of a warp group that read shared
-// memory until they are waited for. Written from the PTX manual; not yet compared with hardware.
+// What sm_90a adds: barriers that count bytes, tensor copies with the 128-byte swizzle, and
+// products of a warp group that read shared memory until they are waited for. Written from the PTX
+// manual; not yet compared with hardware.
 //
-// Environment: EMULATOR_GROUP_PRODUCTS=reverse, products of warp groups that add up from the last depth to the first, as no other does.
+// Environment: EMULATOR_GROUP_PRODUCTS=reverse, products of warp groups that add up from the last
+// depth to the first, as no other does.
 #include <algorithm>
 #include <cstdlib>
 
@@ -17,7 +19,8 @@ static const char* swizzle(const char* p) { return (const char*)swizzle((uintptr
 
 static CountingBarrier& counting(uint64_t* barrier, Site site) {
   auto found = block->counting.find(barrier);
-  if (found == block->counting.end()) fail(site, "the mbarrier at %p is used before it is initialised", (void*)barrier);
+  if (found == block->counting.end())
+    fail(site, "the mbarrier at %p is used before it is initialised", (void*)barrier);
   return found->second;
 }
 
@@ -28,7 +31,9 @@ static void complete(uint64_t* barrier, CountingBarrier& state) {
   state.pending = state.count;
   state.done = state.arriving;
   for (auto& fiber : block->fibers) {
-    if (fiber.state != AT_COUNTING_BARRIER || fiber.counting != barrier || (state.phase & 1) == fiber.parity) continue;
+    if (fiber.state != AT_COUNTING_BARRIER || fiber.counting != barrier ||
+        (state.phase & 1) == fiber.parity)
+      continue;
     check_acquire(fiber.index, state.done);
     wake(fiber.index);
   }
@@ -43,7 +48,8 @@ void barrier_arrive(uint64_t* barrier, int bytes, Site site) {
   CountingBarrier& state = counting(barrier, site);
   state.bytes += bytes;
   check_release(state.arriving);
-  if (--state.pending < 0) fail(site, "mbarrier: more arrivals than the %d of this phase", state.count);
+  if (--state.pending < 0)
+    fail(site, "mbarrier: more arrivals than the %d of this phase", state.count);
   complete(barrier, state);
 }
 
@@ -73,27 +79,34 @@ static void land(TensorCopy& copy) {
   CountingBarrier& state = block->counting[copy.barrier];
   state.bytes -= width * map.box[1];
   if (state.arriving.size() < copy.clock.size()) state.arriving.resize(copy.clock.size());
-  for (size_t i = 0; i < copy.clock.size(); i++) state.arriving[i] = std::max(state.arriving[i], copy.clock[i]);
+  for (size_t i = 0; i < copy.clock.size(); i++)
+    state.arriving[i] = std::max(state.arriving[i], copy.clock[i]);
   complete(copy.barrier, state);
 }
 
 static bool overlaps(const GroupProduct& product, const char* shared, size_t bytes);
 
-void tensor_copy(void* shared, const CUtensorMap* source, uint64_t* barrier, int column, int row, Site site) {
+void tensor_copy(void* shared, const CUtensorMap* source, uint64_t* barrier, int column, int row,
+                 Site site) {
   TensorCopy copy{(char*)shared, {}, barrier, column, row, {}};
   Map& map = copy.map;
   memcpy(&map, source, sizeof map);
   if (map.magic != MAP_MAGIC) fail(site, "the tensor map was not made by the driver");
   counting(barrier, site);
-  if ((uintptr_t)shared % (map.swizzle == 3 ? 1024 : 128)) fail(site, "a tensor copy to an address that is not aligned");
+  if ((uintptr_t)shared % (map.swizzle == 3 ? 1024 : 128))
+    fail(site, "a tensor copy to an address that is not aligned");
   uint32_t bytes = map.box[0] * map.box[1] * map.element;
   check_async_write(shared, bytes, site);
   for (auto& [place, product] : block->products)
-    if (overlaps(*product, (char*)shared, bytes)) fail(site, "race: a tensor copy to what a product that was not waited for still reads");
+    if (overlaps(*product, (char*)shared, bytes))
+      fail(site, "race: a tensor copy to what a product that was not waited for still reads");
   check_release(copy.clock);
-  for (int64_t y = std::max(row, 0); y < std::min<int64_t>((int64_t)row + map.box[1], map.sizes[1]); y++) {
-    int64_t from = std::max(column, 0), to = std::min<int64_t>((int64_t)column + map.box[0], map.sizes[0]);
-    if (from < to) check_read(map.base + y * map.stride + from * map.element, (to - from) * map.element, site);
+  for (int64_t y = std::max(row, 0); y < std::min<int64_t>((int64_t)row + map.box[1], map.sizes[1]);
+       y++) {
+    int64_t from = std::max(column, 0),
+            to = std::min<int64_t>((int64_t)column + map.box[0], map.sizes[0]);
+    if (from < to)
+      check_read(map.base + y * map.stride + from * map.element, (to - from) * map.element, site);
   }
   int when = block->options.asynchronous;
   if (when == 1 || (when == 2 && (block->random() & 1))) return land(copy);
@@ -111,21 +124,25 @@ bool counting_progress() {
   return true;
 }
 
-// ---- products of a warp group. Its warps may run ahead of each other, so a product is told by its place in each thread's sequence. It is
-// computed when all 128 threads have issued it and one of them waits for it.
+// ---- products of a warp group. Its warps may run ahead of each other, so a product is told by its
+// place in each thread's sequence. It is computed when all 128 threads have issued it and one of
+// them waits for it.
 
-// An operand: with its depths along a line of 128 bytes, or `across` lines, which then hold 64 rows.
+// An operand: with its depths along a line of 128 bytes, or `across` lines, which then hold 64
+// rows.
 struct GroupOperand {
   SharedDescriptor tile;
   bool across;
 
   const char* at(int row, int k) const {
-    const char* p = across ? tile.p + row / 64 * tile.leading + k / 8 * tile.stride + k % 8 * 128 + row % 64 * 2
-                           : tile.p + row / 8 * tile.stride + row % 8 * 128 + k * 2;
+    const char* p =
+        across ? tile.p + row / 64 * tile.leading + k / 8 * tile.stride + k % 8 * 128 + row % 64 * 2
+               : tile.p + row / 8 * tile.stride + row % 8 * 128 + k * 2;
     return swizzle(p);
   }
   bool operator!=(const GroupOperand& other) const {
-    return tile.p != other.tile.p || tile.stride != other.tile.stride || tile.leading != other.tile.leading || across != other.across;
+    return tile.p != other.tile.p || tile.stride != other.tile.stride ||
+           tile.leading != other.tile.leading || across != other.across;
   }
   // Rows from `first` on are read, in pieces of 16 bytes.
   void check(int first, int rows, Site site) const {
@@ -135,7 +152,8 @@ struct GroupOperand {
   // values[k][row].
   void load(float (*values)[256], int rows) const {
     for (int k = 0; k < 16; k++)
-      for (int row = 0; row < rows; row++) values[k][row] = bits<float>((uint32_t) * (const uint16_t*)at(row, k) << 16);
+      for (int row = 0; row < rows; row++)
+        values[k][row] = bits<float>((uint32_t) * (const uint16_t*)at(row, k) << 16);
   }
 };
 
@@ -156,7 +174,8 @@ static bool overlaps(const GroupProduct& product, const char* shared, size_t byt
         if ((size_t)(operand.at(row, k) - shared) < bytes) return true;
     return false;
   };
-  return !product.done && ((!product.in_registers && any(product.a, 64)) || any(product.b, product.n));
+  return !product.done &&
+         ((!product.in_registers && any(product.a, 64)) || any(product.b, product.n));
 }
 
 // a from registers: of each warp 16 rows, laid out as for mma.m16n8k16.
@@ -197,12 +216,15 @@ static void compute(GroupProduct& product) {
 static void issue(float* d, GroupProduct wanted, const uint32_t* registers, Site site) {
   Fiber* self = block->running;
   int group = self->index / 128, thread = self->index % 128;
-  if (block->threads < (group + 1) * 128) fail(site, "wgmma: the warp group has fewer than 128 threads");
+  if (block->threads < (group + 1) * 128)
+    fail(site, "wgmma: the warp group has fewer than 128 threads");
   warp_step(site, "wgmma.mma_async", ~0u, nullptr, nullptr, [](void**, void**, uint32_t) {}, false);
   GroupProduct*& product = block->products[{group, block->products_issued[self->index]++}];
   if (!product) product = new GroupProduct(wanted);
-  bool same = product->n == wanted.n && product->keep == wanted.keep && product->in_registers == wanted.in_registers;
-  if (!same || product->a != wanted.a || product->b != wanted.b) fail(site, "wgmma: the descriptors differ within the warp group");
+  bool same = product->n == wanted.n && product->keep == wanted.keep &&
+              product->in_registers == wanted.in_registers;
+  if (!same || product->a != wanted.a || product->b != wanted.b)
+    fail(site, "wgmma: the descriptors differ within the warp group");
   product->d[thread] = d;
   product->registers[thread] = registers;
   if (registers) memcpy(product->issued[thread], registers, sizeof product->issued[thread]);
@@ -212,7 +234,8 @@ static void issue(float* d, GroupProduct wanted, const uint32_t* registers, Site
   wanted.b.check(0, wanted.n, site);
 }
 
-void wgmma_bf16(float* d, int n, SharedDescriptor a, SharedDescriptor b, bool a_across, bool b_across, Site site) {
+void wgmma_bf16(float* d, int n, SharedDescriptor a, SharedDescriptor b, bool a_across,
+                bool b_across, Site site) {
   issue(d, {{}, n, {a, a_across}, {b, b_across}, true, false, false, {}, {}}, nullptr, site);
 }
 
@@ -220,7 +243,8 @@ void wgmma_first_bf16(float* d, int n, SharedDescriptor a, SharedDescriptor b, S
   issue(d, {{}, n, {a, false}, {b, false}, false, false, false, {}, {}}, nullptr, site);
 }
 
-void wgmma_registers_bf16(float* d, int n, const uint32_t* a, SharedDescriptor b, bool keep, bool b_across, Site site) {
+void wgmma_registers_bf16(float* d, int n, const uint32_t* a, SharedDescriptor b, bool keep,
+                          bool b_across, Site site) {
   issue(d, {{}, n, {}, {b, b_across}, keep, true, false, {}, {}}, a, site);
 }
 
@@ -237,7 +261,8 @@ void wgmma_wait(int groups, Site site) {
   while ((int)self->product_groups.size() > groups) {
     for (GroupProduct* product : self->product_groups.front()) {
       for (int tries = 0; std::count(product->d, product->d + 128, nullptr); tries++) {
-        if (tries > 100000) fail(site, "wgmma.wait_group: some warps of the group never issued the product");
+        if (tries > 100000)
+          fail(site, "wgmma.wait_group: some warps of the group never issued the product");
         block->ready.push_back(self->index);
         wait(RUNNING, site, "wgmma.wait_group");
       }
@@ -264,8 +289,10 @@ void counting_start_block() {
 }
 }  // namespace emulator
 
-extern "C" void emulator_tensor_map(void* map, int element, void* base, const uint64_t sizes[2], uint64_t stride, const uint32_t box[2], int swizzle) {
-  emulator::Map made{emulator::MAP_MAGIC, (char*)base, {sizes[0], sizes[1]}, stride, {box[0], box[1]}, (uint32_t)element, (uint32_t)swizzle};
+extern "C" void emulator_tensor_map(void* map, int element, void* base, const uint64_t sizes[2],
+                                    uint64_t stride, const uint32_t box[2], int swizzle) {
+  emulator::Map made{emulator::MAP_MAGIC, (char*)base,       {sizes[0], sizes[1]}, stride,
+                     {box[0], box[1]},    (uint32_t)element, (uint32_t)swizzle};
   memset(map, 0, sizeof(CUtensorMap));
   memcpy(map, &made, sizeof made);
 }

@@ -1,5 +1,6 @@
-// What threads of a block do together: barriers, warp steps, asynchronous copies, matrix fragments, tensor cores of a warp. Fragments are
-// laid out as in the PTX manual, "Matrix fragments for mma.m16n8k16" (the same as CuTe's MMA_Traits<SM80_16x8x16_F32BF16BF16F32_TN>).
+// What threads of a block do together: barriers, warp steps, asynchronous copies, matrix fragments,
+// tensor cores of a warp. Fragments are laid out as in the PTX manual, "Matrix fragments for
+// mma.m16n8k16" (the same as CuTe's MMA_Traits<SM80_16x8x16_F32BF16BF16F32_TN>).
 #include <algorithm>
 
 #include "block.h"
@@ -28,7 +29,8 @@ void sync_threads(Site site) {
   Block& b = *block;
   if (b.at_barrier == 0) b.barrier = site;
   if (b.barrier.line != site.line || strcmp(b.barrier.file, site.file))
-    fail(site, "divergent __syncthreads: other threads of the block wait at line %d", b.barrier.line);
+    fail(site, "divergent __syncthreads: other threads of the block wait at line %d",
+         b.barrier.line);
   b.running->state = AT_BARRIER;
   if (++b.at_barrier == b.threads) open_barrier();
   wait(b.running->state, site, "__syncthreads");
@@ -53,11 +55,14 @@ void named_barrier(int id, int threads, Site site) {
   wait(RUNNING, site, "bar.sync");
 }
 
-void warp_step(Site site, const char* what, uint32_t mask, void* in, void* out, WarpStep step, bool fence) {
+void warp_step(Site site, const char* what, uint32_t mask, void* in, void* out, WarpStep step,
+               bool fence) {
   Block& b = *block;
   Fiber* self = b.running;
-  uint32_t first = self->warp * 32, present = b.threads - first >= 32 ? ~0u : (1u << (b.threads - first)) - 1;
-  if (!(mask >> self->lane & 1)) fail(site, "%s: the calling lane %u is not in mask %08x", what, self->lane, mask);
+  uint32_t first = self->warp * 32,
+           present = b.threads - first >= 32 ? ~0u : (1u << (b.threads - first)) - 1;
+  if (!(mask >> self->lane & 1))
+    fail(site, "%s: the calling lane %u is not in mask %08x", what, self->lane, mask);
   mask &= present;
   auto& meetings = b.meetings[self->warp];
   size_t at = meetings.size();
@@ -65,9 +70,11 @@ void warp_step(Site site, const char* what, uint32_t mask, void* in, void* out, 
     Meeting& other = meetings[i];
     if (!(other.mask & mask)) continue;
     if (other.mask != mask)
-      fail(site, "%s with mask %08x, while lanes wait in %s at line %d with mask %08x", what, mask, other.what, other.site.line, other.mask);
+      fail(site, "%s with mask %08x, while lanes wait in %s at line %d with mask %08x", what, mask,
+           other.what, other.site.line, other.mask);
     if (strcmp(other.what, what) || other.site.line != site.line)
-      fail(site, "divergent warp: %s here, while lanes wait in %s at line %d", what, other.what, other.site.line);
+      fail(site, "divergent warp: %s here, while lanes wait in %s at line %d", what, other.what,
+           other.site.line);
     at = i;
   }
   if (at == meetings.size()) meetings.push_back({mask, 0, site, what, {}, {}, step, fence});
@@ -99,7 +106,8 @@ static void land(const Copy& copy, Site site) {
 }
 
 void copy_async(void* shared, const void* global, int bytes, bool wanted, Site site) {
-  if ((uintptr_t)shared % bytes || (uintptr_t)global % bytes) fail(site, "cp.async: an address is not a multiple of %d", bytes);
+  if ((uintptr_t)shared % bytes || (uintptr_t)global % bytes)
+    fail(site, "cp.async: an address is not a multiple of %d", bytes);
   if (wanted) check_read(global, bytes, site);
   check_write(shared, bytes, site);  // it may change at any time from here on
   Copy copy{shared, global, bytes, wanted};
@@ -141,13 +149,15 @@ static void ldmatrix_step(void** in, void**, uint32_t mask) {
   for (int matrix = 0; matrix < lanes[0]->matrices; matrix++) {
     FragmentLoad** rows = lanes + matrix * 8;
     int banks[8] = {}, most = 0;
-    for (int row = 0; row < 8; row++) most = std::max(most, ++banks[(uintptr_t)rows[row]->row >> 4 & 7]);
+    for (int row = 0; row < 8; row++)
+      most = std::max(most, ++banks[(uintptr_t)rows[row]->row >> 4 & 7]);
     counts.ldmatrix_phases++;
     counts.ldmatrix_conflicts += most - 1;
     for (int lane = 0; lane < 32; lane++) {
       int group = lane / 4, pair = lane % 4 * 2;
       uint32_t low = lanes[0]->transposed ? rows[pair]->row[group] : rows[group]->row[pair];
-      uint32_t high = lanes[0]->transposed ? rows[pair + 1]->row[group] : rows[group]->row[pair + 1];
+      uint32_t high =
+          lanes[0]->transposed ? rows[pair + 1]->row[group] : rows[group]->row[pair + 1];
       lanes[lane]->r[matrix] = low | high << 16;
     }
   }
@@ -159,7 +169,8 @@ void ldmatrix(uint32_t* r, int matrices, bool transposed, const void* row, Site 
     check_read(row, 16, site);
   }
   FragmentLoad in{(const uint16_t*)row, r, matrices, transposed};
-  warp_step(site, transposed ? "ldmatrix.trans" : "ldmatrix", ~0u, &in, nullptr, ldmatrix_step, false);
+  warp_step(site, transposed ? "ldmatrix.trans" : "ldmatrix", ~0u, &in, nullptr, ldmatrix_step,
+            false);
 }
 
 struct FragmentProduct {

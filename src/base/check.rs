@@ -23,6 +23,25 @@ impl Checks {
         self
     }
 
+    /// Notes a problem with a count of 0.
+    pub fn positive(&mut self, count: usize, field: &str) -> &mut Self {
+        self.require(count > 0, field, "expected at least 1")
+    }
+
+    /// Notes a problem with a bound of 0; `None` is no bound.
+    pub fn positive_or_null(&mut self, bound: Option<usize>, field: &str) -> &mut Self {
+        self.require(bound != Some(0), field, "expected at least 1, or null")
+    }
+
+    /// Notes a problem with a fraction of `whole` that is below 0, or not below 1.
+    pub fn fraction(&mut self, fraction: f64, field: &str, whole: &str) -> &mut Self {
+        self.require(
+            (0.0..1.0).contains(&fraction),
+            field,
+            format!("expected a fraction of {whole}, at least 0 and below 1, found {fraction}"),
+        )
+    }
+
     /// The problems found.
     pub fn done(&mut self) -> Vec<Problem> {
         std::mem::take(&mut self.0)

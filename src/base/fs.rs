@@ -28,8 +28,13 @@ pub fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>> {
 }
 
 /// The text of a file.
+///
+/// # Errors
+/// The user's, if it is not UTF-8; the machine's, if it cannot be read.
 pub fn read_to_string(path: &Path) -> Result<String> {
-    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = String::from_utf8(bytes);
+    Ok(text.map_err(|_| user(format!("{} is not a text in UTF-8", path.display())))?)
 }
 
 /// The names in a folder, sorted; none if there is no such folder. A name that is not UTF-8 is an

@@ -11,9 +11,11 @@ use crate::model::params::HeadKind;
 use crate::model::weights::Model;
 use crate::rl::ppo::{PolicyClip, ValueClip};
 use crate::rl::preference::Normalisation;
-use crate::sample;
+use crate::sample::{self, Sample};
+use crate::train::critic::Critic;
 use crate::train::optimiser::TrainState;
-use crate::train::ppo::{Judges, Ppo, Rollout, Settings};
+use crate::train::ppo::{Ppo, Settings};
+use crate::train::rollouts::{FrozenModels, Rollout, RolloutSettings};
 
 /// Prompts of a step, their tokens, and those of a response.
 const BATCH: (usize, usize, usize) = (32, 448, 64);
@@ -35,25 +37,23 @@ pub fn run<B: Backend>(bench: &Bench<'_, B>, size: &Size) -> Result<Vec<Row>> {
     let reward =
         reference.trainable_copy(b, &size.trainable).with_scalar(b, head(HeadKind::Reward)?);
     let policy = reference.with_scalar(b, head(HeadKind::LanguageAndValue)?);
-    let mut ppo = Ppo {
-        b,
-        policy: TrainState::new(b, &policy, size.trainable.clone())?,
-        critic: None,
-        coef: 0.05,
-    };
+    let state = TrainState::new(b, &policy, size.trainable.clone())?;
+    let mut ppo = Ppo { b, policy: state, critic: Critic::Shared, coef: 0.05 };
     drop(policy);
-    let judges =
-        Judges { reference: &reference, reward: &reward, normalisation: Normalisation::IDENTITY };
+    let normalisation = Normalisation::IDENTITY;
+    let frozen = FrozenModels { reference: &reference, reward: &reward, normalisation };
     let prompts = models::sequences(&size.spec, count, prompt);
     let config = optimiser();
     let settings = |epochs| Settings {
         steps: 100,
         minibatches: UPDATES.1,
         epochs,
-        temperature: 1.0,
-        max_new_tokens: new,
-        pad: 0,
-        conventions: Default::default(),
+        rollouts: RolloutSettings {
+            temperature: 1.0,
+            max_new_tokens: new,
+            pad: 0,
+            conventions: Default::default(),
+        },
         adaptive: None,
         policy_clip: PolicyClip::default(),
         value_clip: ValueClip::default(),
@@ -73,10 +73,10 @@ pub fn run<B: Backend>(bench: &Bench<'_, B>, size: &Size) -> Result<Vec<Row>> {
         let rolled = clock();
         let judged: Vec<Vec<u32>> = rollouts.iter().map(|rollout| rollout.tokens.clone()).collect();
         // A step without epochs does all but the update.
-        ppo.step(step, &mut rollouts, &judged, &judges, &settings(0))?;
+        ppo.step(step, &mut rollouts, &judged, &frozen, &settings(0))?;
         bench.wait();
         let scored = clock();
-        ppo.step(step, &mut rollouts, &judged, &judges, &settings(UPDATES.0))?;
+        ppo.step(step, &mut rollouts, &judged, &frozen, &settings(UPDATES.0))?;
         bench.wait();
         let stepped = clock();
         let (rollout, scoring) = (rolled - start, scored - rolled);
@@ -115,19 +115,9 @@ fn roll_out<B: Backend>(
 ) -> Result<Vec<Rollout>> {
     let samples =
         sample::generate(b, policy, prompts, &generate::options(new), &mut |_, _| Ok(()))?;
-    let rollout = |(prompt, mut samples): (&Vec<u32>, Vec<sample::Sample>)| {
-        let sample = samples.pop().expect("one sample a prompt");
-        let (reference, values) = (Vec::new(), Vec::new());
-        let tokens = [prompt.as_slice(), &sample.tokens].concat();
-        Rollout {
-            prompt: prompt.len(),
-            tokens,
-            ended: sample.ended,
-            logprobs: sample.logprobs,
-            reference,
-            values,
-            score: 0.0,
-        }
+    let rollout = |(prompt, mut samples): (&Vec<u32>, Vec<Sample>)| {
+        let Sample { tokens, logprobs, ended } = samples.pop().expect("one sample a prompt");
+        Rollout::sampled(prompt, &tokens, logprobs, ended)
     };
     Ok(prompts.iter().zip(samples).map(rollout).collect())
 }

@@ -74,7 +74,7 @@ impl Visitor for Head {
 
     fn visit<S: Stage>(self) -> Result<Kind> {
         let meaning = description::meaning::<S>().map_err(|bug| anyhow!(bug))?;
-        Ok(Kind { kind: S::NAME, makes: S::OUTPUT, meaning })
+        Ok(Kind { kind: S::INFO.name, makes: S::INFO.output, meaning })
     }
 }
 
@@ -108,7 +108,8 @@ impl Visitor for Fields {
     type Output = Result<Described>;
 
     fn visit<S: Stage>(self) -> Result<Described> {
-        let fields = description::fields::<S>().map_err(|bug| anyhow!("{}: {bug}", S::NAME))?;
+        let fields =
+            description::fields::<S>().map_err(|bug| anyhow!("{}: {bug}", S::INFO.name))?;
         Ok(Described { kind: Head.visit::<S>()?, fields })
     }
 }

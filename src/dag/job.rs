@@ -11,34 +11,28 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::action::Entry;
+use crate::action::{Entry, Lookup};
 use crate::cancellation::{Cancel, Cancellation};
 use crate::clock::now;
 use crate::context::Report;
 use crate::digest::{ActionKey, ObjectId};
 use crate::error::{Context as _, Failure, Kind, Result};
 use crate::executor::Executor;
-use crate::inputs::Snapshots;
-use crate::key::Preimage;
 use crate::node::{Node, PATH_TAG, Reference, Reporter, not_here, references, replace_references};
 use crate::object_store::Soundness;
 use crate::order::Order;
 use crate::outcome::NodeFailure;
+use crate::prepared::Prepared;
 use crate::reports::Tail;
 use crate::store::Store;
 use crate::work::Ticket;
 
-/// Messages of the threads of running nodes.
+/// Messages of the threads of a run, about the nodes at these positions.
 pub(super) enum Message {
     Said(usize, Report),
+    /// The key of a node, and what the store has for it.
+    LookedUp(usize, std::result::Result<(ActionKey, Lookup), NodeFailure>),
     Ended(usize, std::result::Result<ObjectId, NodeFailure>),
-}
-
-/// All that decides what a node makes, and all it needs to be made.
-pub(super) struct Prepared {
-    pub(super) preimage: Preimage,
-    pub(super) key: ActionKey,
-    pub(super) snapshots: Snapshots,
 }
 
 /// One node to be made.

@@ -22,17 +22,16 @@
 //! what the first has made.
 //!
 //! ```
+//! use posttrain_base::error::Result;
 //! use posttrain_dag::context::Context;
-//! use posttrain_dag::in_process::InProcessExecutor;
 //! use posttrain_dag::dispatch::Dispatch;
+//! use posttrain_dag::in_process::InProcessExecutor;
 //! use posttrain_dag::node::{Graph, Node, Numerics};
-//! use posttrain_dag::request::Request;
-//! use posttrain_dag::record::Ending;
-//! use posttrain_dag::observer::Observer;
 //! use posttrain_dag::options::Options;
+//! use posttrain_dag::record::Ending;
+//! use posttrain_dag::request::Request;
 //! use posttrain_dag::run::run;
 //! use posttrain_dag::store::Store;
-//! use posttrain_base::error::Result;
 //! use serde_json::{Value, json};
 //!
 //! struct Write;
@@ -44,20 +43,16 @@
 //!     }
 //! }
 //!
-//! struct Silent;
-//!
-//! impl Observer for Silent {}
-//!
 //! # fn main() -> Result<()> {
 //! let folder = tempfile::tempdir()?;
 //! let store = Store::open(&folder.path().join("cache"))?;
 //! let graph = Graph { nodes: vec![Node::new("hello", "write", json!({"text": "hello"}))] };
-//! let request =
-//!     Request { graph: &graph, targets: &[], numerics: Numerics { device: None, host: "cpu" } };
+//! let numerics = Numerics { device: None, host: "any machine" };
+//! let request = Request { graph: &graph, targets: &[], numerics };
 //! let mut endings = Vec::new();
 //! for _ in 0..2 {
 //!     let executor = InProcessExecutor(&Write);
-//!     let outcome = run(&store, request, &Options::default(), &executor, &mut Silent, None)?;
+//!     let outcome = run(&store, request, &Options::default(), &executor, &mut (), None)?;
 //!     endings.push(outcome.nodes[0].ending);
 //! }
 //! assert_eq!(endings, [Ending::Ran, Ending::Cached]);
@@ -92,6 +87,7 @@ pub mod options;
 pub mod order;
 pub mod outcome;
 pub mod plan;
+mod prepared;
 pub mod presence;
 pub mod process;
 pub mod processes;

@@ -31,3 +31,6 @@ pub trait Observer {
         let _ = node;
     }
 }
+
+/// Ignores what happens.
+impl Observer for () {}

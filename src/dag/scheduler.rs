@@ -2,7 +2,8 @@
 //! how a node runs.
 //!
 //! 1. Each node has one state (`NodeState` of `states`), which says what it waits for.
-//! 2. Ready nodes are looked up at once, whatever is running: a hit needs no place.
+//! 2. Ready nodes are looked up at once, whatever is running: a hit needs no place. A thread does
+//!    that, one node at a time, since an object may have to be read.
 //! 3. Others start in the order of the plan, within `jobs` and the threads there are. A node that
 //!    wants more threads than there are gets all there are, so that it can start once nothing else
 //!    runs.
@@ -31,13 +32,12 @@ use crate::context::Report;
 use crate::digest::{ActionKey, ObjectId};
 use crate::error::{Error, Failure, Kind, Result, no_thread};
 use crate::executor::Executor;
-use crate::inputs::Snapshots;
-use crate::job::{Job, Message, Prepared};
-use crate::key::Preimage;
+use crate::job::{Job, Message};
 use crate::node::Node;
 use crate::observer::Observer;
 use crate::options::{Gate, Options};
 use crate::outcome::{NodeFailure, NodeOutcome};
+use crate::prepared::{Prepared, look_up};
 use crate::record::{Ending, Journal};
 use crate::request::Request;
 use crate::states::{Held, NodeState, Phase, Running, States};
@@ -52,6 +52,13 @@ const GRACE: Duration = Duration::from_secs(30);
 
 /// How long one may take that was asked because its time is up: it may hang.
 const LATE: Duration = Duration::from_secs(10);
+
+/// A node that is to be looked up.
+struct Wanted<'a> {
+    at: usize,
+    node: &'a Node,
+    needs: BTreeMap<&'a str, ObjectId>,
+}
 
 /// A gate that has not opened.
 struct Closed<'a> {
@@ -137,19 +144,22 @@ impl<'a, E: Executor> Scheduler<'a, E> {
     /// before all was done.
     pub(super) fn run(mut self, start: Instant) -> Result<(Vec<NodeOutcome>, bool)> {
         let (sender, receiver) = channel();
-        std::thread::scope(|scope| {
+        std::thread::scope(|scope| -> Result<()> {
+            // Its thread ends when this end of it is dropped.
+            let lookups = self.start_lookups(scope, &sender)?;
             loop {
                 self.heed_stop();
                 self.heed_timeouts();
-                self.start_what_can(scope, &sender);
+                self.go_on(scope, &sender, &lookups);
                 let count = |phase| self.states.count(phase);
                 let open = count(Phase::Ready) + count(Phase::Queued) + count(Phase::Busy);
-                if count(Phase::Running) == 0 && (self.held() || open == 0) {
-                    break;
+                let active = count(Phase::Running) + count(Phase::LookingUp);
+                if active == 0 && (self.held() || open == 0) {
+                    return Ok(());
                 }
                 self.listen(&receiver);
             }
-        });
+        })?;
         for at in 0..self.topology.order.len() {
             if !self.states.has_ended(at) {
                 let outcome = NodeOutcome { ending: Ending::Skipped, ..self.blank(at) };
@@ -164,6 +174,33 @@ impl<'a, E: Executor> Scheduler<'a, E> {
         let made = |node: &NodeOutcome| matches!(node.ending, Ending::Ran | Ending::Cached);
         let interrupted = self.stopping.is_some() && !outcomes.iter().all(made);
         Ok((outcomes, interrupted))
+    }
+
+    /// Starts the thread that looks nodes up: a large object takes minutes to verify, in which the
+    /// scheduler must see requests to stop, timeouts and reports.
+    fn start_lookups<'scope>(
+        &self,
+        scope: &'scope Scope<'scope, '_>,
+        sender: &Sender<Message>,
+    ) -> Result<Sender<Wanted<'a>>>
+    where
+        'a: 'scope,
+    {
+        let (lookups, wanted) = channel::<Wanted<'a>>();
+        let (store, numerics, sender) = (self.store, self.request.numerics, sender.clone());
+        let work = move || {
+            for Wanted { at, node, needs } in wanted {
+                let look = || look_up(store, numerics, node, &needs);
+                let found = contained_bug(look).map_err(|error| NodeFailure::of(&error));
+                // The scheduler listens until the lookup has ended.
+                let _ = sender.send(Message::LookedUp(at, found));
+            }
+        };
+        std::thread::Builder::new()
+            .name("lookups".into())
+            .spawn_scoped(scope, work)
+            .map_err(|error| no_thread("a thread", error))?;
+        Ok(lookups)
     }
 
     /// True if nothing may start any more.
@@ -218,21 +255,27 @@ impl<'a, E: Executor> Scheduler<'a, E> {
                 self.observer.warning(Some(&self.node(at).name), &message)
             }
             Message::Said(at, report) => self.observer.progress(&self.node(at).name, &report),
+            Message::LookedUp(at, found) => self.looked_up(at, found),
             Message::Ended(at, result) => self.ended(at, result),
         }
     }
 
-    /// Looks at every node that has become ready, and starts what there is room for.
-    fn start_what_can<'scope>(&mut self, scope: &'scope Scope<'scope, '_>, sender: &Sender<Message>)
-    where
+    /// Has the next node that is ready looked up; if there is none, starts what there is room for.
+    fn go_on<'scope>(
+        &mut self,
+        scope: &'scope Scope<'scope, '_>,
+        sender: &Sender<Message>,
+        lookups: &Sender<Wanted<'a>>,
+    ) where
         'a: 'scope,
     {
-        let mut places = true;
-        while !self.held() && (places || self.states.count(Phase::Ready) > 0) {
-            while let (false, Some(at)) = (self.held(), self.states.first(Phase::Ready)) {
-                self.look_up(at);
+        while !self.held() && self.states.count(Phase::LookingUp) == 0 {
+            if let Some(at) = self.states.first(Phase::Ready) {
+                self.states.set(at, NodeState::LookingUp);
+                let wanted = Wanted { at, node: self.node(at), needs: self.needs(at) };
+                lookups.send(wanted).expect("the thread of lookups receives as long as the run");
+                return;
             }
-            places = false;
             for at in self.states.waiting() {
                 if self.held()
                     || self.states.count(Phase::Ready) > 0
@@ -246,6 +289,9 @@ impl<'a, E: Executor> Scheduler<'a, E> {
                 {
                     self.start(at, held, scope, sender);
                 }
+            }
+            if self.states.count(Phase::Ready) == 0 {
+                return;
             }
         }
     }
@@ -281,20 +327,6 @@ impl<'a, E: Executor> Scheduler<'a, E> {
         gpus.min(self.options.devices.len())
     }
 
-    /// Reads the inputs and works out the key. What is needed is made.
-    fn prepare(&self, at: usize) -> Result<Prepared> {
-        let (node, needs) = (self.node(at), self.needs(at));
-        let mut snapshots = Snapshots::default();
-        snapshots.take_all(self.store, node)?;
-        let preimage = Preimage::of(
-            node,
-            self.request.numerics,
-            |name| Ok(needs[name]),
-            |path| Ok(snapshots.content(path)),
-        )?;
-        Ok(Prepared { key: preimage.key(), preimage, snapshots })
-    }
-
     /// The artefacts that a node needs, by the name of their nodes.
     fn needs(&self, at: usize) -> BTreeMap<&'a str, ObjectId> {
         self.made_among(self.topology.needs[at].iter().copied()).collect()
@@ -308,18 +340,16 @@ impl<'a, E: Executor> Scheduler<'a, E> {
         positions.filter_map(|at| Some((self.node(at).name.as_str(), self.states.object(at)?)))
     }
 
-    /// Ends a node that is made already; puts another into the queue.
-    fn look_up(&mut self, at: usize) {
-        let look = || -> Result<_> {
-            let key = self.prepare(at)?.key;
-            Ok((key, self.store.lookup(key)?))
-        };
-        match look() {
+    /// A node was looked up: ends it if it is made already, else puts it into the queue.
+    fn looked_up(
+        &mut self,
+        at: usize,
+        found: std::result::Result<(ActionKey, Lookup), NodeFailure>,
+    ) {
+        match found {
             Ok((key, Lookup::Hit(object))) => self.cached(at, key, object),
-            Ok(_) => {
-                self.states.set(at, NodeState::Queued);
-            }
-            Err(error) => self.failed(at, None, NodeFailure::of(&error)),
+            Ok(_) => drop(self.states.set(at, NodeState::Queued)),
+            Err(failure) => self.failed(at, None, failure),
         }
     }
 
@@ -332,7 +362,8 @@ impl<'a, E: Executor> Scheduler<'a, E> {
     ) where
         'a: 'scope,
     {
-        let prepared = match self.prepare(at) {
+        let (node, needs) = (self.node(at), self.needs(at));
+        let prepared = match Prepared::of(self.store, self.request.numerics, node, &needs) {
             Ok(prepared) => prepared,
             Err(error) => return self.failed(at, None, NodeFailure::of(&error)),
         };
@@ -386,10 +417,7 @@ impl<'a, E: Executor> Scheduler<'a, E> {
         let (cancelled, sender, log) =
             (cancellation.clone(), sender.clone(), ticket.folder().join(LOG));
         let work = move || {
-            let made = catch_unwind(AssertUnwindSafe(|| job.make(scope, ticket, &cancelled, said)));
-            let made = made.unwrap_or_else(|_| {
-                Err(Failure::new(Kind::Bug, "a bug: the engine panicked").into())
-            });
+            let made = contained_bug(|| job.make(scope, ticket, &cancelled, said));
             let made = made.map_err(|error| NodeFailure {
                 log: log.exists().then_some(log),
                 ..NodeFailure::of(&error)
@@ -529,6 +557,12 @@ impl<'a, E: Executor> Scheduler<'a, E> {
             seconds: 0.0,
         }
     }
+}
+
+/// What `work` returns; a panic is an error, so that the scheduler does not wait for ever.
+fn contained_bug<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(Failure::new(Kind::Bug, "a bug: the engine panicked").into()))
 }
 
 fn out_of_time(timeout: f64) -> String {

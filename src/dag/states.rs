@@ -4,7 +4,8 @@
 //! | from | to | when |
 //! |---|---|---|
 //! | blocked | blocked, ready | a node that it needs was made; the last one was made |
-//! | ready | queued | the store has no artefact for its key |
+//! | ready | looking up | it is the first node of the plan that is ready |
+//! | looking up | queued | the store has no artefact for its key |
 //! | queued, busy | busy | another run makes the key |
 //! | queued, busy | running | this run has a ticket for the key |
 //! | queued, busy | following | a node of the same key is running |
@@ -25,6 +26,9 @@ pub(super) enum NodeState {
     /// All nodes that it needs are made, so its key can be computed. The store was not asked for
     /// its artefact.
     Ready,
+    /// A thread computes its key and asks the store for its artefact. One node at a time is in
+    /// this state, and no node starts meanwhile, so that nodes start in the order of the plan.
+    LookingUp,
     /// The store has no artefact for its key. It waits for a place: `jobs`, threads, a GPU, the
     /// gate.
     Queued,
@@ -64,6 +68,7 @@ pub(super) struct Held {
 pub(super) enum Phase {
     Blocked,
     Ready,
+    LookingUp,
     Queued,
     Busy,
     Running,
@@ -71,13 +76,14 @@ pub(super) enum Phase {
     Ended,
 }
 
-const PHASES: usize = 7;
+const PHASES: usize = 8;
 
 impl NodeState {
     fn phase(&self) -> Phase {
         match self {
             NodeState::Blocked { .. } => Phase::Blocked,
             NodeState::Ready => Phase::Ready,
+            NodeState::LookingUp => Phase::LookingUp,
             NodeState::Queued => Phase::Queued,
             NodeState::Busy { .. } => Phase::Busy,
             NodeState::Running(_) => Phase::Running,
@@ -90,13 +96,14 @@ impl NodeState {
 impl Phase {
     /// The transitions of the table at the head of this file.
     fn may_become(self, next: Phase) -> bool {
-        use Phase::{Blocked, Busy, Ended, Following, Queued, Ready, Running};
+        use Phase::{Blocked, Busy, Ended, Following, LookingUp, Queued, Ready, Running};
         matches!(
             (self, next),
             (Blocked, Blocked | Ready)
-                | (Ready, Queued)
+                | (Ready, LookingUp)
+                | (LookingUp, Queued)
                 | (Queued | Busy, Busy | Running | Following)
-                | (Blocked | Ready | Queued | Busy | Running | Following, Ended)
+                | (Blocked | Ready | LookingUp | Queued | Busy | Running | Following, Ended)
         )
     }
 }
@@ -238,6 +245,7 @@ mod tests {
     fn a_node_is_in_one_phase_and_the_counts_agree() {
         let mut states = States::new([0, 2, 0].into_iter());
         assert_eq!((states.count(Phase::Ready), states.count(Phase::Blocked)), (2, 1));
+        states.set(2, NodeState::LookingUp);
         states.set(2, NodeState::Queued);
         states.set(2, NodeState::Busy { again: Instant::now() });
         assert_eq!(states.waiting(), BTreeSet::from([2]));
@@ -249,6 +257,7 @@ mod tests {
         }
         assert_eq!((states.object(0), states.object(1)), (Some(object), None));
         assert_eq!((states.first(Phase::Ready), states.count(Phase::Ready)), (Some(1), 1));
+        states.set(1, NodeState::LookingUp);
         states.set(1, NodeState::Queued);
         states.set(1, NodeState::Following { leader: 2 });
         assert_eq!((states.followers(2), states.followers(0)), (vec![1], vec![]));

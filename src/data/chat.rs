@@ -23,7 +23,7 @@ use super::json::{Json, Object};
 pub use super::messages::{ASSISTANT, Chat, Message};
 use super::special::Names;
 use super::token_files::{CHAT_TEMPLATE, CONFIG, Files};
-use crate::error::{Failure, Result, user};
+use crate::error::{Failure, Result, contained, user};
 use crate::limits::{self, TEMPLATE_BYTES, TEMPLATE_STEPS, TEMPLATE_TAGS};
 
 /// A chat as text.
@@ -231,16 +231,9 @@ impl ChatTemplate {
 
     /// What `f` returns; a panic of the engine is an error of the template.
     fn guarded<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<T> {
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).unwrap_or_else(|panic| {
-            let why = panic
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| panic.downcast_ref().copied());
-            let message = format!(
-                "the chat template ({}) breaks the template engine: {}",
-                self.place,
-                why.unwrap_or("a panic")
-            );
+        contained(f).unwrap_or_else(|why| {
+            let message =
+                format!("the chat template ({}) breaks the template engine: {why}", self.place);
             Err(user(message).hint("simplify the template").into())
         })
     }

@@ -16,7 +16,7 @@ use serde_json::Number;
 
 use super::json::Json;
 use super::tables::{Row, VisitNumbered, room, too_much};
-use crate::error::{Result, user};
+use crate::error::{Result, contained, user};
 use crate::fs;
 
 /// Days, milliseconds and microseconds from 1970 on to the first day of the year 1, and to the end
@@ -88,13 +88,7 @@ pub(super) fn parquet_rows(file: &Path, visit: VisitNumbered<'_>) -> Result<()> 
 
 /// What `f` returns, or what it panicked with.
 fn guarded<T>(f: impl FnOnce() -> T) -> std::result::Result<T, String> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).map_err(|panic| {
-        let why = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref().copied());
-        format!("the reader breaks on it: {}", why.unwrap_or("a panic"))
-    })
+    contained(f).map_err(|why| format!("the reader breaks on it: {why}"))
 }
 
 /// A Parquet value as JSON. Adds the bytes of its texts to `size`.

@@ -300,16 +300,19 @@ impl Tokenizer {
     }
 
     /// One text or two with the special tokens that belong around them.
+    ///
+    /// # Errors
+    /// The user's: the post-processor of the file cannot do it. The library panics where it names a
+    /// token that it does not describe.
     fn surround(&self, first: Encoding, second: Option<Encoding>) -> Result<Encoding> {
-        let whole = match &self.around {
-            Some(around) => around.process(first, second, true),
-            None => <dyn PostProcessor>::default_process(
-                std::iter::once(first).chain(second).collect(),
-                true,
-            )
-            .map(|parts| Encoding::merge(parts, false)),
+        let Some(around) = &self.around else {
+            let parts = std::iter::once(first).chain(second).collect();
+            let parts = <dyn PostProcessor>::default_process(parts, true).map_err(library)?;
+            return Ok(Encoding::merge(parts, false));
         };
-        whole.map_err(library)
+        contained(|| around.process(first, second, true).map_err(|error| error.to_string()))
+            .and_then(|whole| whole)
+            .map_err(|why| self.files.broken(TOKENIZER, &format!("its post_processor: {why}")))
     }
 
     /// A chat as tokens. The template has written all special tokens: none is added. A token

@@ -204,7 +204,7 @@ impl Visitor for Full<'_> {
     type Output = Option<(u32, &'static [&'static str], Value)>;
 
     fn visit<S: Stage>(self) -> Self::Output {
-        Some((S::VERSION, S::BYTE_NEUTRAL, Again(self.0).visit::<S>()?))
+        Some((S::INFO.version, S::INFO.byte_neutral, Again(self.0).visit::<S>()?))
     }
 }
 

@@ -2,6 +2,7 @@
 //! `${param}` means.
 
 use super::diagnostic::{Mistake, Span, advice};
+use super::scalar::same;
 use super::yaml::{Entry, Node, Value};
 
 const SECTIONS: [&str; 6] = ["name", "description", "params", "profiles", "matrix", "stages"];
@@ -133,8 +134,7 @@ pub fn axis_values(name: &str, list: Node) -> Result<Vec<Node>, Mistake> {
         }
     };
     for (index, value) in values.iter().enumerate() {
-        if let Some(first) = values[..index].iter().find(|first| super::matrix::same(first, value))
-        {
+        if let Some(first) = values[..index].iter().find(|first| same(first, value)) {
             let mistake = value
                 .mistake(format!("`{name}` has this value twice"))
                 .note(first.span, "first given here");

@@ -333,20 +333,20 @@ impl Expander<'_> {
                 let mut resolve =
                     |reference: &str| self.resolve(reference, index, point, axes, &placed);
                 let resolved = rewrite(&typed.config, &mut resolve).and_then(|config| {
-                    let defaults = defaults.of(&typed.kind, &config, registry);
+                    let defaults = defaults.of(typed.kind.name, &config, registry);
                     let mistake = |message| Mistake::new(typed.kind_span, message);
                     Ok((defaults.map_err(mistake)?, config))
                 });
                 match resolved {
                     Ok((defaults, config)) => graph.nodes.push(Node {
                         name: name.clone(),
-                        stage: typed.kind.clone(),
-                        version: typed.version,
-                        output: typed.output.to_owned(),
+                        stage: typed.kind.name.to_owned(),
+                        version: typed.kind.version,
+                        output: typed.kind.output.to_owned(),
                         config,
-                        neutral: typed.neutral,
+                        neutral: typed.kind.byte_neutral,
                         defaults,
-                        on_device: typed.on_device,
+                        on_device: typed.kind.on_device,
                         resources: typed.resources,
                         report_to: typed.report_to.clone(),
                     }),
@@ -406,7 +406,7 @@ impl Expander<'_> {
             .stages
             .iter()
             .enumerate()
-            .filter(|(index, _)| self.typed(*index, &placed[*index].points[0]).repetitions)
+            .filter(|(index, _)| self.typed(*index, &placed[*index].points[0]).kind.repetitions)
         {
             let own = &placed[index].nodes[0].0;
             for reference in &self.typed(index, &placed[index].points[0]).references {

@@ -136,13 +136,14 @@ impl Visitor for Rules<'_> {
     type Output = Result<Vec<(String, Vec<String>)>>;
 
     fn visit<S: Stage>(self) -> Self::Output {
-        if S::HELD_OUT.is_empty() || S::deserialize(self.0)?.allows_taints() {
+        let held_out = S::INFO.held_out;
+        if held_out.is_empty() || S::deserialize(self.0)?.allows_taints() {
             return Ok(Vec::new());
         }
         let rule = |(field, judged): &(&str, &[&str])| {
             (field.to_string(), judged.iter().map(|name| name.to_string()).collect())
         };
-        Ok(S::HELD_OUT.iter().map(rule).collect())
+        Ok(held_out.iter().map(rule).collect())
     }
 }
 

@@ -12,7 +12,8 @@ use crate::dag::node::Node;
 use crate::error::{Failure, Kind, Result, user};
 use crate::reference::{Artefact, Dataset, Tokenizer};
 use crate::stages::models::Forms;
-use crate::stages::reading::{Reading, Source};
+use crate::stages::reading::Reading;
+use crate::stages::source::Source;
 use crate::stages::{Stage, Visitor};
 
 /// Nodes that an error names of those with one problem.

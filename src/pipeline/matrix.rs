@@ -5,31 +5,12 @@ use std::collections::BTreeSet;
 
 use super::diagnostic::{Mistake, Span};
 use super::document::{Axis, Document};
-use super::scalar::{Class, class, integer, number};
+use super::scalar::{integer, number, same};
 use super::yaml::{Entry, Node, Value};
 use crate::limits::POINTS;
 
 /// Which value each axis has: an index into its values, in the order of the axes.
 pub type Point = Vec<usize>;
-
-/// True if two values mean the same, however they are spelt.
-pub fn same(a: &Node, b: &Node) -> bool {
-    match (&a.value, &b.value) {
-        (Value::Scalar(x), Value::Scalar(y)) => match (class(a), class(b)) {
-            (Class::Number, Class::Number) => number(x) == number(y),
-            (one, other) => one == other && (one == Class::Null || x.text == y.text),
-        },
-        (Value::Sequence(x), Value::Sequence(y)) => {
-            x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same(x, y))
-        }
-        (Value::Mapping(x), Value::Mapping(y)) => {
-            x.len() == y.len()
-                && x.iter()
-                    .all(|entry| b.get(&entry.key).is_some_and(|other| same(&entry.value, other)))
-        }
-        _ => false,
-    }
-}
 
 /// A value in the name of a node: numbers in their one shortest spelling, text as it is.
 pub fn label(node: &Node) -> String {

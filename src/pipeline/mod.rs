@@ -13,7 +13,7 @@
 //! | [`lengths`] | rows that are too long for their models |
 //! | [`memory`] | what nodes will take of the device |
 //! | [`fetch`] | names of what is elsewhere to folders |
-//! | [`registry`] | the kinds of stage, by name |
+//! | [`registry`], `execute` | the kinds of stage, by name; the run of one stage |
 //! | [`resolved`] | nodes written back as a pipeline |
 
 pub mod decode;
@@ -21,6 +21,7 @@ mod decode_error;
 pub mod defaults;
 pub mod diagnostic;
 pub mod document;
+mod execute;
 pub mod expand;
 pub mod fetch;
 pub mod held_out;

@@ -176,6 +176,25 @@ fn not_a_number<T>(text: &str, what: &str) -> Result<T, Unfit> {
     unfit(format!("expected {what}, found `{text}`"), help)
 }
 
+/// True if two values mean the same, however they are spelt.
+pub fn same(a: &Node, b: &Node) -> bool {
+    match (&a.value, &b.value) {
+        (Value::Scalar(x), Value::Scalar(y)) => match (class(a), class(b)) {
+            (Class::Number, Class::Number) => number(x) == number(y),
+            (one, other) => one == other && (one == Class::Null || x.text == y.text),
+        },
+        (Value::Sequence(x), Value::Sequence(y)) => {
+            x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same(x, y))
+        }
+        (Value::Mapping(x), Value::Mapping(y)) => {
+            x.len() == y.len()
+                && x.iter()
+                    .all(|entry| b.get(&entry.key).is_some_and(|other| same(&entry.value, other)))
+        }
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,33 +13,21 @@ use super::registry::Registry;
 use super::yaml::{Entry, Node, Value};
 use crate::dag::node::{FETCH_TAG, INPUT_TAG, Reporter, Resources, STAGE_TAG};
 use crate::reference::{Any, Artefact, of_every_point};
-use crate::stages::{Stage, Visitor};
+use crate::stages::{KindInfo, Stage, Visitor};
 
 /// A decoded stage.
 #[derive(Clone, Debug)]
 pub struct Typed {
     /// The stage kind.
-    pub kind: String,
+    pub kind: KindInfo,
     /// Where the kind is named.
     pub kind_span: Span,
-    /// The kind's VERSION.
-    pub version: u32,
-    /// The kind of artefact it makes.
-    pub output: &'static str,
-    /// Fields of its config that change no byte of what it makes.
-    pub neutral: &'static [&'static str],
-    /// Whether the kind computes on a device.
-    pub on_device: bool,
     /// Its config: references name stages of the file, or nodes.
     pub config: Json,
     /// What it needs while it runs.
     pub resources: Resources,
     /// Where its figures go as well.
     pub report_to: Vec<Reporter>,
-    /// Whether the kind takes steps, whose figures can go there.
-    pub trains: bool,
-    /// Whether what it reads of a stage are repetitions of one thing.
-    pub repetitions: bool,
     /// The references in its config.
     pub references: Vec<Reference>,
 }
@@ -182,10 +170,10 @@ fn decode_reporters(
 ) -> Result<Vec<Reporter>, Vec<Mistake>> {
     let reporters: Vec<Reporter> = decode::decode(node, sources)?;
     match typed {
-        Some(typed) if !typed.trains && !reporters.is_empty() => {
+        Some(typed) if !typed.kind.trains && !reporters.is_empty() => {
             let mistake = node.mistake(format!(
                 "`report_to`: a stage of the kind `{}` takes no steps to report",
-                typed.kind
+                typed.kind.name
             ));
             Err(vec![mistake.help("give it to a stage that trains")])
         }
@@ -247,17 +235,11 @@ impl Visitor for Decode<'_> {
             return Err(walk.mistakes);
         }
         Ok(Typed {
-            kind: S::NAME.to_owned(),
+            kind: S::INFO,
             kind_span: self.kind_span,
-            version: S::VERSION,
-            output: S::OUTPUT,
-            neutral: S::BYTE_NEUTRAL,
-            on_device: S::ON_DEVICE,
             config,
-            resources: Resources { threads: S::THREADS, ..Resources::default() },
+            resources: Resources { threads: S::INFO.threads, ..Resources::default() },
             report_to: Vec::new(),
-            trains: S::TRAINS,
-            repetitions: S::REPETITIONS,
             references: walk.references,
         })
     }
@@ -344,7 +326,8 @@ pub fn check_references(stages: &[Entry], decoded: &[(usize, Typed)]) -> Vec<Mis
             mistakes.push(node.mistake(format!("there is no stage `{name}`")).help(help));
             continue;
         };
-        let misfit = |typed: &&Typed| reference.kind != Any::KIND && typed.output != reference.kind;
+        let misfit =
+            |typed: &&Typed| reference.kind != Any::KIND && typed.kind.output != reference.kind;
         let Some(typed) = decoded
             .iter()
             .filter(|(stage, _)| *stage == index)
@@ -354,13 +337,13 @@ pub fn check_references(stages: &[Entry], decoded: &[(usize, Typed)]) -> Vec<Mis
             continue;
         };
         let fits = |(stage, typed): &(usize, Typed)| {
-            (typed.output == reference.kind).then_some(stages[*stage].key.as_str())
+            (typed.kind.output == reference.kind).then_some(stages[*stage].key.as_str())
         };
         let mut fitting: Vec<&str> = decoded.iter().filter_map(fits).collect();
         fitting.dedup();
         let message = format!(
             "expected a stage that makes a `{}`, but `{name}` makes a `{}`",
-            reference.kind, typed.output
+            reference.kind, typed.kind.output
         );
         let help = match fitting.is_empty() {
             true => format!("no stage of this pipeline makes a `{}`", reference.kind),
@@ -368,7 +351,7 @@ pub fn check_references(stages: &[Entry], decoded: &[(usize, Typed)]) -> Vec<Mis
         };
         mistakes.push(
             node.mistake(message)
-                .note(typed.kind_span, format!("`{name}` is made here, by `{}`", typed.kind))
+                .note(typed.kind_span, format!("`{name}` is made here, by `{}`", typed.kind.name))
                 .help(help),
         );
     }

@@ -28,7 +28,8 @@ pub struct Response<'a> {
     pub log_probs: &'a [f32],
     /// The same under the reference, at the same temperature and truncation, T of them.
     pub reference: &'a [f32],
-    /// Values before each of [`Conventions::positions`]; values behind those are not read.
+    /// Values before each of [`Conventions::positions`]; values behind those are not read. 0 if
+    /// there is no value function.
     pub values: &'a [f32],
     /// The reward model's score.
     pub score: f64,
@@ -104,16 +105,42 @@ pub enum MissingEos {
     Subtract(f64),
 }
 
+/// The method by which rewards become advantages.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Advantages {
+    /// Generalised advantage estimation, which reads values.
+    Gae {
+        /// Discount of rewards.
+        gamma: f64,
+        /// Lambda of GAE.
+        lambda: f64,
+    },
+}
+
+impl Advantages {
+    /// Advantages before whitening, one for each reward. All responses of the update batch are
+    /// given at once: a method may compare a response with others.
+    ///
+    /// # Panics
+    /// If there is not one value a reward.
+    fn estimate(self, rewards: &[Vec<f64>], values: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        match self {
+            Advantages::Gae { gamma, lambda } => rewards
+                .iter()
+                .zip(values)
+                .map(|(rewards, values)| gae(rewards, values, gamma, lambda))
+                .collect(),
+        }
+    }
+}
+
 /// Everything that decides advantages but the KL coefficient, which may change from step to step.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Conventions {
     /// KL penalty of each token.
     pub kl: Kl,
-    /// Discount of rewards (GAE).
-    pub gamma: f64,
-    /// Lambda of GAE.
-    pub lambda: f64,
+    /// From rewards to advantages.
+    pub advantages: Advantages,
     /// Token that the score is added to.
     pub score_position: ScorePosition,
     /// Tokens that GAE and whitening run over.
@@ -130,8 +157,7 @@ impl Default for Conventions {
     fn default() -> Self {
         Conventions {
             kl: Kl::default(),
-            gamma: 1.0,
-            lambda: 0.95,
+            advantages: Advantages::Gae { gamma: 1.0, lambda: 0.95 },
             score_position: ScorePosition::Eos,
             scope: Scope::Response,
             reward_whitening: RewardWhitening::None,
@@ -180,12 +206,11 @@ pub fn estimate(responses: &[Response], coef: f64, conventions: &Conventions) ->
     let mut rewards: Vec<Vec<f64>> =
         responses.iter().map(|response| rewards(response, coef, conventions)).collect();
     whiten_rewards(&mut rewards, conventions.reward_whitening);
-    let gae = |(response, rewards): (&Response, &Vec<f64>)| {
-        let values: Vec<f64> =
-            response.values[..rewards.len()].iter().map(|&value| f64::from(value)).collect();
-        gae(rewards, &values, conventions.gamma, conventions.lambda)
+    let values = |(response, rewards): (&Response, &Vec<f64>)| {
+        response.values[..rewards.len()].iter().map(|&value| f64::from(value)).collect()
     };
-    let raw: Vec<Vec<f64>> = responses.iter().zip(&rewards).map(gae).collect();
+    let values: Vec<Vec<f64>> = responses.iter().zip(&rewards).map(values).collect();
+    let raw = conventions.advantages.estimate(&rewards, &values);
     let mut advantages = raw.clone();
     if conventions.scope == Scope::Response {
         advantages
@@ -477,7 +502,8 @@ mod tests {
             let responses: Vec<Response> = scores.iter().map(|&score| response(&log_probs, &values,
                 score, true)).collect();
             let estimates = estimate(&responses, 0.3,
-                &Conventions { lambda: 1.0, ..Conventions::default() });
+                &Conventions { advantages: Advantages::Gae { gamma: 1.0, lambda: 1.0 },
+                    ..Conventions::default() });
             for (estimate, score) in estimates.iter().zip(&scores) {
                 prop_assert!(estimate.returns.iter().all(|r| (f64::from(*r) - score).abs() < 1e-6));
             }

@@ -8,7 +8,9 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::advantage::{Conventions, MissingEos, RewardWhitening, Scope, ScorePosition, Whitening};
+use super::advantage::{
+    Advantages, Conventions, MissingEos, RewardWhitening, Scope, ScorePosition, Whitening,
+};
 use super::kl::{Clamp, Estimator, Kl};
 
 /// A source whose conventions can be asked for.
@@ -47,7 +49,7 @@ impl Compat {
         match self {
             Compat::Paper => Conventions {
                 kl: Kl { estimator: Estimator::K2, clamp: Clamp::default() },
-                gamma: 0.999,
+                advantages: Advantages::Gae { gamma: 0.999, lambda: 0.95 },
                 ..ours
             },
             Compat::Nplus => Conventions { missing_eos: MissingEos::Replace(-1.0), ..after_eos },
@@ -62,7 +64,7 @@ impl Compat {
             Compat::DeepspeedChat => Conventions { whitening: Whitening::None, ..after_eos },
             Compat::AlpacaFarm => Conventions {
                 kl: k1(Some(0.0), None),
-                lambda: 1.0,
+                advantages: Advantages::Gae { gamma: 1.0, lambda: 1.0 },
                 scope: Scope::Padded,
                 reward_whitening: RewardWhitening::Biased,
                 whitening: Whitening::Biased,
@@ -80,10 +82,10 @@ pub struct Overrides {
     /// See [`Conventions::kl`].
     #[serde(skip_serializing_if = "KlOverrides::is_empty")]
     pub kl: KlOverrides,
-    /// See [`Conventions::gamma`].
+    /// Discount of rewards (GAE).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gamma: Option<f64>,
-    /// See [`Conventions::lambda`].
+    /// Lambda of GAE.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lambda: Option<f64>,
     /// See [`Conventions::score_position`].
@@ -149,8 +151,12 @@ impl Overrides {
                     high: clamp.high.unwrap_or(high),
                 },
             },
-            gamma: self.gamma.unwrap_or(preset.gamma),
-            lambda: self.lambda.unwrap_or(preset.lambda),
+            advantages: match preset.advantages {
+                Advantages::Gae { gamma, lambda } => Advantages::Gae {
+                    gamma: self.gamma.unwrap_or(gamma),
+                    lambda: self.lambda.unwrap_or(lambda),
+                },
+            },
             score_position: self.score_position.unwrap_or(preset.score_position),
             scope: self.scope.unwrap_or(preset.scope),
             reward_whitening: self.reward_whitening.unwrap_or(preset.reward_whitening),

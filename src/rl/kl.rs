@@ -4,8 +4,7 @@
 //! With d = log p - log p_ref of the sampled token (Schulman, "Approximating KL divergence", 2020):
 //! 1. k1 = d, unbiased, of either sign; 2. k2 = d^2 / 2, biased, never negative; 3. k3 = e^-d - 1 +
 //!    d, unbiased, never negative.
-//! 4. The log-ratio may be clamped before the estimator, and the estimate after it; a clamp that
-//!    acts stops the gradient.
+//! 4. The log-ratio may be clamped before the estimator, and the estimate after it.
 //! 5. A coefficient tuned for one estimator does not carry over to another: k2 and k3 are of second
 //!    order in d, k1 is of first.
 //! 6. Two means that are 10 to 100 apart have two names: [`per_sequence`] (sum over tokens, mean
@@ -53,7 +52,8 @@ pub struct Kl {
 impl Kl {
     /// The estimate for one token, in nats.
     pub fn value(&self, log_prob: f64, reference: f64) -> f64 {
-        let (d, _) = self.log_ratio(log_prob, reference);
+        let bound = self.clamp.log_ratio.unwrap_or(f64::INFINITY);
+        let d = (log_prob - reference).max(-bound).min(bound);
         let value = match self.estimator {
             Estimator::K1 => d,
             Estimator::K2 => 0.5 * d * d,
@@ -63,30 +63,6 @@ impl Kl {
         value
             .max(self.clamp.low.unwrap_or(f64::NEG_INFINITY))
             .min(self.clamp.high.unwrap_or(f64::INFINITY))
-    }
-
-    /// The derivative of [`Kl::value`] with respect to `log_prob`; 0 where a clamp acts.
-    pub fn gradient(&self, log_prob: f64, reference: f64) -> f64 {
-        if self.is_clamped(log_prob, reference) {
-            return 0.0;
-        }
-        let d = log_prob - reference;
-        match self.estimator {
-            Estimator::K1 => 1.0,
-            Estimator::K2 => d,
-            Estimator::K3 => -(-d).exp_m1(),
-        }
-    }
-
-    /// The gradient of the expected estimate from one on-policy sample: value plus
-    /// [`Kl::gradient`], because the distribution that is sampled from moves too (the gradient of
-    /// an expectation of k is that of k grad log p + grad k). 0 where a clamp acts. For k3 it is
-    /// exactly d.
-    pub fn sampled_gradient(&self, log_prob: f64, reference: f64) -> f64 {
-        match self.is_clamped(log_prob, reference) {
-            true => 0.0,
-            false => self.value(log_prob, reference) + self.gradient(log_prob, reference),
-        }
     }
 
     /// The estimates of one response's tokens.
@@ -100,19 +76,6 @@ impl Kl {
             .zip(reference)
             .map(|(&p, &r)| self.value(f64::from(p), f64::from(r)))
             .collect()
-    }
-
-    /// The clamped log-ratio, and whether the clamp acted.
-    fn log_ratio(&self, log_prob: f64, reference: f64) -> (f64, bool) {
-        let d = log_prob - reference;
-        let bound = self.clamp.log_ratio.unwrap_or(f64::INFINITY);
-        (d.max(-bound).min(bound), d.abs() > bound)
-    }
-
-    fn is_clamped(&self, log_prob: f64, reference: f64) -> bool {
-        let open = Kl { clamp: Clamp { low: None, high: None, ..self.clamp }, ..*self };
-        self.log_ratio(log_prob, reference).1
-            || open.value(log_prob, reference) != self.value(log_prob, reference)
     }
 }
 
@@ -181,7 +144,7 @@ mod tests {
 
     /// NeMo-RL's constants: log p = -3 and -1, reference 0, log-ratio clamped to 2.
     #[test]
-    fn a_clamp_that_acts_stops_the_gradient() {
+    fn clamps_bound_the_log_ratio_and_the_estimate() {
         let kl = Kl {
             estimator: Estimator::K3,
             clamp: Clamp { log_ratio: Some(2.0), ..Clamp::default() },
@@ -190,12 +153,9 @@ mod tests {
             (kl.value(-3.0, 0.0) - 4.389_056).abs() < 1e-6
                 && (kl.value(-1.0, 0.0) - 0.718_281_8).abs() < 1e-6
         );
-        assert_eq!(kl.sampled_gradient(-3.0, 0.0), 0.0);
-        assert!((kl.sampled_gradient(-1.0, 0.0) + 1.0).abs() < 1e-12);
         let positive =
             Kl { estimator: Estimator::K1, clamp: Clamp { low: Some(0.0), ..Clamp::default() } };
-        assert_eq!((positive.value(-2.0, -1.0), positive.gradient(-2.0, -1.0)), (0.0, 0.0));
-        assert_eq!((positive.value(-1.0, -2.0), positive.gradient(-1.0, -2.0)), (1.0, 1.0));
+        assert_eq!((positive.value(-2.0, -1.0), positive.value(-1.0, -2.0)), (0.0, 1.0));
     }
 
     #[test]
@@ -219,7 +179,7 @@ mod tests {
 
     /// On a vocabulary of four, the expectation is a sum.
     #[test]
-    fn k1_and_k3_are_unbiased_and_k3s_sampled_gradient_is_that_of_the_true_kl() {
+    fn k1_and_k3_are_unbiased() {
         let p = [0.5f64, 0.25, 0.2, 0.05];
         let q = [0.1f64, 0.3, 0.2, 0.4];
         let truth: f64 = (0..4).map(|i| p[i] * (p[i] / q[i]).ln()).sum();
@@ -227,20 +187,6 @@ mod tests {
             let expected: f64 =
                 (0..4).map(|i| p[i] * plain(estimator).value(p[i].ln(), q[i].ln())).sum();
             assert!((expected - truth).abs() < 1e-14, "{estimator:?}");
-            // With respect to logit j, d log p_i = [i = j] - p_j and d KL = p_j (log(p_j / q_j) -
-            // KL).
-            for j in 0..4 {
-                let gradient: f64 = (0..4)
-                    .map(|i| {
-                        p[i] * plain(estimator).sampled_gradient(p[i].ln(), q[i].ln())
-                            * (f64::from(u8::from(i == j)) - p[j])
-                    })
-                    .sum();
-                assert!(
-                    (gradient - p[j] * ((p[j] / q[j]).ln() - truth)).abs() < 1e-14,
-                    "{estimator:?}"
-                );
-            }
         }
     }
 
@@ -258,19 +204,6 @@ mod tests {
             for estimator in [Estimator::K2, Estimator::K3] {
                 prop_assert!(plain(estimator).value(log_prob, reference) >= 0.0);
                 prop_assert!(plain(estimator).value(log_prob, log_prob + near) >= 0.0);
-            }
-        }
-
-        #[test]
-        fn gradients_are_the_slopes(log_prob in -4.0f64..0.0, reference in -4.0f64..0.0) {
-            for estimator in ALL {
-                let kl = plain(estimator);
-                let step = 1e-5;
-                let slope = (kl.value(log_prob + step, reference) - kl.value(log_prob - step,
-                    reference)) / (2.0 * step);
-                let gradient = kl.gradient(log_prob, reference);
-                prop_assert!((slope - gradient).abs() < 1e-7 * (1.0 + gradient.abs()), "{:?}: {} \
-                    for {}", estimator, gradient, slope);
             }
         }
     }

@@ -1,17 +1,14 @@
-//! What PPO's losses are set by, and what their sums are called; REINFORCE and a KL penalty as
-//! losses. The clipped losses themselves are operations of the back end, so that log-probabilities
-//! and values stay on their device: this file knows their numbers alone.
+//! Settings and statistics of PPO's losses. The losses are operations of the back end, so that
+//! log-probabilities and values stay on their device: this file has their numbers only.
 //!
 //! 1. Losses are summed over the tokens given and divided by the token count of the WHOLE update
 //!    batch, so neither micro-batching nor accumulation nor the order of responses changes a loss
 //!    or a gradient.
-//! 2. Gradients are ADDED to their slices, so that several terms share one.
-//! 3. `policy/approxkl_avg` is 0.5 mean (new - old)^2. All statistics are over valid tokens only;
+//! 2. `policy/approxkl_avg` is 0.5 mean (new - old)^2. All statistics are over valid tokens only;
 //!    TRL's own are over padded ones too.
 
 use serde::{Deserialize, Serialize};
 
-use super::kl::Kl;
 use super::{Metrics, ratio_or_zero};
 
 /// How far the policy may go from the one that sampled.
@@ -116,56 +113,6 @@ impl ValueStatistics {
             ("val/clipfrac_avg", ratio_or_zero(self.clipped, self.tokens)),
         ]
     }
-}
-
-/// REINFORCE: -A log p, for some tokens of an update batch of `tokens` tokens.
-///
-/// # Panics
-/// If the slices differ in length.
-pub fn reinforce_loss(
-    dlog_probs: &mut [f32],
-    log_probs: &[f32],
-    advantages: &[f32],
-    tokens: usize,
-) -> f64 {
-    assert!(
-        dlog_probs.len() == log_probs.len() && advantages.len() == log_probs.len(),
-        "one of each a token"
-    );
-    let mut sum = 0.0;
-    for ((dlog_prob, &log_prob), &advantage) in dlog_probs.iter_mut().zip(log_probs).zip(advantages)
-    {
-        *dlog_prob += ratio_or_zero(-f64::from(advantage), tokens) as f32;
-        sum -= f64::from(advantage) * f64::from(log_prob);
-    }
-    ratio_or_zero(sum, tokens)
-}
-
-/// A KL penalty as a loss term (instead of in the reward): coef * KL, with the derivative of the
-/// estimate itself ([`Kl::gradient`]).
-///
-/// # Panics
-/// If the slices differ in length.
-pub fn kl_loss(
-    dlog_probs: &mut [f32],
-    log_probs: &[f32],
-    reference: &[f32],
-    kl: &Kl,
-    coef: f64,
-    tokens: usize,
-) -> f64 {
-    assert!(
-        dlog_probs.len() == log_probs.len() && reference.len() == log_probs.len(),
-        "one of each a token"
-    );
-    let mut sum = 0.0;
-    for ((dlog_prob, &log_prob), &reference) in dlog_probs.iter_mut().zip(log_probs).zip(reference)
-    {
-        let (log_prob, reference) = (f64::from(log_prob), f64::from(reference));
-        *dlog_prob += ratio_or_zero(coef * kl.gradient(log_prob, reference), tokens) as f32;
-        sum += kl.value(log_prob, reference);
-    }
-    ratio_or_zero(coef * sum, tokens)
 }
 
 /// Explained variance of the returns by the values that were predicted: 1 - Var(R - V) / Var(R); 0

@@ -14,9 +14,9 @@ use super::artefacts::{self, normalisation};
 use super::generation::{self, Room, SamplingConfig};
 use super::lineage::{self, Guard, OnLeak};
 use super::models::{self, Forms};
-use super::reading::{Part, Reading, Source, Splits};
-use super::reward::reward_sequence;
-use super::{Checks, Problem, Stage};
+use super::reading::{Part, Reading, Splits};
+use super::source::Source;
+use super::{Checks, KindInfo, Problem, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::lineage::Lineage;
@@ -32,12 +32,13 @@ use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel};
 use crate::rl::advantage::MissingEos;
 use crate::sample::Sample;
 use crate::sample::scoring::{self, Group};
+use crate::train::reward::reward_sequence;
 use crate::{fs, train::steps};
 
 /// The config of `uses: best_of_n`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct BestOfN {
+pub struct BestOfNStage {
     /// Policy that answers the prompts.
     pub policy: Ref<Policy>,
     /// Reward model that chooses among the samples of a prompt.
@@ -85,29 +86,21 @@ fn sixteen() -> usize {
     16
 }
 
-impl Stage for BestOfN {
-    const NAME: &'static str = "best_of_n";
-    const VERSION: u32 = 2;
-    const OUTPUT: &'static str = "samples";
-    const THREADS: Option<usize> = None;
-    const ON_DEVICE: bool = true;
+impl Stage for BestOfNStage {
+    const INFO: KindInfo = KindInfo::on_device("best_of_n", 2, "samples");
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
         checks
-            .require(self.n > 0, "n", "expected at least 1")
-            .require(self.outputs > 0, "outputs", "expected at least 1")
+            .positive(self.n, "n")
+            .positive(self.outputs, "outputs")
             .require(
                 self.pool.is_none_or(|pool| pool >= self.n),
                 "pool",
                 format!("expected at least `n`, or null, found a number below {}", self.n),
             )
-            .require(self.limit != Some(0), "limit", "expected at least 1, or null")
-            .require(
-                self.max_prompt_tokens != Some(0),
-                "max_prompt_tokens",
-                "expected at least 1, or null",
-            );
+            .positive_or_null(self.limit, "limit")
+            .positive_or_null(self.max_prompt_tokens, "max_prompt_tokens");
         checks.require(self.missing_eos.is_finite(), "missing_eos", "expected a finite number");
         self.sampling.check(&mut checks);
         checks.done()
@@ -246,7 +239,7 @@ impl Stage for BestOfN {
     }
 }
 
-impl BestOfN {
+impl BestOfNStage {
     fn room(&self, policy: usize, reward_model: usize) -> Room {
         Room::of(policy, Some(reward_model), self.sampling.max_new_tokens)
     }

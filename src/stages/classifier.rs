@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::artefacts;
 use super::models::{self, Form, Forms, ModelForm};
-use super::{Checks, Problem, Stage};
+use super::{Checks, KindInfo, Problem, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::batches::batches;
@@ -28,9 +28,9 @@ use crate::model::pairs::{PairHead, best};
 use crate::model::params::Trainable;
 use crate::model::transformer::Recompute;
 use crate::reference::{Input, ModelFolder};
+use crate::train::classifier::{train_head, train_with_encoder};
 use crate::train::optimiser::{OptimiserConfig, TrainState};
-use crate::train::pairs::{PairHeadState, PairTuner, TokenPair};
-use crate::train::steps::{self, StepReport};
+use crate::train::text_pairs::{PairHeadState, PairTuner, TokenPair, tokens};
 
 /// Texts that the encoder reads at a time; no result depends on it.
 const BATCH: usize = 32;
@@ -87,19 +87,15 @@ struct Pair {
 }
 
 impl Stage for ClassifierStage {
-    const NAME: &'static str = "classifier";
-    const VERSION: u32 = 3;
-    const OUTPUT: &'static str = "classifier";
-    const THREADS: Option<usize> = None;
-    const ON_DEVICE: bool = true;
-    const TRAINS: bool = true;
+    const INFO: KindInfo =
+        KindInfo { trains: true, ..KindInfo::on_device("classifier", 3, "classifier") };
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
         checks
-            .require(self.hidden > 0, "hidden", "expected at least 1")
-            .require(self.epochs > 0, "epochs", "expected at least 1")
-            .require(self.batch_size > 0, "batch_size", "expected at least 1")
+            .positive(self.hidden, "hidden")
+            .positive(self.epochs, "epochs")
+            .positive(self.batch_size, "batch_size")
             .require(
                 (0.0..=1.0).contains(&self.frozen),
                 "frozen",
@@ -164,7 +160,11 @@ impl Stage for ClassifierStage {
         let inputs = 4 * encoder.model.spec.embedding_width;
         let head = PairHead::new(inputs, self.hidden, description.labels.len(), self.seed);
         let (head, tuned) = match is_whole(&self.frozen) {
-            true => (self.train(b, context, &head, &features(&encoder, &train)?, &y)?, None),
+            true => {
+                let (x, optimiser) = (features(&encoder, &train)?, &self.optimiser);
+                let batches = self.batches(&vec![1; x.len()]);
+                (train_head(b, context, &head, (&x, &y), &batches, optimiser)?, None)
+            }
             false => {
                 let (head, state) =
                     self.tune(b, context, &head, &encoder, description.embedding, &train, &y)?;
@@ -211,28 +211,6 @@ fn targets(pairs: &[Pair], labels: &[String]) -> Vec<u32> {
 }
 
 impl ClassifierStage {
-    fn train<B: Backend>(
-        &self,
-        b: &B,
-        context: &Context,
-        head: &PairHead,
-        x: &[Vec<f32>],
-        y: &[u32],
-    ) -> Result<PairHead> {
-        let batches = self.batches(&vec![1; x.len()]);
-        let mut state = PairHeadState::new(b, head);
-        steps::run(context, &mut state, batches.len(), |state, step| {
-            let features: Vec<f32> =
-                batches[step].iter().flat_map(|row| x[*row].iter().copied()).collect();
-            let targets: Vec<u32> = batches[step].iter().map(|row| y[*row]).collect();
-            let rate = self.optimiser.rate(step, batches.len());
-            let mut metrics = state.step(&features, &targets, &self.optimiser, rate);
-            metrics.push(("learning_rate", rate));
-            Ok(StepReport { metrics, shown: &["loss", "accuracy"], tokens: 0 })
-        })?;
-        Ok(state.finished())
-    }
-
     /// Trains the network and the blocks of the encoder that are not frozen.
     #[expect(clippy::too_many_arguments)]
     fn tune<B: Backend>(
@@ -249,28 +227,16 @@ impl ClassifierStage {
         let encode = |text: &str| tokenizer.encode_input(text, None, Some(embedding.max_tokens));
         let both = |pair: &Pair| Ok([encode(&pair.premise)?, encode(&pair.hypothesis)?]);
         let x: Vec<TokenPair> = pairs.iter().map(both).collect::<Result<_>>()?;
-        let tokens = |row: &usize| x[*row].iter().map(|text| text.tokens.len()).sum::<usize>();
-        let lengths: Vec<usize> = (0..x.len()).map(|row| tokens(&row)).collect();
+        let lengths: Vec<usize> = x.iter().map(tokens).collect();
         let batches = self.batches(&lengths);
         let trainable = Trainable::frozen_fraction(&encoder.model.spec, self.frozen);
         let state = TrainState::new(b, &encoder.model, trainable)?
             .with_masters_of(b, self.encoder.path())?;
         let Options { pooling, normalize, .. } = embedding;
-        let mut tuner =
+        let tuner =
             PairTuner { encoder: state, head: PairHeadState::new(b, head), pooling, normalize };
-        steps::run(context, &mut tuner, batches.len(), |tuner, step| {
-            let rows: Vec<&TokenPair> = batches[step].iter().map(|row| &x[*row]).collect();
-            let targets: Vec<u32> = batches[step].iter().map(|row| y[*row]).collect();
-            let rate = self.optimiser.rate(step, batches.len());
-            let mut metrics = tuner.step(&rows, &targets, &self.optimiser, rate);
-            metrics.push(("learning_rate", rate));
-            Ok(StepReport {
-                metrics,
-                shown: &["loss", "accuracy"],
-                tokens: batches[step].iter().map(tokens).sum(),
-            })
-        })?;
-        let PairTuner { encoder, head, .. } = tuner;
+        let PairTuner { encoder, head, .. } =
+            train_with_encoder(context, tuner, (&x, y), &batches, &self.optimiser)?;
         Ok((head.finished(), encoder))
     }
 

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 
-use super::{Checks, Problem, Stage};
+use super::{Checks, KindInfo, Problem, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::dag::processes::signal_tree;
@@ -39,7 +39,7 @@ const PASSED_ON: [&str; 3] = ["PATH", "HOME", "TMPDIR"];
 /// Runs a program; its folder is the artefact.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Command {
+pub struct CommandStage {
     /// Program and its arguments.
     run: Vec<String>,
     /// Artefacts of other stages, by the name under which the program finds their paths.
@@ -53,12 +53,8 @@ pub struct Command {
     env: BTreeMap<String, String>,
 }
 
-impl Stage for Command {
-    const NAME: &'static str = "command";
-    const VERSION: u32 = 2;
-    const OUTPUT: &'static str = Files::KIND;
-    const THREADS: Option<usize> = Some(1);
-    const ON_DEVICE: bool = false;
+impl Stage for CommandStage {
+    const INFO: KindInfo = KindInfo::on_host("command", 2, Files::KIND);
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();

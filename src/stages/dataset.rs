@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Checks, Problem, Stage};
+use super::{Checks, KindInfo, Problem, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::contrast::{Contrast, contrast_preferences};
@@ -114,11 +114,7 @@ pub struct ContrastPreferences {
 }
 
 impl Stage for DatasetStage {
-    const NAME: &'static str = "dataset";
-    const VERSION: u32 = 2;
-    const OUTPUT: &'static str = "dataset";
-    const THREADS: Option<usize> = Some(1);
-    const ON_DEVICE: bool = false;
+    const INFO: KindInfo = KindInfo::on_host("dataset", 2, "dataset");
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();

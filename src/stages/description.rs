@@ -67,7 +67,8 @@ pub struct Choice {
 /// # Errors
 /// The source of the kind has none.
 pub fn meaning<S: Stage>() -> Result<String, String> {
-    Meanings::read().kind(S::NAME).ok_or_else(|| format!("`{}` has no meaning", S::NAME))
+    let name = S::INFO.name;
+    Meanings::read().kind(name).ok_or_else(|| format!("`{name}` has no meaning"))
 }
 
 /// All fields of the stage kind `S`, each after the one that it is part of.

@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::generation::{self, Room, SamplingConfig};
 use super::lineage::{Guard, OnLeak};
 use super::models::{self, Forms};
-use super::reading::{Part, Reading, Source, Splits};
-use super::{Checks, Problem, Stage, artefacts};
+use super::reading::{Part, Reading, Splits};
+use super::source::Source;
+use super::{Checks, KindInfo, Problem, Stage, artefacts};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::lineage::Lineage;
@@ -20,7 +21,7 @@ use crate::{fs, train::steps};
 /// The config of `uses: generate`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Generate {
+pub struct GenerateStage {
     /// Policy that answers the prompts.
     pub policy: Ref<Policy>,
     /// Dataset with the prompts.
@@ -51,23 +52,15 @@ fn one() -> usize {
     1
 }
 
-impl Stage for Generate {
-    const NAME: &'static str = "generate";
-    const VERSION: u32 = 2;
-    const OUTPUT: &'static str = "samples";
-    const THREADS: Option<usize> = None;
-    const ON_DEVICE: bool = true;
+impl Stage for GenerateStage {
+    const INFO: KindInfo = KindInfo::on_device("generate", 2, "samples");
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
         checks
-            .require(self.samples > 0, "samples", "expected at least 1")
-            .require(self.limit != Some(0), "limit", "expected at least 1, or null")
-            .require(
-                self.max_prompt_tokens != Some(0),
-                "max_prompt_tokens",
-                "expected at least 1, or null",
-            );
+            .positive(self.samples, "samples")
+            .positive_or_null(self.limit, "limit")
+            .positive_or_null(self.max_prompt_tokens, "max_prompt_tokens");
         self.sampling.check(&mut checks);
         checks.done()
     }
@@ -145,7 +138,7 @@ impl Stage for Generate {
     }
 }
 
-impl Generate {
+impl GenerateStage {
     fn room(&self, policy: usize) -> Room {
         Room::of(policy, None, self.sampling.max_new_tokens)
     }

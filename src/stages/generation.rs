@@ -57,7 +57,7 @@ impl SamplingConfig {
                 "sampling.min_p",
                 "expected a number from 0 to 1",
             )
-            .require(self.max_new_tokens > 0, "sampling.max_new_tokens", "expected at least 1");
+            .positive(self.max_new_tokens, "sampling.max_new_tokens");
         for (field, cuts) in
             [("top_k", self.top_k > 0), ("top_p", self.top_p < 1.0), ("min_p", self.min_p > 0.0)]
         {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::models::{Form, Forms, ModelForm};
-use super::{Problem, Stage, artefacts};
+use super::{KindInfo, Problem, Stage, artefacts};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::lineage::Lineage;
@@ -24,11 +24,7 @@ pub struct ModelStage {
 }
 
 impl Stage for ModelStage {
-    const NAME: &'static str = "model";
-    const VERSION: u32 = 3;
-    const OUTPUT: &'static str = "policy";
-    const THREADS: Option<usize> = Some(1);
-    const ON_DEVICE: bool = false;
+    const INFO: KindInfo = KindInfo::on_host("model", 3, "policy");
 
     fn problems(&self) -> Vec<Problem> {
         Vec::new()

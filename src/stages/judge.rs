@@ -9,8 +9,9 @@
 //! 3. What a language model answers depends on somebody else's machine. Its answers are kept in the
 //!    cache by content: with the same cache the bytes are the same, with another it asks again.
 //! 4. A reward model must have had no part in what it judges, nor learned from the pairs of one
-//!    that had (`lineage.rs`). A pipeline whose configs show it is refused ([`Stage::HELD_OUT`]);
-//!    what bytes and lineages show is refused here, before anything is judged.
+//!    that had (`lineage.rs`). A pipeline whose configs show it is refused
+//!    ([`KindInfo::held_out`]); what bytes and lineages show is refused here, before anything is
+//!    judged.
 //! 5. Rows that a model behind the answers, or the judge, was trained on are refused, left out or
 //!    counted, as `on_leak` says.
 
@@ -19,12 +20,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::artefacts::{self, Read, normalisation};
-use super::asking::{self, Model};
-use super::judgements::{JUDGEMENTS, SUMMARY};
+use super::judge_client::{self, Model};
+use super::judgements::{JUDGEMENTS, Judgement, SUMMARY};
 use super::lineage::{self, Guard, OnLeak, Standing};
 use super::models::{self, Forms};
-use super::reading::{Part, Reading, Source, Splits};
-use super::{Checks, Problem, Stage};
+use super::reading::{Part, Reading, Splits};
+use super::source::Source;
+use super::{Checks, KindInfo, Problem, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::lineage::Lineage;
@@ -47,7 +49,7 @@ use crate::report::verdicts::{Agreement, OfSplit, Verdicts};
 /// The config of `uses: judge`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Judge {
+pub struct JudgeStage {
     /// Dataset with the rows that are answered; without `a`, with preference pairs.
     pub dataset: Ref<DatasetArtefact>,
     /// Answers to judge; the first of each row counts.
@@ -99,49 +101,6 @@ pub struct People {
     pub judgements: Vec<Input>,
 }
 
-/// One line of `judgements.jsonl`.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Judgement {
-    pub(super) split: String,
-    pub(super) id: String,
-    /// Which text was shown first: `ab` or `ba`; none where the judge sees one text at a time.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) order: Option<&'static str>,
-    pub(super) verdict: Verdict,
-    /// What the judge said.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) raw: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) annotator: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) prompt_tokens: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) completion_tokens: Option<u64>,
-    /// Score of `a` minus that of `b`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) margin: Option<f64>,
-}
-
-impl Judgement {
-    pub(super) fn new(pair: &Versus, verdict: Verdict) -> Self {
-        Judgement {
-            split: pair.split.clone(),
-            id: pair.id.clone(),
-            order: None,
-            verdict,
-            raw: None,
-            annotator: None,
-            prompt_tokens: None,
-            completion_tokens: None,
-            margin: None,
-        }
-    }
-
-    pub(super) fn order(a_first: bool) -> Option<&'static str> {
-        Some(if a_first { "ab" } else { "ba" })
-    }
-}
-
 /// `summary.json`.
 #[derive(Clone, Debug, Serialize)]
 struct Summary {
@@ -160,14 +119,11 @@ struct Summary {
     verdicts: Verdicts,
 }
 
-impl Stage for Judge {
-    const NAME: &'static str = "judge";
-    const VERSION: u32 = 3;
-    const OUTPUT: &'static str = "judgements";
-    const THREADS: Option<usize> = None;
-    const ON_DEVICE: bool = true;
-    const HELD_OUT: &'static [(&'static str, &'static [&'static str])] =
-        &[("judge.reward_model", &["a", "b"])];
+impl Stage for JudgeStage {
+    const INFO: KindInfo = KindInfo {
+        held_out: &[("judge.reward_model", &["a", "b"])],
+        ..KindInfo::on_device("judge", 3, "judgements")
+    };
 
     fn allows_taints(&self) -> bool {
         self.on_leak == OnLeak::Allow
@@ -177,12 +133,8 @@ impl Stage for Judge {
         let mut checks = Checks::default();
         checks
             .require(self.a.is_some() || self.b.is_none(), "b", "expected `a` as well")
-            .require(self.limit != Some(0), "limit", "expected at least 1, or null")
-            .require(
-                self.max_prompt_tokens != Some(0),
-                "max_prompt_tokens",
-                "expected at least 1, or null",
-            );
+            .positive_or_null(self.limit, "limit")
+            .positive_or_null(self.max_prompt_tokens, "max_prompt_tokens");
         let by_reward = matches!(self.judge, Who::RewardModel(_));
         checks.require(
             by_reward || self.max_prompt_tokens.is_none(),
@@ -254,7 +206,7 @@ impl Stage for Judge {
             Who::Gold => ("gold", gold_says(&pairs)?),
             Who::RewardModel(model) => ("reward_model", self.reward_model_says(b, model, &pairs)?),
             Who::Llm(model) => {
-                let (judgements, used) = asking::ask(model, context, &pairs, self.seed)?;
+                let (judgements, used) = judge_client::ask(model, context, &pairs, self.seed)?;
                 usage = Some(used);
                 ("llm", judgements)
             }
@@ -290,7 +242,7 @@ impl Stage for Judge {
     }
 }
 
-impl Judge {
+impl JudgeStage {
     /// What may be judged, and whether the judge is held out. What was found is written into the
     /// artefact.
     fn guarded(

@@ -1,13 +1,14 @@
-//! What a `judge` stage found, as other stages read it: the score of every pair, and its summary.
-//! Knows no judge.
+//! The judgements of a `judge` stage: one as it is written, and the artefact as other stages read
+//! it, with the score of every pair and the summary. Independent of judges.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::data::rows::read_jsonl;
+use crate::data::versus::Versus;
 use crate::error::{Context, Result};
 use crate::eval::verdict::Verdict;
 use crate::fs;
@@ -16,6 +17,49 @@ use crate::fs;
 pub const JUDGEMENTS: &str = "judgements.jsonl";
 /// The file with the figures of every split.
 pub const SUMMARY: &str = "summary.json";
+
+/// One line of `judgements.jsonl`.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Judgement {
+    pub(super) split: String,
+    pub(super) id: String,
+    /// Which text was shown first: `ab` or `ba`; none where the judge sees one text at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) order: Option<&'static str>,
+    pub(super) verdict: Verdict,
+    /// What the judge said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) raw: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) annotator: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) prompt_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) completion_tokens: Option<u64>,
+    /// Score of `a` minus that of `b`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) margin: Option<f64>,
+}
+
+impl Judgement {
+    pub(super) fn new(pair: &Versus, verdict: Verdict) -> Self {
+        Judgement {
+            split: pair.split.clone(),
+            id: pair.id.clone(),
+            order: None,
+            verdict,
+            raw: None,
+            annotator: None,
+            prompt_tokens: None,
+            completion_tokens: None,
+            margin: None,
+        }
+    }
+
+    pub(super) fn order(a_first: bool) -> Option<&'static str> {
+        Some(if a_first { "ab" } else { "ba" })
+    }
+}
 
 /// The verdicts of one judge on the answers of one method.
 pub struct Judgements {

@@ -7,17 +7,18 @@
 
 /// The files that define types of configs.
 const SOURCES: &[&str] = &[
-    include_str!("asking.rs"),
     include_str!("best_of_n.rs"),
     include_str!("classifier.rs"),
     include_str!("command.rs"),
     include_str!("dataset.rs"),
+    include_str!("evaluate/config.rs"),
     include_str!("evaluate/diversity.rs"),
     include_str!("evaluate/mod.rs"),
     include_str!("generate.rs"),
     include_str!("generation.rs"),
     include_str!("import.rs"),
     include_str!("judge.rs"),
+    include_str!("judge_client.rs"),
     include_str!("lineage.rs"),
     include_str!("over_seeds.rs"),
     include_str!("ppo.rs"),

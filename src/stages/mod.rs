@@ -2,7 +2,6 @@
 //! by `pipeline`.
 
 mod artefacts;
-mod asking;
 mod best_of_n;
 mod classifier;
 mod command;
@@ -14,6 +13,7 @@ mod generate;
 mod generation;
 mod import;
 mod judge;
+mod judge_client;
 mod judgements;
 mod lineage;
 mod meanings;
@@ -22,10 +22,11 @@ mod over_seeds;
 mod ppo;
 mod pretrain;
 pub mod reading;
-mod reward;
 mod reward_model;
+mod rollouts;
 mod score;
 mod sft;
+pub mod source;
 mod supervised;
 mod tokenizer;
 
@@ -40,34 +41,62 @@ use crate::dag::context::Context;
 use crate::error::Result;
 use crate::model::memory::Memory;
 
-/// A kind of stage. The implementing struct is its config (`deny_unknown_fields`, every default
-/// explicit).
-pub trait Stage: Serialize + DeserializeOwned {
+/// A stage kind: everything that no config changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KindInfo {
     /// The word after `uses:`.
-    const NAME: &'static str;
+    pub name: &'static str,
     /// Raised whenever the same config and inputs give other bytes.
-    const VERSION: u32;
+    pub version: u32,
     /// The kind of artefact it makes (see [`crate::reference`]).
-    const OUTPUT: &'static str;
-    /// Threads it can make use of, when the pipeline does not say; `None` means all.
-    const THREADS: Option<usize>;
-    /// Whether it computes on the back end that it is run with, so that what it makes depends on
-    /// which that is.
-    const ON_DEVICE: bool;
-    /// Fields of its config that are proven to change no byte of what it makes, and so are left out
+    pub output: &'static str,
+    /// Number of threads it can use, if the pipeline does not say; `None` means all.
+    pub threads: Option<usize>,
+    /// Whether it computes on the back end that it is run with, so that its bytes depend on which
+    /// that is.
+    pub on_device: bool,
+    /// Fields of its config that are proven to change no byte of its artefact, and so are left out
     /// of keys.
-    const BYTE_NEUTRAL: &'static [&'static str] = &[];
-    /// Whether it takes training steps, which `report_to` can send elsewhere as they come.
-    const TRAINS: bool = false;
+    pub byte_neutral: &'static [&'static str],
+    /// Whether it takes training steps, whose metrics `report_to` can send elsewhere as they come.
+    pub trains: bool,
     /// Whether the nodes that it reads of a stage are repetitions of one thing, and so differ along
     /// one axis of a matrix.
-    const REPETITIONS: bool = false;
+    pub repetitions: bool,
+    /// Fields, dotted, each with others: the artefact that the first refers to must have had no
+    /// part in those that the others refer to.
+    pub held_out: &'static [(&'static str, &'static [&'static str])],
+}
 
-    /// Fields, dotted, each with others: what the first refers to must have had no part in what the
-    /// others refer to.
-    const HELD_OUT: &'static [(&'static str, &'static [&'static str])] = &[];
+impl KindInfo {
+    /// A kind that computes on a device, with all threads of the host.
+    pub const fn on_device(name: &'static str, version: u32, output: &'static str) -> Self {
+        KindInfo { threads: None, on_device: true, ..KindInfo::on_host(name, version, output) }
+    }
 
-    /// Whether its config lets what [`Stage::HELD_OUT`] rules out pass: its artefact then says so.
+    /// A kind that uses one thread of the host.
+    pub const fn on_host(name: &'static str, version: u32, output: &'static str) -> Self {
+        KindInfo {
+            name,
+            version,
+            output,
+            threads: Some(1),
+            on_device: false,
+            byte_neutral: &[],
+            trains: false,
+            repetitions: false,
+            held_out: &[],
+        }
+    }
+}
+
+/// The implementation of a stage kind. The implementing struct is its config
+/// (`deny_unknown_fields`, every default explicit).
+pub trait Stage: Serialize + DeserializeOwned {
+    /// The kind.
+    const INFO: KindInfo;
+
+    /// Whether its config admits what [`KindInfo::held_out`] rules out; its artefact then says so.
     fn allows_taints(&self) -> bool {
         false
     }
@@ -142,15 +171,17 @@ macro_rules! stages {
     ($($kind:ty),* $(,)?) => {
         /// Calls the visitor with the kind called `name`, or returns `None`.
         pub fn visit<V: Visitor>(name: &str, visitor: V) -> Option<V::Output> {
-            match name {
-                $(<$kind as Stage>::NAME => Some(visitor.visit::<$kind>()),)*
-                _ => None,
-            }
+            $(
+                if name == <$kind as Stage>::INFO.name {
+                    return Some(visitor.visit::<$kind>());
+                }
+            )*
+            None
         }
 
         /// The names of all stage kinds, in the order of a pipeline.
         pub fn names() -> &'static [&'static str] {
-            &[$(<$kind as Stage>::NAME),*]
+            &[$(<$kind as Stage>::INFO.name),*]
         }
     };
 }
@@ -159,17 +190,17 @@ macro_rules! stages {
 stages![
     dataset::DatasetStage,
     tokenizer::TokenizerStage,
-    pretrain::Pretrain,
+    pretrain::PretrainStage,
     import::ModelStage,
-    sft::Sft,
+    sft::SftStage,
     reward_model::RewardModelStage,
     ppo::PpoStage,
-    generate::Generate,
-    best_of_n::BestOfN,
-    score::Score,
-    evaluate::Evaluate,
+    generate::GenerateStage,
+    best_of_n::BestOfNStage,
+    score::ScoreStage,
+    evaluate::EvaluateStage,
     over_seeds::OverSeedsStage,
     classifier::ClassifierStage,
-    judge::Judge,
-    command::Command,
+    judge::JudgeStage,
+    command::CommandStage,
 ];

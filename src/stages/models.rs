@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::reading::Source;
+use super::source::Source;
 use crate::backend::{Backend, Sizes};
 use crate::data::tokens::Tokenizer;
 use crate::device::{cache_budget, cache_share};

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Checks, Problem, Stage};
+use super::{Checks, KindInfo, Problem, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::error::{Context as _, Result, user};
@@ -27,12 +27,8 @@ pub struct OverSeedsStage {
 }
 
 impl Stage for OverSeedsStage {
-    const NAME: &'static str = "over_seeds";
-    const VERSION: u32 = 4;
-    const OUTPUT: &'static str = "evaluation";
-    const THREADS: Option<usize> = Some(1);
-    const ON_DEVICE: bool = false;
-    const REPETITIONS: bool = true;
+    const INFO: KindInfo =
+        KindInfo { repetitions: true, ..KindInfo::on_host("over_seeds", 4, "evaluation") };
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();

@@ -4,38 +4,37 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use super::artefacts::{self, normalisation};
 use super::generation::{self, Prompt, Room};
 use super::models::{self, Form, Forms, Reinforced};
-use super::reading::{Part, Reading, Source, Splits};
-use super::reward::reward_sequence;
-use super::{Checks, Problem, Stage, lineage};
-use crate::backend::{Backend, Sampling};
+use super::reading::{Part, Reading, Splits};
+use super::rollouts::{self, RolloutFiles, Sampler};
+use super::source::Source;
+use super::{Checks, KindInfo, Problem, Stage, lineage};
+use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset;
 use crate::data::lineage::Lineage;
 use crate::data::rows::Example;
 use crate::data::tokenised::Limits;
-use crate::error::{Context as _, Result, user};
-use crate::fs;
+use crate::error::{Result, user};
 use crate::model::batch::MICRO_BATCH_TOKENS;
-use crate::model::init::{self, ScalarInit};
 use crate::model::memory::Memory;
-use crate::model::params::{Affine, HeadKind, Trainable};
+use crate::model::params::Trainable;
 use crate::model::transformer::Recompute;
 use crate::model::weights::Model;
-use crate::random::Stream;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel};
-use crate::rl::advantage::Conventions;
+use crate::rl::advantage::{Advantages, Conventions};
 use crate::rl::compat::{Compat, Overrides};
 use crate::rl::kl::Adaptive;
 use crate::rl::ppo::{PolicyClip, ValueClip};
 use crate::rl::preference::Normalisation;
-use crate::sample::{GenerateOptions, generate};
+use crate::train::critic;
 use crate::train::optimiser::{OptimiserConfig, TrainState};
-use crate::train::ppo::{Judges, Ppo, Rollout, Settings};
+use crate::train::ppo::{Ppo, Settings};
+use crate::train::reward::reward_sequence;
+use crate::train::rollouts::{FrozenModels, RolloutSettings};
 use crate::train::steps::{self, StepReport};
 
 /// The config of `uses: ppo`.
@@ -162,22 +161,21 @@ fn unit() -> f64 {
 }
 
 impl Stage for PpoStage {
-    const NAME: &'static str = "ppo";
-    const VERSION: u32 = 3;
-    const OUTPUT: &'static str = "policy";
-    const THREADS: Option<usize> = None;
-    const ON_DEVICE: bool = true;
-    const BYTE_NEUTRAL: &'static [&'static str] = &["recompute"];
-    const TRAINS: bool = true;
+    const INFO: KindInfo = KindInfo {
+        byte_neutral: &["recompute"],
+        trains: true,
+        ..KindInfo::on_device("ppo", 3, "policy")
+    };
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
         let conventions = self.conventions();
+        let Advantages::Gae { gamma, lambda } = conventions.advantages;
         let share = |x: f64| (0.0..=1.0).contains(&x);
         checks
-            .require(self.steps > 0, "steps", "expected at least 1")
-            .require(self.batch_size > 0, "batch_size", "expected at least 1")
-            .require(self.epochs > 0, "epochs", "expected at least 1")
+            .positive(self.steps, "steps")
+            .positive(self.batch_size, "batch_size")
+            .positive(self.epochs, "epochs")
             .require(
                 (1..=self.batch_size.max(1)).contains(&self.minibatches),
                 "minibatches",
@@ -188,20 +186,9 @@ impl Stage for PpoStage {
                 "temperature",
                 "expected above 0: a greedy policy has no gradient",
             )
-            .require(self.max_new_tokens > 0, "max_new_tokens", "expected at least 1")
-            .require(
-                self.max_prompt_tokens != Some(0),
-                "max_prompt_tokens",
-                "expected at least 1, or null",
-            )
-            .require(
-                (0.0..1.0).contains(&self.frozen),
-                "frozen",
-                format!(
-                    "expected a fraction of the blocks, at least 0 and below 1, found {}",
-                    self.frozen
-                ),
-            )
+            .positive(self.max_new_tokens, "max_new_tokens")
+            .positive_or_null(self.max_prompt_tokens, "max_prompt_tokens")
+            .fraction(self.frozen, "frozen", "the blocks")
             .require(
                 self.kl.coef >= 0.0,
                 "kl.coef",
@@ -222,16 +209,8 @@ impl Stage for PpoStage {
                 "kl.adaptive.horizon",
                 "expected above 0",
             )
-            .require(
-                share(conventions.gamma),
-                "conventions.gamma",
-                "expected a discount from 0 to 1",
-            )
-            .require(
-                share(conventions.lambda),
-                "conventions.lambda",
-                "expected a number from 0 to 1",
-            )
+            .require(share(gamma), "conventions.gamma", "expected a discount from 0 to 1")
+            .require(share(lambda), "conventions.lambda", "expected a number from 0 to 1")
             .require(
                 conventions.missing_eos.is_finite(),
                 "conventions.missing_eos",
@@ -324,53 +303,33 @@ impl Stage for PpoStage {
             return Err(user(message).hint("lower `batch_size`, or give more prompts").into());
         }
         self.room(from.model.spec.context, reward.model.spec.context).check(&prompts)?;
-        let trainable = Trainable::frozen_fraction(&from.model.spec, self.frozen);
-        let mut ppo = self.begin(b, &from.model, &reward.model, &normalisation, trainable)?;
-        let judges = Judges { reference: &from.model, reward: &reward.model, normalisation };
+        let mut ppo = self.begin(b, &from.model, &reward.model, &normalisation)?;
+        let frozen = FrozenModels { reference: &from.model, reward: &reward.model, normalisation };
         let settings = self.settings(from.tokenizer.pad().unwrap_or(from.tokenizer.eos()));
-        let rollouts_folder = context.checkpoints().join("rollouts");
-        fs::create_dir_all(&rollouts_folder)?;
+        let sampler = Sampler {
+            temperature: settings.rollouts.temperature,
+            max_new_tokens: self.max_new_tokens,
+            ends: from.tokenizer.ends(),
+            seed: self.seed,
+        };
+        let files = RolloutFiles::new(context)?;
 
         steps::run(context, &mut ppo, self.steps, |ppo, step| {
             let batch = self.batch(&prompts, step);
-            let mut rollouts =
-                self.rollouts(b, context, &ppo.policy.model, &batch, from.tokenizer.ends(), step)?;
+            let mut rollouts = sampler.rollouts(b, context, &ppo.policy.model, &batch, step)?;
             let judged: Vec<Vec<u32>> = rollouts
                 .iter()
                 .map(|rollout| reward_sequence(&[], &rollout.tokens, reward.tokenizer.eos()))
                 .collect();
-            let metrics = ppo.step(step, &mut rollouts, &judged, &judges, &settings)?;
-            let mut lines = String::new();
-            for (prompt, rollout) in batch.iter().zip(&rollouts) {
-                let response = &rollout.tokens
-                    [rollout.prompt..rollout.tokens.len() - usize::from(rollout.ended)];
-                let kl: f64 = rollout
-                    .logprobs
-                    .iter()
-                    .zip(&rollout.reference)
-                    .map(|(policy, reference)| f64::from(policy - reference))
-                    .sum();
-                lines += &json!({"id": prompt.example.id, "prompt": prompt.example.prompt,
-                    "response": from.tokenizer.decode_after(&prompt.tokens, response)?,
-                    "ended": rollout.ended,
-                    "score": settings.conventions.missing_eos.apply(rollout.score, rollout.ended),
-                    "raw_score": rollout.score, "kl": kl})
-                .to_string();
-                lines.push('\n');
-            }
-            fs::write_atomic(&rollouts_folder.join(rollout_file(step)), lines.as_bytes())?;
+            let metrics = ppo.step(step, &mut rollouts, &judged, &frozen, &settings)?;
+            let missing_eos = settings.rollouts.conventions.missing_eos;
+            files.write(step, &from.tokenizer, &batch, &rollouts, missing_eos)?;
             let tokens = rollouts.iter().map(|rollout| rollout.tokens.len()).sum();
             Ok(StepReport { metrics, shown: &["objective/scores", "objective/kl"], tokens })
         })?;
 
-        let out = context.out().join("rollouts");
-        fs::create_dir_all(&out)?;
-        for step in 0..self.steps {
-            let name = rollout_file(step);
-            fs::write_atomic(&out.join(&name), &fs::read(&rollouts_folder.join(&name))?)?;
-        }
-        let mut model = ppo.policy.finished();
-        model.weights.scalar = None;
+        files.publish(self.steps)?;
+        let model = ppo.policy.finished();
         artefacts::save(b, context.out(), &model, &from.origin, self.policy.path())?;
         // Each prompt that a step had, once; the order is that of the rows.
         let used: BTreeSet<&str> = (0..self.steps)
@@ -389,10 +348,6 @@ impl Stage for PpoStage {
     }
 }
 
-fn rollout_file(step: usize) -> String {
-    format!("step-{:05}.jsonl", step + 1)
-}
-
 impl PpoStage {
     fn room(&self, policy: usize, reward_model: usize) -> Room {
         Room::of(policy, Some(reward_model), self.max_new_tokens)
@@ -408,10 +363,12 @@ impl PpoStage {
             steps: self.steps,
             minibatches: self.minibatches,
             epochs: self.epochs,
-            temperature: self.temperature as f32,
-            max_new_tokens: self.max_new_tokens,
-            pad,
-            conventions: self.conventions(),
+            rollouts: RolloutSettings {
+                temperature: self.temperature as f32,
+                max_new_tokens: self.max_new_tokens,
+                pad,
+                conventions: self.conventions(),
+            },
             adaptive: self.kl.adaptive,
             policy_clip: self.policy_clip,
             value_clip: self.value.clip,
@@ -422,100 +379,37 @@ impl PpoStage {
         }
     }
 
-    /// Policy and critic at the start. A critic that was the reward model gives normalised scores
-    /// from the first step on.
+    /// Policy and critic at the start.
     fn begin<'a, B: Backend>(
         &self,
         b: &'a B,
         policy: &Model<B>,
         reward: &Model<B>,
         normalisation: &Normalisation,
-        trainable: Trainable,
     ) -> Result<Ppo<'a, B>> {
+        let trainable = |model: &Model<B>| Trainable::frozen_fraction(&model.spec, self.frozen);
         let (policy, critic) = match self.value.critic {
             Critic::Shared => {
-                let head = init::scalar_head(
-                    &policy.spec,
-                    HeadKind::LanguageAndValue,
-                    ScalarInit::Zero,
-                    self.seed,
-                );
-                (policy.with_scalar(b, head.context("a value head was asked for")?), None)
+                (critic::with_value_head(b, policy, self.seed)?, critic::Critic::Shared)
             }
             Critic::Separate => {
-                let raw = reward.download(b).scalar.context("a reward model has a scalar head")?;
-                let weight = raw
-                    .weight
-                    .iter()
-                    .map(|weight| (f64::from(*weight) / normalisation.std) as f32)
-                    .collect();
-                let bias = vec![(-normalisation.mean / normalisation.std) as f32];
-                let critic = reward.with_scalar(b, Affine { weight, bias: Some(bias) });
-                let trainable = Trainable::frozen_fraction(&critic.spec, self.frozen);
-                (
-                    policy.trainable_copy(b, &Trainable::above(&policy.spec, policy.spec.layers)),
-                    Some(
-                        TrainState::new(b, &critic, trainable)?
-                            .with(self.recompute)
-                            .with_masters_of(b, self.reward_model.path())?,
-                    ),
-                )
+                let critic = critic::of_reward_model(b, reward, normalisation)?;
+                let none = Trainable::above(&policy.spec, policy.spec.layers);
+                let policy = policy.trainable_copy(b, &none);
+                let state = TrainState::new(b, &critic, trainable(&critic))?
+                    .with(self.recompute)
+                    .with_masters_of(b, self.reward_model.path())?;
+                (policy, critic::Critic::Separate(Box::new(state)))
             }
         };
-        let policy = TrainState::new(b, &policy, trainable)?
+        let policy = TrainState::new(b, &policy, trainable(&policy))?
             .with(self.recompute)
             .with_masters_of(b, self.policy.path())?;
         Ok(Ppo { b, policy, critic, coef: self.kl.coef })
     }
 
-    /// The prompts of a step: whole batches of a new random order each time through, the rest of an
-    /// order left out.
+    /// The prompts of a step.
     fn batch<'a>(&self, prompts: &'a [Prompt], step: usize) -> Vec<&'a Prompt> {
-        let steps_an_epoch = prompts.len() / self.batch_size;
-        let mut order: Vec<usize> = (0..prompts.len()).collect();
-        Stream::new(self.seed, "prompts")
-            .sequence((step / steps_an_epoch) as u64)
-            .shuffle(&mut order);
-        let start = step % steps_an_epoch * self.batch_size;
-        order[start..start + self.batch_size].iter().map(|row| &prompts[*row]).collect()
-    }
-
-    /// One sampled response a prompt, not yet scored.
-    fn rollouts<B: Backend>(
-        &self,
-        b: &B,
-        context: &Context,
-        policy: &Model<B>,
-        batch: &[&Prompt],
-        ends: &[u32],
-        step: usize,
-    ) -> Result<Vec<Rollout>> {
-        let tokens: Vec<Vec<u32>> = batch.iter().map(|prompt| prompt.tokens.clone()).collect();
-        let options = GenerateOptions {
-            samples_per_prompt: 1,
-            max_new_tokens: self.max_new_tokens,
-            sampling: Sampling::plain(self.temperature as f32),
-            ends,
-            stream: Stream::new(self.seed, "rollouts"),
-            first_row: (step * self.batch_size) as u64,
-            limits: models::limits(b, &policy.spec),
-        };
-        let mut go_on =
-            |_, _| if context.stop_requested() { context.interrupted() } else { Ok(()) };
-        let samples = generate(b, policy, &tokens, &options, &mut go_on)?;
-        let rollout = |(prompt, mut samples): (Vec<u32>, Vec<crate::sample::Sample>)| {
-            let sample = samples.pop().expect("one sample a prompt");
-            let (reference, values) = (Vec::new(), Vec::new());
-            Rollout {
-                prompt: prompt.len(),
-                tokens: [prompt, sample.tokens].concat(),
-                ended: sample.ended,
-                logprobs: sample.logprobs,
-                reference,
-                values,
-                score: 0.0,
-            }
-        };
-        Ok(tokens.into_iter().zip(samples).map(rollout).collect())
+        rollouts::batch(prompts, self.batch_size, self.seed, step)
     }
 }

@@ -4,9 +4,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::models::{self, Descent, Form as Made, Forms, ModelForm};
-use super::reading::{Part, Reading, Source, Splits};
-use super::supervised::{Supervised, rows_of};
-use super::{Checks, Problem, Stage, artefacts};
+use super::reading::{Part, Reading, Splits};
+use super::source::Source;
+use super::supervised::rows_of;
+use super::{Checks, KindInfo, Problem, Stage, artefacts};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset::Dataset;
@@ -23,11 +24,12 @@ use crate::model::transformer::Recompute;
 use crate::model::weights::Model;
 use crate::reference::{Dataset as DatasetArtefact, Ref, Tokenizer as TokenizerArtefact};
 use crate::train::optimiser::OptimiserConfig;
+use crate::train::supervised::Supervised;
 
 /// The config of `uses: pretrain`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Pretrain {
+pub struct PretrainStage {
     /// Dataset with the documents.
     pub dataset: Ref<DatasetArtefact>,
     /// Tokenizer of the model.
@@ -84,21 +86,19 @@ impl Form {
     }
 }
 
-impl Stage for Pretrain {
-    const NAME: &'static str = "pretrain";
-    const VERSION: u32 = 3;
-    const OUTPUT: &'static str = "policy";
-    const THREADS: Option<usize> = None;
-    const ON_DEVICE: bool = true;
-    const BYTE_NEUTRAL: &'static [&'static str] = &["recompute"];
-    const TRAINS: bool = true;
+impl Stage for PretrainStage {
+    const INFO: KindInfo = KindInfo {
+        byte_neutral: &["recompute"],
+        trains: true,
+        ..KindInfo::on_device("pretrain", 3, "policy")
+    };
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
         let form = &self.model;
         checks
             .require(!self.phases.is_empty(), "phases", "expected at least one split")
-            .require(self.batch_size > 0, "batch_size", "expected at least 1")
+            .positive(self.batch_size, "batch_size")
             .require(
                 form.heads > 0 && form.width.is_multiple_of(form.heads.max(1).saturating_mul(2)),
                 "model.heads",
@@ -191,7 +191,7 @@ impl Stage for Pretrain {
     }
 }
 
-impl Pretrain {
+impl PretrainStage {
     fn limits(&self) -> Limits {
         Limits { context: self.model.context, prompt: None, field: None }
     }

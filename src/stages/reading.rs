@@ -2,35 +2,17 @@
 //! tokenizer are there. The run checks all of them before anything trains; each stage checks its
 //! rows again when it starts, with the same functions. Uses no model.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::generation::{self, Room};
-use super::reward_model;
+use super::source::Source;
 use super::supervised;
 use crate::data::dataset::{Dataset, test_split};
 use crate::data::rows::Preference;
 use crate::data::tokenised::{Limits, tokenise};
 use crate::data::tokens::Tokenizer;
 use crate::error::Result;
-use crate::reference::{Artefact, Place, Ref};
-
-/// The place of an artefact.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Source {
-    /// What the stage of this name makes.
-    Stage(String),
-    /// A folder.
-    Folder(PathBuf),
-}
-
-impl<A: Artefact> From<&Ref<A>> for Source {
-    fn from(reference: &Ref<A>) -> Self {
-        match reference.place() {
-            Place::Stage(name) => Source::Stage(name.into()),
-            Place::Path(folder) => Source::Folder(folder.into()),
-        }
-    }
-}
+use crate::train::preference;
 
 /// Rows of a dataset that a model is given.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -134,7 +116,7 @@ impl Reading {
             Part::Pair => {
                 let mut pairs: Vec<Preference> = data.split(split)?;
                 pairs.truncate(rows.unwrap_or(usize::MAX));
-                reward_model::groups(&pairs, tokens, limits, reader, split)?;
+                preference::groups(&pairs, tokens, limits, reader, split)?;
             }
             Part::Prompt(response) => {
                 let split = [split.to_owned()];

@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use super::artefacts::{self, Loaded, normalisation};
 use super::models::{self, Forms, ModelForm};
-use super::reading::{Part as Read, Reading, Source, Splits};
-use super::{Checks, Problem, Stage};
+use super::reading::{Part as Read, Reading, Splits};
+use super::source::Source;
+use super::{Checks, KindInfo, Problem, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset::{self, Dataset};
@@ -38,7 +39,7 @@ const ROWS_AT_ONCE: usize = 256;
 /// The config of `uses: score`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Score {
+pub struct ScoreStage {
     /// Dataset with the rows.
     pub dataset: Ref<DatasetArtefact>,
     /// Splits of `dataset`; an empty list means all.
@@ -104,21 +105,13 @@ impl Rewarder {
     }
 }
 
-impl Stage for Score {
-    const NAME: &'static str = "score";
-    const VERSION: u32 = 2;
-    const OUTPUT: &'static str = "scores";
-    const THREADS: Option<usize> = None;
-    const ON_DEVICE: bool = true;
+impl Stage for ScoreStage {
+    const INFO: KindInfo = KindInfo::on_device("score", 2, "scores");
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
         if let By::RewardModel(options) = &self.by {
-            checks.require(
-                options.max_prompt_tokens != Some(0),
-                "by.reward_model.max_prompt_tokens",
-                "expected at least 1, or null",
-            );
+            checks.positive_or_null(options.max_prompt_tokens, "by.reward_model.max_prompt_tokens");
         }
         checks.done()
     }

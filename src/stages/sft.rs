@@ -4,9 +4,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::models::{self, Form, Forms};
-use super::reading::{Part, Reading, Source, Splits};
-use super::supervised::{Supervised, rows_of};
-use super::{Checks, Problem, Stage, artefacts};
+use super::reading::{Part, Reading, Splits};
+use super::source::Source;
+use super::supervised::rows_of;
+use super::{Checks, KindInfo, Problem, Stage, artefacts};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset::{self, Dataset};
@@ -18,11 +19,12 @@ use crate::model::params::Trainable;
 use crate::model::transformer::Recompute;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref};
 use crate::train::optimiser::OptimiserConfig;
+use crate::train::supervised::Supervised;
 
 /// The config of `uses: sft`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Sft {
+pub struct SftStage {
     /// Policy to begin with.
     pub policy: Ref<Policy>,
     /// Dataset with prompts and completions, or with conversations, of which the assistant's turns
@@ -61,33 +63,20 @@ fn one() -> usize {
     1
 }
 
-impl Stage for Sft {
-    const NAME: &'static str = "sft";
-    const VERSION: u32 = 3;
-    const OUTPUT: &'static str = "policy";
-    const THREADS: Option<usize> = None;
-    const ON_DEVICE: bool = true;
-    const BYTE_NEUTRAL: &'static [&'static str] = &["recompute"];
-    const TRAINS: bool = true;
+impl Stage for SftStage {
+    const INFO: KindInfo = KindInfo {
+        byte_neutral: &["recompute"],
+        trains: true,
+        ..KindInfo::on_device("sft", 3, "policy")
+    };
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
         checks
-            .require(self.batch_size > 0, "batch_size", "expected at least 1")
-            .require(self.epochs > 0, "epochs", "expected at least 1")
-            .require(
-                (0.0..1.0).contains(&self.frozen),
-                "frozen",
-                format!(
-                    "expected a fraction of the blocks, at least 0 and below 1, found {}",
-                    self.frozen
-                ),
-            )
-            .require(
-                self.max_prompt_tokens != Some(0),
-                "max_prompt_tokens",
-                "expected at least 1, or null",
-            );
+            .positive(self.batch_size, "batch_size")
+            .positive(self.epochs, "epochs")
+            .fraction(self.frozen, "frozen", "the blocks")
+            .positive_or_null(self.max_prompt_tokens, "max_prompt_tokens");
         let mut problems = checks.done();
         problems.extend(self.optimiser.problems());
         problems

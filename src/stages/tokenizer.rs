@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::models::{Form, Forms};
-use super::{Checks, Problem, Stage};
+use super::{Checks, KindInfo, Problem, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset::{Dataset, is_held_out};
@@ -25,11 +25,7 @@ pub struct TokenizerStage {
 }
 
 impl Stage for TokenizerStage {
-    const NAME: &'static str = "tokenizer";
-    const VERSION: u32 = 1;
-    const OUTPUT: &'static str = "tokenizer";
-    const THREADS: Option<usize> = Some(1);
-    const ON_DEVICE: bool = false;
+    const INFO: KindInfo = KindInfo::on_host("tokenizer", 1, "tokenizer");
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();

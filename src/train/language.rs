@@ -14,11 +14,10 @@ use crate::backend::Backend;
 use crate::data::tokenised::Tokenised;
 use crate::model::batch::{Batch, micro_batches};
 use crate::model::heads::{self, TargetTokens};
-use crate::model::transformer;
 use crate::rl::Metrics;
 
-/// Adds the gradient of the mean loss over `batch` to the gradients of `state`; returns
-/// `loss`, `entropy` (both in nats a token) and `num_tokens`.
+/// Adds the gradient of the mean loss over `batch` to the gradients of `state`; returns `loss`,
+/// `entropy` (both in nats a token) and `num_tokens`.
 pub fn accumulate<B: Backend>(b: &B, state: &mut TrainState<B>, batch: &[&Tokenised]) -> Metrics {
     let count: usize = batch.iter().map(|row| learned(row).count()).sum();
     let (mut loss, mut entropy) = (0.0, 0.0);
@@ -28,17 +27,9 @@ pub fn accumulate<B: Backend>(b: &B, state: &mut TrainState<B>, batch: &[&Tokeni
         let (rows, targets) = learned_tokens(rows);
         let scored = TargetTokens { rows: &rows, targets: &targets, temperature: 1.0 };
         let packed = Batch::new(&sequences);
-        let x = transformer::trunk(b, &state.model, &packed, state.trainable.first_layer());
-        let activations = transformer::forward(
-            b,
-            &state.model,
-            x,
-            &packed,
-            state.trainable.first_layer(),
-            Some(state.recompute),
-        );
-        let mut dhidden = b.zeros(packed.rows() * state.model.spec.embedding_width);
-        let TrainState { model, gradients, trainable, .. } = state;
+        let activations = state.forward(b, &packed);
+        let mut dhidden = state.hidden_gradient(b, &packed);
+        let TrainState { model, gradients, .. } = state;
         // loss = -sum of logprobs / count
         let scores = heads::token_gradients(
             b,
@@ -51,7 +42,7 @@ pub fn accumulate<B: Backend>(b: &B, state: &mut TrainState<B>, batch: &[&Tokeni
         );
         loss -= b.download_f64(&scores.logprobs).iter().sum::<f64>();
         entropy += b.download_f64(&scores.entropies).iter().sum::<f64>();
-        transformer::backward(b, model, &packed, &activations, &dhidden, gradients, trainable);
+        state.backward(b, &packed, &activations, &dhidden);
     }
     vec![
         ("loss", loss / count as f64),

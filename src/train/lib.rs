@@ -1,5 +1,6 @@
 //! Training: the optimiser, learning-rate schedules, the loop of steps with checkpoints and resume,
-//! the language-model loss. Knows models and batches; not where rows come from or what a stage is.
+//! and the algorithms: language modelling, preference pairs, policy optimisation. Independent of
+//! stages and of the files that rows come from.
 //!
 //! ```
 //! use posttrain_backend::cpu::Cpu;
@@ -36,10 +37,18 @@ use posttrain_model as model;
 use posttrain_rl as rl;
 
 pub mod archive;
+pub mod classifier;
+pub mod critic;
 pub mod language;
+pub mod minimise;
 pub mod optimiser;
-pub mod pairs;
+mod policy_gradient;
 pub mod ppo;
+pub mod preference;
+pub mod reward;
+pub mod rollouts;
 pub mod schedule;
 pub mod steps;
-mod trunk;
+pub mod supervised;
+pub mod text_pairs;
+pub mod trunk;

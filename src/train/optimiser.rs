@@ -25,9 +25,10 @@ use super::schedule::Schedule;
 use crate::backend::{AdamW, Backend};
 use crate::check::{Checks, Problem};
 use crate::error::{Context, Result};
+use crate::model::batch::Batch;
 use crate::model::checkpoint;
 use crate::model::params::{Params, Role, Slot, Trainable};
-use crate::model::transformer::Recompute;
+use crate::model::transformer::{self, Activations, Recompute};
 use crate::model::weights::{Gradients, Model, unique};
 
 /// The `optimiser:` part of a training stage.
@@ -194,6 +195,35 @@ impl<B: Backend> TrainState<B> {
             }
         }
         model
+    }
+
+    /// The forward pass over `batch` that a backward pass follows.
+    pub fn forward(&self, b: &B, batch: &Batch) -> Activations<B> {
+        let x = transformer::trunk(b, &self.model, batch, self.trainable.first_layer());
+        self.forward_from(b, x, batch)
+    }
+
+    /// The same from `x[n,d]`, the input of the first block that trains.
+    pub fn forward_from(&self, b: &B, x: B::Buf, batch: &Batch) -> Activations<B> {
+        let TrainState { model, trainable, recompute, .. } = self;
+        transformer::forward(b, model, x, batch, trainable.first_layer(), Some(*recompute))
+    }
+
+    /// `[n,e]` zeros, for the gradient of a batch's last hidden states.
+    pub fn hidden_gradient(&self, b: &B, batch: &Batch) -> B::Buf {
+        b.zeros(batch.rows() * self.model.spec.embedding_width)
+    }
+
+    /// Adds to the gradients the backward pass of `activations`, from `dhidden[n,e]`.
+    pub fn backward(
+        &mut self,
+        b: &B,
+        batch: &Batch,
+        activations: &Activations<B>,
+        dhidden: &B::Buf,
+    ) {
+        let TrainState { model, gradients, trainable, .. } = self;
+        transformer::backward(b, model, batch, activations, dhidden, gradients, trainable);
     }
 
     /// Gradients to zero.

@@ -19,9 +19,11 @@ use posttrain::rl::ppo::{PolicyClip, ValueClip};
 use posttrain::rl::preference::Normalisation;
 use posttrain::sample::{GenerateOptions, Limits, Sample, generate};
 use posttrain::stages::models::Reinforced;
+use posttrain::train::critic::Critic;
 use posttrain::train::language;
 use posttrain::train::optimiser::{OptimiserConfig, TrainState};
-use posttrain::train::ppo::{Judges, Ppo, Rollout, Settings};
+use posttrain::train::ppo::{Ppo, Settings};
+use posttrain::train::rollouts::{FrozenModels, Rollout, RolloutSettings};
 use posttrain::train::schedule::Schedule;
 
 use super::emulated::alone;
@@ -183,20 +185,19 @@ fn ppo(b: &Cuda, spec: &Spec, separate: bool, recompute: Recompute) -> Memory {
     let (prompt, new) = (28, 4);
     let trainable = Trainable::frozen_fraction(spec, 0.8);
     let reference: Model<Cuda> = model(b, spec, HeadKind::Language);
-    let head = |kind| scalar_head(spec, kind, ScalarInit::Normal, 1).unwrap();
+    let head = |top| scalar_head(spec, top, ScalarInit::Normal, 1).unwrap();
     let reward = reference.trainable_copy(b, &trainable).with_scalar(b, head(HeadKind::Reward));
-    let critic = separate.then(|| {
-        TrainState::new(b, &reward.with_scalar(b, head(HeadKind::Value)), trainable.clone())
-            .unwrap()
-            .with(recompute)
-    });
-    let policy = match separate {
-        true => TrainState::new(b, &reference, trainable.clone()),
-        false => TrainState::new(
-            b,
-            &reference.with_scalar(b, head(HeadKind::LanguageAndValue)),
-            trainable.clone(),
-        ),
+    let (policy, critic) = match separate {
+        true => {
+            let top = if spec.tied { HeadKind::LanguageAndValue } else { HeadKind::Value };
+            let critic = reward.with_scalar(b, head(top));
+            let state = TrainState::new(b, &critic, trainable.clone()).unwrap().with(recompute);
+            (TrainState::new(b, &reference, trainable.clone()), Critic::Separate(Box::new(state)))
+        }
+        false => {
+            let policy = reference.with_scalar(b, head(HeadKind::LanguageAndValue));
+            (TrainState::new(b, &policy, trainable.clone()), Critic::Shared)
+        }
     };
     let mut ppo = Ppo { b, policy: policy.unwrap().with(recompute), critic, coef: 0.1 };
     let prompts = sequences(spec, &[prompt; 4]);
@@ -211,16 +212,7 @@ fn ppo(b: &Cuda, spec: &Spec, separate: bool, recompute: Recompute) -> Memory {
     let samples = generate(b, &ppo.policy.model, &prompts, &options, &mut |_, _| Ok(())).unwrap();
     let rollout = |(prompt, mut samples): (Vec<u32>, Vec<Sample>)| {
         let Sample { tokens, logprobs, ended } = samples.pop().unwrap();
-        let (reference, values) = (Vec::new(), Vec::new());
-        Rollout {
-            prompt: prompt.len(),
-            tokens: [prompt, tokens].concat(),
-            ended,
-            logprobs,
-            reference,
-            values,
-            score: 0.0,
-        }
+        Rollout::sampled(&prompt, &tokens, logprobs, ended)
     };
     let mut rollouts: Vec<Rollout> = prompts.into_iter().zip(samples).map(rollout).collect();
     let judged: Vec<Vec<u32>> =
@@ -230,10 +222,12 @@ fn ppo(b: &Cuda, spec: &Spec, separate: bool, recompute: Recompute) -> Memory {
         steps: 1,
         minibatches: 1,
         epochs: 2,
-        temperature: 1.0,
-        max_new_tokens: new,
-        pad: 0,
-        conventions: Default::default(),
+        rollouts: RolloutSettings {
+            temperature: 1.0,
+            max_new_tokens: new,
+            pad: 0,
+            conventions: Default::default(),
+        },
         adaptive: None,
         policy_clip: PolicyClip::default(),
         value_clip: ValueClip::default(),
@@ -242,9 +236,9 @@ fn ppo(b: &Cuda, spec: &Spec, separate: bool, recompute: Recompute) -> Memory {
         optimiser: &config,
         seed: 0,
     };
-    let judges =
-        Judges { reference: &reference, reward: &reward, normalisation: Normalisation::IDENTITY };
-    ppo.step(0, &mut rollouts, &judged, &judges, &settings).unwrap();
+    let normalisation = Normalisation::IDENTITY;
+    let frozen = FrozenModels { reference: &reference, reward: &reward, normalisation };
+    ppo.step(0, &mut rollouts, &judged, &frozen, &settings).unwrap();
     let sizes = Reinforced {
         policy: spec,
         reward: spec,

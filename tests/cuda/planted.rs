@@ -239,7 +239,7 @@ const PLANTED: &[Planted] = &[
     },
     Planted {
         stem: "attention_hopper",
-        edit: r"/Here, since the compiler/{n;n;s/wgmma_wait<0>\(\);//}",
+        edit: r"/Here, since the compiler/,/settled/s/wgmma_wait<0>\(\);//",
         test: "cuda::attention::whole_sequences_have_the_bits_of_warps_and_of_the_cache",
         said: "the registers of a product changed before it was waited for",
     },

@@ -21,6 +21,27 @@ fn set_modified(path: &Path, time: SystemTime) {
     file.set_times(FileTimes::new().set_modified(time)).expect("its owner may");
 }
 
+/// The file in which the hashes of the one input are remembered.
+fn memory(bench: &Bench) -> PathBuf {
+    let folder = bench.root().join("v1/stat/inputs");
+    let names = posttrain::fs::list(&folder).expect("a snapshot was taken");
+    assert_eq!(names.len(), 1);
+    folder.join(&names[0])
+}
+
+/// As if the input had been hashed three seconds later: past the two within which nothing is
+/// remembered.
+fn settle(bench: &Bench) {
+    let memory = memory(bench);
+    let bytes = std::fs::read(&memory).expect("readable");
+    let mut remembered: Value = serde_json::from_slice(&bytes).expect("it is JSON");
+    for file in remembered["files"].as_array_mut().expect("it has files") {
+        let hashed_at = file["hashed_at"].as_i64().expect("nanoseconds");
+        file["hashed_at"] = json!(hashed_at + 3_000_000_000);
+    }
+    std::fs::write(&memory, remembered.to_string()).expect("writable");
+}
+
 #[test]
 fn an_edited_input_reruns_and_a_moved_or_touched_one_does_not() {
     let (bench, path) = with_file("one");
@@ -45,8 +66,8 @@ fn an_edit_with_its_modification_time_set_back_is_seen() {
     let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
     set_modified(&path, long_ago);
     bench.run(&read);
-    // Past the two seconds within which nothing is remembered, so that the memory itself is tried.
-    std::thread::sleep(Duration::from_millis(2100));
+    // So that the memory itself is tried.
+    settle(&bench);
     assert!(bench.run(&read).ran().is_empty());
     std::fs::write(&path, "two").expect("a file");
     set_modified(&path, long_ago);
@@ -59,13 +80,13 @@ fn an_edit_with_its_modification_time_set_back_is_seen() {
 fn an_input_at_rest_is_not_read_again() {
     let (bench, path) = with_file("one");
     bench.run(&graph([reader("r", "R", &path)]));
-    let memory = bench.root().join("v1/stat/inputs");
-    let memory = memory.join(&posttrain::fs::list(&memory).expect("there")[0]);
+    let memory = memory(&bench);
     let before = std::fs::read_to_string(&memory).expect("readable");
-    std::thread::sleep(Duration::from_millis(2100));
     let first = snapshot(&bench.store(), &path).expect("readable");
+    let again = std::fs::read_to_string(&memory).expect("readable");
+    assert_ne!(before, again, "it was fresh when it was hashed first, so it is hashed once more");
+    settle(&bench);
     let settled = std::fs::read_to_string(&memory).expect("readable");
-    assert_ne!(before, settled, "it was fresh when it was hashed first, so it is hashed once more");
     // What is remembered wrongly is believed: the bytes are not read.
     std::fs::write(&memory, settled.replace(&first.content.to_string(), &"0".repeat(64)))
         .expect("writable");
@@ -83,7 +104,9 @@ fn an_input_that_changes_while_its_stage_runs_is_recorded_under_neither_content(
     for fresh in [true, false] {
         let (bench, path) = with_file("one");
         if !fresh {
-            std::thread::sleep(Duration::from_millis(2100));
+            std::fs::create_dir_all(bench.root().join("v1/stat/inputs")).expect("writable");
+            snapshot(&bench.store(), &path).expect("readable");
+            settle(&bench);
         }
         let read = graph([reader("r", "R", &path)]);
         let ran = bench.run_with(&read, &|_, _| Ok(std::fs::write(&path, "two")?));

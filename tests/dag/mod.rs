@@ -248,7 +248,6 @@ impl Ran {
 struct Seen {
     started: Vec<String>,
     resumed: Vec<String>,
-    waiting: Vec<String>,
     warnings: Vec<String>,
     reports: Vec<Report>,
     finished: Vec<String>,
@@ -258,9 +257,6 @@ impl Observer for Seen {
     fn started(&mut self, node: &str, resumed: bool) {
         self.started.push(node.into());
         self.resumed.extend(resumed.then(|| node.into()));
-    }
-    fn waiting(&mut self, node: &str) {
-        self.waiting.push(node.into());
     }
     fn progress(&mut self, _node: &str, report: &Report) {
         self.reports.push(report.clone());

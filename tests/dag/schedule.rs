@@ -1,8 +1,7 @@
 //! The order of things: places, failures, stops, two runs at once.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Barrier, mpsc};
+use std::sync::{Barrier, Condvar, mpsc};
 use std::time::Duration;
 
 use posttrain::dag::digest::ObjectId;
@@ -11,16 +10,26 @@ use posttrain::error::{Kind, user};
 
 use super::*;
 
-/// Runs `graph` and returns how many nodes ran at once at most.
-fn most_at_once(bench: &Bench, graph: &Graph) -> usize {
-    let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+/// Runs `graph` and returns how many nodes ran at once at most. A node waits for as many as are
+/// `expected`, then a moment for one too many.
+fn most_at_once(bench: &Bench, graph: &Graph, expected: usize) -> usize {
+    // How many run now, and the most so far.
+    let (running, came) = (Mutex::new((0, 0)), Condvar::new());
     bench.run_with(graph, &|_, _| {
-        most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-        std::thread::sleep(Duration::from_millis(40));
-        now.fetch_sub(1, Ordering::SeqCst);
+        let mut counts = running.lock().expect("no panic");
+        counts.0 += 1;
+        counts.1 = counts.0.max(counts.1);
+        came.notify_all();
+        let few = |counts: &mut (usize, usize)| counts.1 < expected;
+        let (counts, _) =
+            came.wait_timeout_while(counts, Duration::from_secs(10), few).expect("no panic");
+        let many = |counts: &mut (usize, usize)| counts.1 <= expected;
+        let (mut counts, _) =
+            came.wait_timeout_while(counts, Duration::from_millis(20), many).expect("no panic");
+        counts.0 -= 1;
         Ok(())
     });
-    most.into_inner()
+    running.into_inner().expect("no panic").1
 }
 
 fn independent(threads: Option<usize>) -> Graph {
@@ -42,7 +51,7 @@ fn no_more_nodes_run_at_once_than_jobs_and_threads_allow() {
         let mut bench = Bench::new();
         (bench.options.jobs, bench.options.threads) = (jobs, threads);
         assert_eq!(
-            most_at_once(&bench, &independent(wants)),
+            most_at_once(&bench, &independent(wants), expected),
             expected,
             "jobs {jobs}, threads {threads}, wants {wants:?}"
         );
@@ -198,6 +207,24 @@ fn two_runs_on_one_store_make_everything_once() {
     assert_eq!((ran, cached), (4, 4));
 }
 
+/// Tells of every node that waits for another run.
+struct Waiting(mpsc::Sender<String>);
+
+impl Observer for Waiting {
+    fn waiting(&mut self, node: &str) {
+        self.0.send(node.into()).expect("someone listens");
+    }
+}
+
+impl Bench {
+    fn run_telling(&self, graph: &Graph, waits: mpsc::Sender<String>) -> Outcome {
+        let executor = InProcessExecutor(&Toy { hook: &|_, _| Ok(()) });
+        let (store, mut observer) = (self.store(), Waiting(waits));
+        run(&store, request(graph), &self.options, &executor, &mut observer, None)
+            .expect("the run itself goes well")
+    }
+}
+
 #[test]
 fn a_run_that_waits_for_another_says_so_and_takes_over_when_that_one_fails() {
     let bench = Bench::new();
@@ -214,15 +241,13 @@ fn a_run_that_waits_for_another_says_so_and_takes_over_when_that_one_fails() {
             })
         });
         begun.recv().expect("the first runs");
-        let second = scope.spawn(|| bench.run(&only));
-        std::thread::sleep(Duration::from_millis(150));
+        let (waits, waiting) = mpsc::channel();
+        let second = scope.spawn(|| bench.run_telling(&only, waits));
+        assert_eq!(waiting.recv().as_deref(), Ok("a"));
         go.send(()).expect("the first waits");
         assert_eq!(first.join().expect("no panic").ended(Ending::Failed), ["a"]);
-        let second = second.join().expect("no panic");
-        assert_eq!(
-            (second.ran(), second.seen.waiting.as_slice()),
-            (vec!["a"], &["a".to_string()][..])
-        );
+        assert_eq!(second.join().expect("no panic").nodes[0].ending, Ending::Ran);
+        assert!(waiting.recv().is_err(), "it is said once");
     });
 }
 
@@ -236,10 +261,11 @@ fn a_stop_ends_a_run_that_waits_for_another() {
     let stop = waiting.options.stop.clone();
     let ran = bench.run_with(&only, &|_, _| {
         std::thread::scope(|scope| {
-            let second = scope.spawn(|| waiting.run(&only));
-            std::thread::sleep(Duration::from_millis(60));
+            let (waits, heard) = mpsc::channel();
+            let second = scope.spawn(|| waiting.run_telling(&only, waits));
+            assert_eq!(heard.recv().as_deref(), Ok("a"));
             stop.request();
-            assert!(second.join().expect("no panic").outcome.interrupted);
+            assert!(second.join().expect("no panic").interrupted);
         });
         Ok(())
     });
@@ -270,7 +296,7 @@ fn nodes_that_have_the_gpu_alone_take_turns() {
     ] {
         let mut bench = Bench::new();
         (bench.options.jobs, bench.options.threads, bench.options.gpu) = (4, 4, gpu);
-        assert_eq!(most_at_once(&bench, &graph), expected, "{what}");
+        assert_eq!(most_at_once(&bench, &graph, expected), expected, "{what}");
     }
 }
 
@@ -326,7 +352,7 @@ fn estimates_of_memory_of_nodes_that_run_at_once_fit() {
         graph.nodes.iter_mut().for_each(|node| node.resources.memory = needs);
         let mut bench = Bench::new();
         (bench.options.jobs, bench.options.threads, bench.options.memory) = (4, 4, most);
-        assert_eq!(most_at_once(&bench, &graph), expected, "{needs:?} of {most:?}");
+        assert_eq!(most_at_once(&bench, &graph, expected), expected, "{needs:?} of {most:?}");
     }
 }
 

@@ -2,6 +2,7 @@
 //! (nothing), what people say.
 
 use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use posttrain::error::{Kind, kind_of};
@@ -439,8 +440,14 @@ fn node_process(place: &Place) -> Option<i32> {
 
 #[test]
 fn killed_in_the_middle_it_asks_only_the_rest_and_a_rerun_asks_nothing() {
-    let fake = Fake::start(|message| {
-        std::thread::sleep(Duration::from_millis(60));
+    // Answers 14 questions, and the others once the gate is open.
+    let gate = Arc::new((Mutex::new((0, false)), Condvar::new()));
+    let held = gate.clone();
+    let fake = Fake::start(move |message| {
+        let (state, opened) = &*held;
+        let mut state = state.lock().unwrap();
+        state.0 += 1;
+        drop(opened.wait_while(state, |(asked, open)| *asked >= 15 && !*open).unwrap());
         longer(message)
     });
     let place = Place::new("");
@@ -454,6 +461,8 @@ fn killed_in_the_middle_it_asks_only_the_rest_and_a_rerun_asks_nothing() {
     crate::cli::place::finish(child);
     let before = fake.asked();
     assert!((15..60).contains(&before));
+    gate.0.lock().unwrap().1 = true;
+    gate.1.notify_all();
     assert_eq!(place.run(&[])["ok"], true);
     // What was on its way when it was killed is asked twice, at most.
     assert!((60..=61).contains(&fake.asked()), "{before}, then {}", fake.asked());

@@ -295,16 +295,9 @@ fn gradients_of_every_wiring_and_activation_match_differences() {
         (Wiring::Parallel, Activation::Silu),
         (Wiring::Post, Activation::Tanh),
     ] {
-        check_against_differences(
-            &layer_norm_spec(wiring, activation),
-            HeadKind::Language,
-            &Trainable::ALL,
-        );
-        check_against_differences(
-            &layer_norm_spec(wiring, activation),
-            HeadKind::Reward,
-            &Trainable::above(&spec(true), 1),
-        );
+        let spec = layer_norm_spec(wiring, activation);
+        check_against_differences(&spec, HeadKind::Language, &Trainable::ALL);
+        check_against_differences(&spec, HeadKind::Reward, &Trainable::above(&spec, 1));
     }
 }
 

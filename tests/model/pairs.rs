@@ -4,7 +4,7 @@ use posttrain::backend::cpu::Cpu;
 use posttrain::model::pairs::{self, PairHead};
 use posttrain::random::Stream;
 use posttrain::train::optimiser::OptimiserConfig;
-use posttrain::train::pairs::PairHeadState;
+use posttrain::train::text_pairs::PairHeadState;
 
 /// Whether two numbers have the same sign is not a linear function of them: the hidden layer and
 /// the product are needed.

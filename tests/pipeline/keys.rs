@@ -13,7 +13,7 @@ use posttrain::pipeline::expand::{load, parse};
 use posttrain::pipeline::overrides::Overrides;
 use posttrain::pipeline::registry::{Builtin, Registry};
 use posttrain::reference::{Dataset, Input, Policy, Ref};
-use posttrain::stages::{Problem, Stage, Visitor};
+use posttrain::stages::{KindInfo, Problem, Stage, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -59,6 +59,7 @@ fn keys_of_the_shipped_pipelines_are_as_recorded() {
         named.chain([base_model.clone()]).collect()
     };
     let pipelines = [
+        ("first", Vec::new()),
         ("smoke", Vec::new()),
         ("summarisation", Vec::new()),
         ("instruction_following", Vec::new()),
@@ -144,11 +145,7 @@ fn half() -> f64 {
 }
 
 impl Stage for Train {
-    const NAME: &'static str = "train";
-    const VERSION: u32 = 3;
-    const OUTPUT: &'static str = "policy";
-    const THREADS: Option<usize> = None;
-    const ON_DEVICE: bool = true;
+    const INFO: KindInfo = KindInfo::on_device("train", 3, "policy");
 
     fn problems(&self) -> Vec<Problem> {
         Vec::new()

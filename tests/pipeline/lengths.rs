@@ -9,7 +9,8 @@ use posttrain::pipeline::memory::all_forms;
 use posttrain::pipeline::overrides::Overrides;
 use posttrain::pipeline::registry::Builtin;
 use posttrain::stages::models::Forms;
-use posttrain::stages::reading::{Reading, Source, Splits};
+use posttrain::stages::reading::{Reading, Splits};
+use posttrain::stages::source::Source;
 
 /// What each node reads, one line each: splits, part, context, limit of prompts.
 fn read(text: &str, folder: &Path) -> Vec<String> {

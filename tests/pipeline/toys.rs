@@ -10,7 +10,7 @@ use posttrain::pipeline::expand::{Pipeline, parse};
 use posttrain::pipeline::overrides::Overrides;
 use posttrain::pipeline::registry::Registry;
 use posttrain::reference::{Dataset, Input, Policy, Ref};
-use posttrain::stages::{Checks, Problem, Stage, Visitor};
+use posttrain::stages::{Checks, KindInfo, Problem, Stage, Visitor};
 use serde::{Deserialize, Serialize};
 
 /// Where rows come from.
@@ -93,11 +93,8 @@ pub struct Compare {
 macro_rules! stage {
     ($type:ty, $name:literal, $output:literal, $threads:expr, $problems:expr) => {
         impl Stage for $type {
-            const NAME: &'static str = $name;
-            const VERSION: u32 = 3;
-            const OUTPUT: &'static str = $output;
-            const THREADS: Option<usize> = $threads;
-            const ON_DEVICE: bool = true;
+            const INFO: KindInfo =
+                KindInfo { threads: $threads, ..KindInfo::on_device($name, 3, $output) };
 
             fn problems(&self) -> Vec<Problem> {
                 let problems: fn(&Self) -> Vec<Problem> = $problems;

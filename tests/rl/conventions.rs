@@ -2,7 +2,7 @@
 //! float64 from each source's own rules.
 
 use posttrain::rl::advantage::{
-    Conventions, Estimate, Response, RewardWhitening, Whitening, estimate, objective,
+    Advantages, Conventions, Estimate, Response, RewardWhitening, Whitening, estimate, objective,
 };
 use posttrain::rl::compat::{Compat, Overrides};
 use posttrain::rl::kl::{Estimator, Kl, per_sequence};
@@ -43,8 +43,11 @@ fn check(compat: Compat, raw: [f64; 3], first: [f64; 3], second: [f64; 5]) -> Ve
     let mut conventions = compat.conventions();
     if compat == Compat::AlpacaFarm {
         // The fixture's row is without two of its conventions, which the second fixture has.
-        conventions =
-            Conventions { lambda: 0.95, reward_whitening: RewardWhitening::None, ..conventions };
+        conventions = Conventions {
+            advantages: Advantages::Gae { gamma: 1.0, lambda: 0.95 },
+            reward_whitening: RewardWhitening::None,
+            ..conventions
+        };
     }
     let name = format!("{compat:?}");
     let plain =
@@ -174,7 +177,8 @@ fn conventions_override_a_preset_key_by_key() {
     };
     let preset = Compat::Openrlhf.conventions();
     assert_eq!(over("{}").unwrap(), preset);
-    assert_eq!(over(r#"{"gamma": 0.9}"#).unwrap(), Conventions { gamma: 0.9, ..preset });
+    let advantages = Advantages::Gae { gamma: 0.9, lambda: 0.95 };
+    assert_eq!(over(r#"{"gamma": 0.9}"#).unwrap(), Conventions { advantages, ..preset });
     let kl = over(r#"{"kl": {"clamp": {"high": null}, "estimator": "k3"}}"#).unwrap().kl;
     assert_eq!((kl.estimator, kl.clamp.low, kl.clamp.high), (Estimator::K3, Some(-10.0), None));
     assert!(over(r#"{"gama": 0.9}"#).is_err() && over(r#"{"kl": {"clamp": {"hi": 1}}}"#).is_err());

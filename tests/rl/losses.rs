@@ -5,10 +5,8 @@ use posttrain::backend::cpu::Cpu;
 use posttrain::backend::prelude::*;
 use posttrain::backend::{RATIO_SUMS, RatioLoss, SQUARE_SUMS, SquareLoss};
 use posttrain::rl::Metrics;
-use posttrain::rl::kl::{Estimator, Kl};
 use posttrain::rl::ppo::{
-    PolicyClip, PolicyStatistics, ValueClip, ValueStatistics, explained_variance, kl_loss,
-    reinforce_loss,
+    PolicyClip, PolicyStatistics, ValueClip, ValueStatistics, explained_variance,
 };
 use proptest::prelude::*;
 
@@ -110,22 +108,6 @@ fn the_dual_clip_bounds_the_loss_of_bad_actions() {
 }
 
 #[test]
-fn reinforce_and_the_kl_term_give_the_published_values() {
-    let mut gradient = [0.0f32; 3];
-    let loss = reinforce_loss(&mut gradient, &[-0.5, -1.0, -1.5], &[1.0, -1.0, 2.0], 3);
-    assert!((loss - 0.833_333_3).abs() < 1e-6);
-    assert_eq!(gradient, [-1.0 / 3.0, 1.0 / 3.0, -2.0 / 3.0]);
-    let kl = Kl { estimator: Estimator::K3, ..Kl::default() };
-    let mut gradient = [0.0f32; 3];
-    let loss = kl_loss(&mut gradient, &[0.0, -1.0, -2.0], &[-1.0; 3], &kl, 0.1, 3);
-    assert!((loss - 0.036_205).abs() < 1e-6, "{loss}");
-    // 0.1 / 3 times 1 - e^-1, 0, 1 - e.
-    for (found, expected) in gradient.iter().zip([0.021_070_7f32, 0.0, -0.057_276_1]) {
-        assert!((found - expected).abs() < 1e-6, "{gradient:?}");
-    }
-}
-
-#[test]
 fn the_value_loss_is_the_worse_of_free_and_clipped() {
     // Inside the range; beyond it and clipped (target on this side); beyond it but worse off than
     // clipped.
@@ -164,8 +146,6 @@ fn no_token_gives_zero_and_not_nan() {
     assert!(metrics.iter().all(|(name, x)| *x == if *name == "val/ratio" { 1.0 } else { 0.0 }));
     let (loss, _, metrics) = value(&[], &[], &[], &ValueClip::default());
     assert!(loss == 0.0 && metrics.iter().all(|metric| metric.1 == 0.0));
-    assert_eq!(reinforce_loss(&mut [], &[], &[], 0), 0.0);
-    assert_eq!(kl_loss(&mut [], &[], &[], &Kl::default(), 0.1, 0), 0.0);
     assert_eq!(explained_variance(&[], &[]), 0.0);
 }
 
@@ -232,24 +212,6 @@ proptest! {
             });
             prop_assert!((slope - f64::from(gradient[i])).abs() < 1e-5, "{} for {}", gradient[i],
                 slope);
-        }
-    }
-
-    #[test]
-    fn the_reinforce_and_kl_gradients_are_the_slopes(log_prob in -3.0f32..0.0,
-        other in -3.0f32..0.0) {
-        let mut gradient = [0.0];
-        reinforce_loss(&mut gradient, &[log_prob], &[other], 2);
-        prop_assert!((slope(log_prob,
-            |x| reinforce_loss(&mut [0.0], &[x], &[other],
-                2)) - f64::from(gradient[0])).abs() < 1e-5);
-        for estimator in [Estimator::K1, Estimator::K2, Estimator::K3] {
-            let kl = Kl { estimator, ..Kl::default() };
-            let mut gradient = [0.0];
-            kl_loss(&mut gradient, &[log_prob], &[other], &kl, 0.3, 2);
-            let slope = slope(log_prob, |x| kl_loss(&mut [0.0], &[x], &[other], &kl, 0.3, 2));
-            prop_assert!((slope - f64::from(gradient[0])).abs() < 1e-5 * (1.0 + slope.abs()),
-                "{} for {}", gradient[0], slope);
         }
     }
 

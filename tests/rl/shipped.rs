@@ -15,8 +15,10 @@ use posttrain::rl::advantage::Conventions;
 use posttrain::rl::compat::{Compat, Overrides};
 use posttrain::rl::ppo::{PolicyClip, ValueClip};
 use posttrain::rl::preference::Normalisation;
+use posttrain::train::critic::Critic;
 use posttrain::train::optimiser::{OptimiserConfig, TrainState};
-use posttrain::train::ppo::{Judges, Ppo, Rollout, Settings};
+use posttrain::train::ppo::{Ppo, Settings};
+use posttrain::train::rollouts::{FrozenModels, Rollout, RolloutSettings};
 use serde_json::{Value, json};
 
 /// `max_new_tokens`.
@@ -160,7 +162,7 @@ fn step(conventions: Conventions) -> Trained {
         Trainable::ALL,
     )
     .unwrap();
-    let mut ppo = Ppo { b: &b, policy, critic: None, coef: COEF };
+    let mut ppo = Ppo { b: &b, policy, critic: Critic::Shared, coef: COEF };
     let sequence = |response: usize| [&[response as u32], RESPONSES[response]].concat();
     let judged = [sequence(0), sequence(1), [sequence(2), vec![END]].concat()];
     let logprobs = posttrain::model::score::response_logprobs(
@@ -170,14 +172,9 @@ fn step(conventions: Conventions) -> Trained {
         &[1; 3],
         1.0,
     );
-    let rollout = |response: usize| Rollout {
-        tokens: sequence(response),
-        prompt: 1,
-        ended: response < 2,
-        logprobs: logprobs[response].clone(),
-        reference: Vec::new(),
-        values: Vec::new(),
-        score: 0.0,
+    let rollout = |response: usize| {
+        let (tokens, logprobs) = (RESPONSES[response], logprobs[response].clone());
+        Rollout::sampled(&[response as u32], tokens, logprobs, response < 2)
     };
     let mut rollouts = [0, 1, 2].map(rollout);
     let optimiser: OptimiserConfig = serde_json::from_value(json!({"learning_rate": 0.0})).unwrap();
@@ -185,10 +182,12 @@ fn step(conventions: Conventions) -> Trained {
         steps: 1,
         minibatches: 1,
         epochs: 1,
-        temperature: 1.0,
-        max_new_tokens: LIMIT,
-        pad: PAD,
-        conventions,
+        rollouts: RolloutSettings {
+            temperature: 1.0,
+            max_new_tokens: LIMIT,
+            pad: PAD,
+            conventions,
+        },
         adaptive: None,
         policy_clip: PolicyClip::default(),
         value_clip: ValueClip { range: Some(0.2), coef: 0.1 },
@@ -197,9 +196,9 @@ fn step(conventions: Conventions) -> Trained {
         optimiser: &optimiser,
         seed: 0,
     };
-    let judges =
-        Judges { reference: &reference, reward: &reward, normalisation: Normalisation::IDENTITY };
-    let metrics = ppo.step(0, &mut rollouts, &judged, &judges, &settings).unwrap();
+    let normalisation = Normalisation::IDENTITY;
+    let frozen = FrozenModels { reference: &reference, reward: &reward, normalisation };
+    let metrics = ppo.step(0, &mut rollouts, &judged, &frozen, &settings).unwrap();
 
     let gradients = ppo.policy.gradients.total(&b);
     let dhead = b.download_f64(gradients.lm_head.as_ref().unwrap().as_ref().unwrap());

@@ -145,7 +145,7 @@ struct Neutral;
 impl Visitor for Neutral {
     type Output = &'static [&'static str];
     fn visit<S: Stage>(self) -> Self::Output {
-        S::BYTE_NEUTRAL
+        S::INFO.byte_neutral
     }
 }
 
@@ -257,6 +257,6 @@ struct Version;
 impl Visitor for Version {
     type Output = u32;
     fn visit<S: Stage>(self) -> u32 {
-        S::VERSION
+        S::INFO.version
     }
 }

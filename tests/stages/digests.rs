@@ -221,6 +221,10 @@ fn complaint(
 
 #[test]
 fn an_artefact_of_other_bytes_needs_a_new_version() {
+    if !cfg!(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu")) {
+        eprintln!("skipped: the record is of Linux on x86-64 with the GNU C library");
+        return;
+    }
     let recorded = record();
     let found: BTreeMap<String, (u32, String)> = cases()
         .into_iter()

@@ -15,8 +15,10 @@ use posttrain::model::spec::Spec;
 use posttrain::model::weights::Model;
 use posttrain::rl::ppo::{PolicyClip, ValueClip};
 use posttrain::rl::preference::Normalisation;
+use posttrain::train::critic::Critic;
 use posttrain::train::optimiser::{OptimiserConfig, TrainState};
-use posttrain::train::ppo::{Judges, Ppo, Rollout, Settings};
+use posttrain::train::ppo::{Ppo, Settings};
+use posttrain::train::rollouts::{FrozenModels, Rollout, RolloutSettings};
 use serde_json::{Value, json};
 
 use super::bench::{make, neutral, run_on};
@@ -209,34 +211,28 @@ fn step(
     let spec = Spec { layers: 5, ..crate::model::spec(false) };
     let trainable = Trainable::frozen_fraction(&spec, 0.8);
     let reference: Model<Counting> = model(b, &spec, HeadKind::Language);
-    let head = |kind| scalar_head(&spec, kind, ScalarInit::Normal, 1).unwrap();
+    let head = |top| scalar_head(&spec, top, ScalarInit::Normal, 1).unwrap();
     let begun = if own_trunk {
         model(b, &spec, HeadKind::Language)
     } else {
         reference.trainable_copy(b, &trainable)
     };
     let reward = begun.with_scalar(b, head(HeadKind::Reward));
-    let critic = separate.then(|| {
-        TrainState::new(b, &reward.with_scalar(b, head(HeadKind::Value)), trainable.clone())
-            .unwrap()
-    });
-    let policy = match separate {
-        true => TrainState::new(b, &reference, trainable.clone()),
-        false => TrainState::new(
-            b,
-            &reference.with_scalar(b, head(HeadKind::LanguageAndValue)),
-            trainable,
-        ),
+    let (policy, critic) = match separate {
+        true => {
+            let critic = reward.with_scalar(b, head(HeadKind::Value));
+            let state = TrainState::new(b, &critic, trainable.clone()).unwrap();
+            (TrainState::new(b, &reference, trainable), Critic::Separate(Box::new(state)))
+        }
+        false => {
+            let policy = reference.with_scalar(b, head(HeadKind::LanguageAndValue));
+            (TrainState::new(b, &policy, trainable), Critic::Shared)
+        }
     };
     let rollouts =
-        sequences(&spec, &[PROMPT + NEW; 3]).into_iter().enumerate().map(|(at, tokens)| Rollout {
-            tokens,
-            prompt: PROMPT,
-            ended: at == 0,
-            logprobs: vec![-1.0; NEW],
-            reference: Vec::new(),
-            values: Vec::new(),
-            score: 0.0,
+        sequences(&spec, &[PROMPT + NEW; 3]).into_iter().enumerate().map(|(at, tokens)| {
+            let (prompt, response) = tokens.split_at(PROMPT);
+            Rollout::sampled(prompt, response, vec![-1.0; NEW], at == 0)
         });
     let rollouts = rollouts.collect();
     (Ppo { b, policy: policy.unwrap(), critic, coef: 0.1 }, reference, reward, rollouts)
@@ -247,10 +243,12 @@ fn settings(optimiser: &OptimiserConfig, epochs: usize) -> Settings<'_> {
         steps: 1,
         minibatches: 2,
         epochs,
-        temperature: 1.0,
-        max_new_tokens: NEW,
-        pad: 0,
-        conventions: Default::default(),
+        rollouts: RolloutSettings {
+            temperature: 1.0,
+            max_new_tokens: NEW,
+            pad: 0,
+            conventions: Default::default(),
+        },
         adaptive: None,
         policy_clip: PolicyClip::default(),
         value_clip: ValueClip::default(),
@@ -274,9 +272,9 @@ fn scored(own_trunk: bool, separate: bool) -> (usize, Vec<Figures>) {
         .collect();
     let config: OptimiserConfig = serde_json::from_value(json!({"learning_rate": 0.01})).unwrap();
     let settings = settings(&config, 0);
-    let judges =
-        Judges { reference: &reference, reward: &reward, normalisation: Normalisation::IDENTITY };
-    ppo.step(0, &mut rollouts, &judged, &judges, &settings).unwrap();
+    let normalisation = Normalisation::IDENTITY;
+    let frozen = FrozenModels { reference: &reference, reward: &reward, normalisation };
+    ppo.step(0, &mut rollouts, &judged, &frozen, &settings).unwrap();
     let rows = b.rows.load(Relaxed);
     let judged: Vec<&[u32]> = judged.iter().map(Vec::as_slice).collect();
     let raw: Vec<f64> = last_scalars(&b, &reward, &judged).into_iter().map(f64::from).collect();
@@ -311,6 +309,28 @@ fn frozen_blocks_run_once_for_policy_reference_value_and_reward_model() {
 }
 
 #[test]
+fn without_a_critic_no_value_is_computed_or_fitted() {
+    let b = Counting::new();
+    let (ppo, reference, reward, mut rollouts) = step(&b, false, true);
+    let mut ppo = Ppo { critic: Critic::None, ..ppo };
+    let tokens: Vec<Vec<u32>> = rollouts.iter().map(|rollout| rollout.tokens.clone()).collect();
+    let sequences: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
+    let logprobs = response_logprobs(&b, &ppo.policy.model, &sequences, &[PROMPT; 3], 1.0);
+    rollouts.iter_mut().zip(logprobs).for_each(|(rollout, own)| rollout.logprobs = own);
+    let config: OptimiserConfig = serde_json::from_value(json!({"learning_rate": 0.01})).unwrap();
+    let normalisation = Normalisation::IDENTITY;
+    let frozen = FrozenModels { reference: &reference, reward: &reward, normalisation };
+    let before = b.rows.load(Relaxed);
+    let metrics = ppo.step(0, &mut rollouts, &tokens, &frozen, &settings(&config, 1)).unwrap();
+    // Four frozen blocks once; then reward model, reference and the update, one block each.
+    assert_eq!(b.rows.load(Relaxed) - before, (4 + 3) * 3 * (PROMPT + NEW));
+    assert!(rollouts.iter().all(|rollout| rollout.values == [0.0; NEW]));
+    let of_values = ["loss/value_avg", "val/clipfrac_avg", "critic/vf_explained_var"];
+    assert!(metrics.iter().all(|(name, x)| x.is_finite() && !of_values.contains(name)));
+    assert!(metrics.iter().any(|(name, norm)| *name == "grad_norm" && *norm > 0.0));
+}
+
+#[test]
 fn updates_copy_no_buffer_to_the_host() {
     let config: OptimiserConfig = serde_json::from_value(json!({"learning_rate": 0.01})).unwrap();
     for separate in [false, true] {
@@ -325,13 +345,10 @@ fn updates_copy_no_buffer_to_the_host() {
                 .iter_mut()
                 .zip(logprobs)
                 .for_each(|(rollout, logprobs)| rollout.logprobs = logprobs);
-            let judges = Judges {
-                reference: &reference,
-                reward: &reward,
-                normalisation: Normalisation::IDENTITY,
-            };
+            let normalisation = Normalisation::IDENTITY;
+            let frozen = FrozenModels { reference: &reference, reward: &reward, normalisation };
             let metrics =
-                ppo.step(0, &mut rollouts, &judged, &judges, &settings(&config, epochs)).unwrap();
+                ppo.step(0, &mut rollouts, &judged, &frozen, &settings(&config, epochs)).unwrap();
             let named = |name| metrics.iter().find(|metric| metric.0 == name).unwrap().1;
             assert_eq!(
                 [named("loss/value_avg"), named("policy/entropy_avg")].map(|x| x > 0.0),

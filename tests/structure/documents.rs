@@ -94,6 +94,16 @@ fn the_readme_has_its_two_commands() {
 }
 
 #[test]
+fn the_example_of_the_readme_is_a_shipped_pipeline() {
+    let text = read("README.md");
+    let example = text
+        .split_once("<!-- example -->\n```yaml\n")
+        .and_then(|(_, rest)| rest.split_once("```\n<!-- end example -->"))
+        .map(|(example, _)| example);
+    assert_eq!(example, Some(read("pipelines/first.yaml").as_str()));
+}
+
+#[test]
 fn commands_are_read_between_the_markers() {
     assert_eq!(
         commands(

@@ -100,7 +100,11 @@ impl Device {
     /// The same, whether a step is recorded or not: memory that may outlive it.
     pub fn allocate_for_good(&self, bytes: usize) -> Memory {
         let allocation = Allocation::new(self.context(), bytes);
-        Memory { address: allocation.address(), bytes, home: Home::Pool(allocation) }
+        Memory {
+            address: allocation.address(),
+            bytes,
+            home: Home::Pool { _allocation: allocation },
+        }
     }
 
     /// Memory with these bytes.
@@ -228,7 +232,7 @@ pub struct Memory {
 #[derive(Debug)]
 enum Home {
     /// The driver's pool.
-    Pool(#[expect(dead_code, reason = "frees the memory when it is dropped")] Allocation),
+    Pool { _allocation: Allocation },
     /// A block that steps keep.
     Step(GraphCache, usize),
     /// Nowhere: it is a part of a step's tables.

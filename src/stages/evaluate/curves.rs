@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::measuring::Answers;
+use super::measuring::{Answers, temperature};
 use super::{GOLD, REWARD};
 use crate::data::dataset::{Dataset, PROMPTS};
 use crate::data::rows::{self, Example};
@@ -156,12 +156,6 @@ impl<'a> Candidates<'a> {
         };
         best_of_n::at_kl(&inputs.iter().map(own).collect::<Option<Inputs>>()?, kl)
     }
-}
-
-/// The temperature of all rows, where they have one and the same.
-pub(super) fn temperature(rows: &[&Sampled]) -> Option<f64> {
-    let first = rows.first()?.temperature?;
-    rows.iter().all(|row| row.temperature == Some(first)).then_some(first)
 }
 
 /// The exact score of every text, where the example has one.

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Evaluate, Found};
+use super::{EvaluateStage, Found};
 use crate::data::dataset::test_split;
 use crate::data::lineage::Lineage;
 use crate::data::rows::Example;
@@ -67,7 +67,7 @@ pub(super) struct Judged {
 
 impl Judging {
     /// Reads what all judges have said.
-    pub(super) fn read(config: &Evaluate) -> Result<Vec<Self>> {
+    pub(super) fn read(config: &EvaluateStage) -> Result<Vec<Self>> {
         let mut all = Vec::new();
         for (name, methods) in &config.judges {
             let mut verdicts: BTreeMap<String, Judgements> = BTreeMap::new();

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Evaluate;
+use super::EvaluateStage;
 use super::judging::Judging;
 use crate::dag::context::Context;
 use crate::data::dataset::{Dataset, test_split};
@@ -28,7 +28,7 @@ pub(super) struct Rows {
 /// # Errors
 /// The user's: of leaks that are to be refused, of a judge that is not held out.
 pub(super) fn rows(
-    config: &Evaluate,
+    config: &EvaluateStage,
     context: &Context,
     (dataset, preferences): (&Dataset, Option<&Dataset>),
     test_sets: &[String],

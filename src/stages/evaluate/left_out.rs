@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Evaluate, GOLD, Method, REWARD};
+use super::{EvaluateStage, GOLD, Method, REWARD};
 use crate::dag::context::Context;
 use crate::error::Result;
 use crate::fs;
@@ -88,7 +88,7 @@ impl LeftOut {
     pub(super) fn finish(
         mut self,
         context: &Context,
-        config: &Evaluate,
+        config: &EvaluateStage,
         test_sets: &[String],
     ) -> Result<Vec<String>> {
         for entry in &mut self.0 {
@@ -117,7 +117,7 @@ impl LeftOut {
 }
 
 /// What no method has because the evaluation lacks a field, and what single methods lack.
-fn absent(config: &Evaluate, has_gold: bool) -> Vec<Entry> {
+fn absent(config: &EvaluateStage, has_gold: bool) -> Vec<Entry> {
     let any_outputs = config.methods.iter().any(|method| method.outputs.is_some());
     let any_samples = config.methods.iter().any(|method| method.samples.is_some());
     let lacks = |figure: &str, field: &str| {

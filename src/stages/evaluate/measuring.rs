@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::curves::temperature;
-use super::{Evaluate, GOLD, Judge, Method, REWARD};
+use super::{EvaluateStage, GOLD, Judge, Method, REWARD};
 use crate::backend::Backend;
 use crate::data::dataset::test_split;
 use crate::data::rows::{Example, Origin, Preference};
@@ -20,6 +19,12 @@ use crate::report::table::{Row, Table};
 use crate::rl::preference::Normalisation;
 use crate::sample::scoring::{self, Group};
 use crate::stages::artefacts::{self, Loaded, Read, normalisation};
+
+/// The temperature of all rows, where they have one and the same.
+pub(super) fn temperature(rows: &[&Sampled]) -> Option<f64> {
+    let first = rows.first()?.temperature?;
+    rows.iter().all(|row| row.temperature == Some(first)).then_some(first)
+}
 
 /// A method's texts, by split and row.
 pub(super) struct Answers {
@@ -193,7 +198,7 @@ impl<B: Backend> Rewarder<B> {
 
 impl<'a, B: Backend> Judges<'a, B> {
     /// The models that texts are measured with.
-    pub(super) fn load(b: &'a B, config: &Evaluate) -> Result<Self> {
+    pub(super) fn load(b: &'a B, config: &EvaluateStage) -> Result<Self> {
         let folder = config.reference_policy.as_ref().map(Ref::path);
         let policy = folder.map(|folder| artefacts::load(b, folder)).transpose()?;
         let load = |own: &Ref<RewardModel>| -> Result<Rewarder<B>> {

@@ -1,14 +1,15 @@
 //! What the reward model of an evaluation reads of datasets: the references of test sets, and
 //! preference pairs. Samples have fitted the model that wrote them.
 
-use super::Evaluate;
+use super::EvaluateStage;
 use crate::data::dataset::test_split;
 use crate::data::tokenised::Limits;
 use crate::reference::{Dataset, Ref};
 use crate::stages::models::Forms;
-use crate::stages::reading::{Part, Reading, Source, Splits};
+use crate::stages::reading::{Part, Reading, Splits};
+use crate::stages::source::Source;
 
-pub(super) fn readings(config: &Evaluate, forms: &Forms) -> Vec<Reading> {
+pub(super) fn readings(config: &EvaluateStage, forms: &Forms) -> Vec<Reading> {
     let reader = config.reward_model.as_ref().and_then(|own| forms.reader(own));
     let Some((tokenizer, context)) = reader else { return Vec::new() };
     let test_sets: Vec<String> = config.test_sets.iter().map(|name| test_split(name)).collect();

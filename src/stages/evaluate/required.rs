@@ -1,9 +1,9 @@
 //! Fields of the config that need others, and fields that nothing would read. Knows no value.
 
-use super::{Evaluate, Judge};
+use super::{EvaluateStage, Judge};
 use crate::stages::Checks;
 
-impl Evaluate {
+impl EvaluateStage {
     /// Notes fields that need another one, or that nothing would read.
     pub(super) fn check_fields(&self, checks: &mut Checks) {
         let diversity = &self.diversity;

@@ -224,7 +224,7 @@ impl Visitor for Leaves {
     type Output = BTreeSet<String>;
     fn visit<S: Stage>(self) -> Self::Output {
         let (fields, complete) = fields::of::<S>();
-        complete.unwrap_or_else(|error| panic!("{}: {error}", S::NAME));
+        complete.unwrap_or_else(|error| panic!("{}: {error}", S::INFO.name));
         fields.leaves.into_iter().collect()
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Checks;
-use super::judge::Judgement;
+use super::judgements::Judgement;
 use crate::dag::context::Context;
 use crate::data::versus::Versus;
 use crate::endpoint::answers::{Answers, Reply};
@@ -112,7 +112,7 @@ impl Model {
                 "expected no key in the address: `api_key_env` names the variable with it",
             )
             .require(!self.model.is_empty(), "judge.llm.model", "expected the name of a model")
-            .require(self.max_tokens > 0, "judge.llm.max_tokens", "expected at least 1")
+            .positive(self.max_tokens, "judge.llm.max_tokens")
             .require(rpm, "judge.llm.rpm", "expected a number above 0, or null")
             .require(
                 (1..=64).contains(&self.concurrency),

@@ -19,7 +19,6 @@ use crate::model::batch::{Batch, MICRO_BATCH_TOKENS, pack_by_tokens};
 use crate::model::pairs::{self, NAMES, PairHead, PairNetwork, features_backward, wide_features};
 use crate::model::params::{Role, Slot};
 use crate::model::pooling::Pooling;
-use crate::model::transformer;
 use crate::rl::Metrics;
 
 /// A network in training.
@@ -198,6 +197,11 @@ pub struct PairTuner<'a, B: Backend> {
 /// The two texts of a pair.
 pub type TokenPair = [Encoded; 2];
 
+/// Tokens of both texts.
+pub fn tokens(pair: &TokenPair) -> usize {
+    pair.iter().map(|text| text.tokens.len()).sum()
+}
+
 impl<B: Backend> PairTuner<'_, B> {
     /// One step on pairs and their labels; returns `loss`, in nats, `accuracy` and `grad_norm`,
     /// before it.
@@ -220,20 +224,17 @@ impl<B: Backend> PairTuner<'_, B> {
         total.metrics(norm)
     }
 
-    /// The loss of a batch and the network's gradients; the encoder's are its own. `tokens`, about,
-    /// go through it at a time.
+    /// The loss of a batch and the network's gradients; the encoder's are its own. About `most`
+    /// tokens go through it at a time.
     fn backward(
         &mut self,
         batch: &[&TokenPair],
         targets: &[u32],
-        tokens: usize,
+        most: usize,
     ) -> (Total, [B::Buf; 4]) {
         let (mut total, mut gradients) = (Total::new(batch.len()), self.head.gradients());
         self.encoder.clear_gradients(self.head.b);
-        for run in pack_by_tokens(
-            batch.iter().map(|pair| pair.iter().map(|text| text.tokens.len()).sum()),
-            tokens,
-        ) {
+        for run in pack_by_tokens(batch.iter().map(|pair| tokens(pair)), most) {
             self.accumulate(&mut gradients, &mut total, &batch[run.clone()], &targets[run]);
         }
         (total, gradients)
@@ -255,11 +256,9 @@ impl<B: Backend> PairTuner<'_, B> {
             types: texts().flat_map(|text| text.types.iter().copied()).collect(),
             ..Batch::new(&tokens)
         };
-        let TrainState { model, gradients, trainable, recompute, .. } = &mut self.encoder;
-        let x = transformer::trunk(b, model, &batch, trainable.first_layer());
-        let activations =
-            transformer::forward(b, model, x, &batch, trainable.first_layer(), Some(*recompute));
-        let (states, width) = (b.download_f64(&activations.hidden), model.spec.embedding_width);
+        let activations = self.encoder.forward(b, &batch);
+        let width = self.encoder.model.spec.embedding_width;
+        let states = b.download_f64(&activations.hidden);
         let states: Vec<&[f64]> = batch
             .starts
             .windows(2)
@@ -282,15 +281,7 @@ impl<B: Backend> PairTuner<'_, B> {
                 dstates.extend(self.pooling.pool_backward(dvector, states, width, self.normalize));
             }
         }
-        transformer::backward(
-            b,
-            model,
-            &batch,
-            &activations,
-            &b.upload_f64(&dstates),
-            gradients,
-            trainable,
-        );
+        self.encoder.backward(b, &batch, &activations, &b.upload_f64(&dstates));
     }
 }
 
@@ -348,6 +339,7 @@ impl<B: Backend> State for PairHeadState<'_, B> {
 mod tests {
     use super::*;
     use crate::backend::cpu::Cpu;
+    use crate::backend::prelude::*;
     use crate::model::params::{HeadKind, Params, Trainable};
     use crate::model::spec::{Activation, FeedForward, Mask, Norm, Spec, Wiring};
     use crate::model::weights::{Model, unique};

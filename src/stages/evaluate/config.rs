@@ -1,0 +1,194 @@
+//! The config of `evaluate`, with the values that are out of range and the conditions on other
+//! stages.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::diversity::DiversityConfig;
+use super::{REFERENCE, REWARD_MODEL};
+use crate::reference::{
+    Artefact, Dataset as DatasetArtefact, Judgements, Place, Policy, Ref, RewardModel, Samples,
+};
+use crate::stages::lineage::OnLeak;
+use crate::stages::{Bond, Checks, Problem, Rule};
+
+/// The config of `uses: evaluate`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluateStage {
+    /// Dataset with the test sets and their references.
+    pub dataset: Ref<DatasetArtefact>,
+    /// Names of the test sets without `test/`, in the order of the table; an empty list means all.
+    #[serde(default)]
+    pub test_sets: Vec<String>,
+    /// Methods that are compared, in the order of the table.
+    pub methods: Vec<Method>,
+    /// Reward model that scores every text; without one the table has no `rm`.
+    #[serde(default)]
+    pub reward_model: Option<Ref<RewardModel>>,
+    /// Policy that KL is measured from; without one the table has no `kl` of policies.
+    #[serde(default)]
+    pub reference_policy: Option<Ref<Policy>>,
+    /// Dataset with held-out preference pairs of the same test sets, or of some of them.
+    #[serde(default)]
+    pub preferences: Option<Ref<DatasetArtefact>>,
+    /// Judge of wins against the reference; without one the table has no `win_rate`.
+    #[serde(default)]
+    pub judge: Option<Judge>,
+    /// Further judges by name; each has the stages `judge` that judged a method, by the name of the
+    /// method.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub judges: BTreeMap<String, BTreeMap<String, Ref<Judgements>>>,
+    /// Longest prompt in tokens that models read; a longer prompt loses its beginning. `null` cuts
+    /// nothing.
+    #[serde(default)]
+    pub max_prompt_tokens: Option<usize>,
+    /// Measures of the diversity of samples.
+    #[serde(default)]
+    pub diversity: DiversityConfig,
+    /// Treatment of rows that a model was trained on; `allow` also admits a reward model that is
+    /// not held out.
+    #[serde(default)]
+    pub on_leak: OnLeak,
+    /// Seed of the signs that differences are tested with, and of the letters that
+    /// `nli_released_sampled` draws.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+/// One method.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Method {
+    /// Name of the method in the table.
+    pub name: String,
+    /// One output for each row of each test set; scores and win rates are of these.
+    #[serde(default)]
+    pub outputs: Option<Ref<Samples>>,
+    /// Several samples for some rows of each test set; diversity and KL are of these.
+    #[serde(default)]
+    pub samples: Option<Ref<Samples>>,
+    /// Policy of the method, if a stage `ppo` trained it: its rollouts give KL and reward of each
+    /// step, and it is compared with best-of-n at the same KL.
+    #[serde(default)]
+    pub policy: Option<Ref<Policy>>,
+}
+
+/// Who decides wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Judge {
+    /// The synthetic world's exact score.
+    Gold,
+    /// The reward model, which the methods were optimised against: not an independent judge.
+    RewardModel,
+}
+
+impl Judge {
+    /// Who it is, for below the table.
+    pub(super) fn who(self) -> &'static str {
+        match self {
+            Judge::Gold => "the synthetic world's exact score",
+            Judge::RewardModel => "the reward model whose score is `rm`",
+        }
+    }
+}
+
+impl EvaluateStage {
+    /// Values out of range.
+    pub(super) fn out_of_range(&self) -> Vec<Problem> {
+        let mut checks = Checks::default();
+        checks.require(!self.methods.is_empty(), "methods", "expected at least one method");
+        checks.positive_or_null(self.max_prompt_tokens, "max_prompt_tokens");
+        self.check_fields(&mut checks);
+        for (at, method) in self.methods.iter().enumerate() {
+            let taken = [REFERENCE, REWARD_MODEL].contains(&method.name.as_str());
+            let twice = self.methods[..at].iter().any(|other| other.name == method.name);
+            checks.require(
+                !taken && !twice,
+                &format!("methods.{at}.name"),
+                format!("the table already has a method `{}`", method.name),
+            );
+            checks.require(
+                method.outputs.is_some() || method.samples.is_some(),
+                &format!("methods.{at}"),
+                "expected `outputs`, `samples`, or both",
+            );
+        }
+        for (name, judged) in &self.judges {
+            let plain = !name.is_empty()
+                && name
+                    .chars()
+                    .all(|letter| letter.is_ascii_alphanumeric() || "_-".contains(letter));
+            let has_outputs = |name: &String| {
+                self.methods.iter().any(|method| method.name == *name && method.outputs.is_some())
+            };
+            let stranger = judged.keys().find(|name| !has_outputs(name));
+            checks
+                .require(
+                    plain,
+                    "judges",
+                    format!("expected a name of letters, digits, `_` and `-`, found `{name}`"),
+                )
+                .require(
+                    !judged.is_empty(),
+                    &format!("judges.{name}"),
+                    "expected at least one method",
+                )
+                .require(
+                    stranger.is_none(),
+                    &format!("judges.{name}"),
+                    stranger.map_or_else(String::new, |name| {
+                        format!("there is no method `{name}` with `outputs`")
+                    }),
+                );
+        }
+        checks.done()
+    }
+
+    /// The conditions on stages `judge`: each judged what is evaluated here.
+    pub(super) fn bonds_of_judges(&self) -> Vec<Bond> {
+        let outputs: Vec<String> =
+            self.methods.iter().filter_map(|method| node(method.outputs.as_ref()?)).collect();
+        let mut bonds = Vec::new();
+        for (name, judged) in &self.judges {
+            let first = judged.values().next().and_then(node);
+            for (method, reference) in judged {
+                let own = self
+                    .methods
+                    .iter()
+                    .find(|other| other.name == *method)
+                    .and_then(|method| node(method.outputs.as_ref()?));
+                let (Some(judging), Some(first), Some(own), Some(dataset)) =
+                    (node(reference), &first, own, node(&self.dataset))
+                else {
+                    continue;
+                };
+                let bond = |inner, rule| Bond {
+                    field: format!("judges.{name}.{method}"),
+                    node: judging.clone(),
+                    inner,
+                    rule,
+                };
+                bonds.extend([bond("a", Rule::Is(own)), bond("dataset", Rule::Is(dataset))]);
+                bonds.extend(
+                    ["b", "judge.reward_model", "judge.llm", "max_prompt_tokens"]
+                        .map(|inner| bond(inner, Rule::AsIn(first.clone()))),
+                );
+                if self.on_leak != OnLeak::Allow {
+                    bonds.push(bond("judge.reward_model", Rule::NoPartIn(outputs.clone())));
+                }
+            }
+        }
+        bonds
+    }
+}
+
+/// The node that is referred to, before it is made.
+fn node<A: Artefact>(reference: &Ref<A>) -> Option<String> {
+    match reference.place() {
+        Place::Stage(name) => Some(name.to_owned()),
+        Place::Path(_) => None,
+    }
+}
