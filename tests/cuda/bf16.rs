@@ -44,7 +44,7 @@ impl Pair<'_> {
 
     fn close(&self, what: &str, (got, expected): &(Buf, Vec<f64>)) {
         let tolerance = if got.kind() == DType::Bf16 { STORED } else { SUMMED };
-        let (suffix, got) = (got.kind().suffix(), self.device.download_f64(got));
+        let (suffix, got) = (got.kind().name(), self.device.download_f64(got));
         record(what, suffix, &got);
         close(what, &got, expected, tolerance);
     }
@@ -705,7 +705,7 @@ fn attention_agrees() {
                 // Weights are rounded to bf16 before they multiply values, and scores' gradients
                 // before they multiply keys and queries.
                 let got = device.download_f64(&pair.0);
-                record(what, pair.0.kind().suffix(), &got);
+                record(what, pair.0.kind().name(), &got);
                 close(
                     &format!("{starts:?} {heads:?} {mask:?}: {what}"),
                     &got,
