@@ -185,8 +185,11 @@ impl States {
 
     /// The positions of the nodes that follow a running node, ascending.
     pub(super) fn followers(&self, leader: usize) -> Vec<usize> {
-        let follows = |at: &usize| matches!(self.nodes[*at], NodeState::Following { leader: of } if of == leader);
-        self.all(Phase::Following).filter(follows).collect()
+        let leads = |at: &usize| match self.nodes[*at] {
+            NodeState::Following { leader: own } => own == leader,
+            _ => false,
+        };
+        self.all(Phase::Following).filter(leads).collect()
     }
 
     /// When the store is to be asked for the key of a node again, if another run makes it.

@@ -3,7 +3,7 @@
 //! paged cache, in any order of threads and copies; sequences beside others that hold no numbers;
 //! and that a device which adds up otherwise is found out.
 
-use posttrain::backend::DType as Stored;
+use posttrain::backend::DType;
 use posttrain::backend::cuda::{Cuda, GemmRequest};
 use posttrain::backend::ops;
 use posttrain::backend::prelude::*;
@@ -11,7 +11,7 @@ use posttrain::backend::{BLOCK, CacheView, Heads, Mask};
 
 use super::emulated::{cuda_bf16, elsewhere, load, real};
 use super::kernels::{cached, same, stored, tiles};
-use super::launched::{Argument, Emulator, Memory, Options, Type};
+use super::launched::{Argument, Emulator, Memory, Options};
 use crate::ops::{bits, close, dirty, normals, oracle};
 
 use Argument::{At, Integer, Size};
@@ -75,7 +75,7 @@ impl Launch<'_> {
     ) -> [Vec<f64>; 3] {
         let (Launch { e, inputs: [q, k, v], .. }, Heads { query: h, key_value: g, channels: c }) =
             (self, self.heads);
-        let (kind, n) = (Type::Bf16, self.rows());
+        let (kind, n) = (DType::Bf16, self.rows());
         let (suffix, rows, threads) = if groups { ("_hopper", 128, 384) } else { ("", 64, 128) };
         let work = tiles(self.starts, rows);
         let (table, dq, [dk, dv]) =
@@ -122,7 +122,7 @@ impl Launch<'_> {
     fn run(&self, groups: bool, mask: Mask, options: Options) -> (Vec<f64>, Vec<f64>) {
         let (Launch { e, inputs: [q, k, v], .. }, Heads { query: h, key_value: g, channels: c }) =
             (self, self.heads);
-        let (kind, n) = (Type::Bf16, self.rows());
+        let (kind, n) = (DType::Bf16, self.rows());
         let (stem, rows, threads, shared) = match (groups, c) {
             (true, 64) => ("attention_hopper", 192, 512, 144),
             (true, _) => ("attention_hopper", 128, 384, 144),
@@ -130,7 +130,7 @@ impl Launch<'_> {
             (false, _) => ("attention", 64, 128, 0),
         };
         let steps = if groups { 8 } else { 4 };
-        let (out, lse) = (e.room(kind, n * h * c), e.room(Type::F32, n * h));
+        let (out, lse) = (e.room(kind, n * h * c), e.room(DType::F32, n * h));
         let work = tiles(self.starts, rows);
         let table = e.plain(&work);
         let mut arguments = vec![At(&out), At(&lse)];
@@ -156,7 +156,7 @@ impl Launch<'_> {
             options,
             &arguments,
         );
-        (out.numbers(kind, n * h * c), lse.numbers(Type::F32, n * h))
+        (out.numbers(kind, n * h * c), lse.numbers(DType::F32, n * h))
     }
 }
 
@@ -174,7 +174,7 @@ fn open() -> Option<Emulator> {
 fn differing(e: &Emulator) -> u32 {
     let counts = e.raw(4 * 8 * 128);
     e.launch(
-        Type::Bf16,
+        DType::Bf16,
         "attention_hopper",
         "attention_hopper_probe",
         [8, 1, 1],
@@ -188,7 +188,7 @@ fn differing(e: &Emulator) -> u32 {
 
 #[test]
 fn whole_sequences_have_the_bits_of_warps_and_of_the_cache() {
-    let (Some(e), kind) = (open(), Type::Bf16) else { return };
+    let (Some(e), kind) = (open(), DType::Bf16) else { return };
     // What a real device does is for it to say, and for the back end to heed.
     let alike = differing(&e) == 0;
     assert!(alike || real().is_some(), "the emulator adds up in one order");
@@ -242,7 +242,7 @@ fn whole_sequences_have_the_bits_of_warps_and_of_the_cache() {
 
 #[test]
 fn gradients_have_the_bits_of_warps() {
-    let (Some(e), kind) = (open(), Type::Bf16) else { return };
+    let (Some(e), kind) = (open(), DType::Bf16) else { return };
     let alike = differing(&e) == 0;
     // Not the first: of a row alone, the gradient of the query is 0, which rounding is no share of.
     for (at, (starts, heads)) in batches().into_iter().enumerate().skip(1) {
@@ -285,8 +285,8 @@ fn gradients_have_the_bits_of_warps() {
             let (got_out, got_lse) = launch.run(true, mask, options);
             let (at_out, at_lse, at_delta) = (
                 e.numbers(kind, &got_out),
-                e.numbers(Type::F32, &got_lse),
-                e.room(Type::F32, n * h),
+                e.numbers(DType::F32, &got_lse),
+                e.room(DType::F32, n * h),
             );
             let arguments =
                 [At(&at_delta), At(&at_dout), At(&at_out), Size(n * h), Integer(c as i32)];
@@ -320,7 +320,7 @@ fn gradients_have_the_bits_of_warps() {
 
 #[test]
 fn neighbours_that_are_no_numbers_change_nothing() {
-    let (Some(e), kind, before) = (open(), Type::Bf16, 7) else { return };
+    let (Some(e), kind, before) = (open(), DType::Bf16, 7) else { return };
     for (at, (length, channels)) in [1, 63, 64, 65, 129]
         .into_iter()
         .flat_map(|length| [(length, 64), (length, 128)])
@@ -330,7 +330,7 @@ fn neighbours_that_are_no_numbers_change_nothing() {
         let starts = [0, before, before + length, before + length + 70];
         let n = starts[3];
         let run = |mask, others: bool| {
-            let given = |kind: Type, name: &str, width: usize| {
+            let given = |kind: DType, name: &str, width: usize| {
                 let mut numbers = stored(kind, name, n * width);
                 if others {
                     numbers[..starts[1] * width].fill(f64::NAN);
@@ -340,7 +340,7 @@ fn neighbours_that_are_no_numbers_change_nothing() {
             };
             let [q, k, v, dout] = [("q", 2), ("k", 1), ("v", 1), ("dout", 2)]
                 .map(|(name, heads)| given(kind, name, heads * channels));
-            let [lse, delta] = ["lse", "delta"].map(|name| given(Type::F32, name, 2));
+            let [lse, delta] = ["lse", "delta"].map(|name| given(DType::F32, name, 2));
             let launch = Launch { e: &e, starts: &starts, heads, inputs: [&q, &k, &v] };
             let (out, lse_made) = launch.run(true, mask, Options::ALL[at % 4]);
             assert!(out.iter().all(|x| x.is_finite()) != others);
@@ -418,7 +418,7 @@ const ORDER: &str = "EMULATOR_GROUP_PRODUCTS";
 #[test]
 fn another_order_is_met_in_a_process_of_its_own() {
     let (Ok(_), Some(folder)) = (std::env::var(ORDER), load()) else { return };
-    let class = |gemm| Cuda::gemm_class(0, Stored::Bf16, gemm, &folder.join("kernels")).unwrap();
+    let class = |gemm| Cuda::gemm_class(0, DType::Bf16, gemm, &folder.join("kernels")).unwrap();
     assert_eq!(class(GemmRequest::Auto), " hopper attention plain sm_90");
     assert_eq!(class(GemmRequest::Plain), " plain sm_90");
     let (b, e, heads) = (cuda_bf16().unwrap(), Emulator::open().unwrap(), heads(2, 1, 64));
@@ -428,7 +428,7 @@ fn another_order_is_met_in_a_process_of_its_own() {
     assert!(differing(&e) > 0);
     let n = 150;
     let [q, k, v] = [("q", 2), ("k", 1), ("v", 1)].map(|(name, heads_of)| {
-        e.numbers(Type::Bf16, &stored(Type::Bf16, name, n * heads_of * 64))
+        e.numbers(DType::Bf16, &stored(DType::Bf16, name, n * heads_of * 64))
     });
     let launch = Launch { e: &e, starts: &[0, n], heads, inputs: [&q, &k, &v] };
     let [groups, warps] = [true, false].map(|groups| launch.run(groups, MASKS[0], Options::ALL[0]));

@@ -44,7 +44,7 @@ impl Pair<'_> {
 
     fn close(&self, what: &str, (got, expected): &(Buf, Vec<f64>)) {
         let tolerance = if got.kind() == DType::Bf16 { STORED } else { SUMMED };
-        let (suffix, got) = (got.kind().suffix(), self.device.download_f64(got));
+        let (suffix, got) = (got.kind().name(), self.device.download_f64(got));
         record(what, suffix, &got);
         close(what, &got, expected, tolerance);
     }
@@ -57,16 +57,14 @@ fn pair() -> Option<(Cuda, Cpu<f64>)> {
 const SHAPES: [(usize, usize); 6] = [(1, 1), (3, 7), (9, 64), (2, 100), (17, 264), (70, 36)];
 
 #[test]
-fn norms_agree() {
+fn rms_norms_agree() {
     let Some((device, double)) = pair() else { return };
     let on = Pair { device: &device, double };
     for (n, d) in SHAPES {
-        let [x, dout, weight, bias] = [("x", n * d), ("dout", n * d), ("weight", d), ("bias", d)]
-            .map(|(name, len)| on.stored(name, len));
-        let (mut out, mut mean, mut rstd) =
-            (on.dirty(n * d, DType::Bf16), on.dirty(n, DType::F32), on.dirty(n, DType::F32));
-        let (mut dx, mut dweight, mut dbias) =
-            (on.stored("start", n * d), on.float("dweight", d), on.float("dbias", d));
+        let [x, dout, weight] =
+            [("x", n * d), ("dout", n * d), ("weight", d)].map(|(name, len)| on.stored(name, len));
+        let (mut out, mut rstd) = (on.dirty(n * d, DType::Bf16), on.dirty(n, DType::F32));
+        let (mut dx, mut dweight) = (on.stored("start", n * d), on.float("dweight", d));
         device.rms_norm(ops::RmsNorm {
             out: &mut out.0,
             rstd: &mut rstd.0,
@@ -110,6 +108,49 @@ fn norms_agree() {
         {
             on.close(&format!("{n} x {d}: {what}"), pair);
         }
+        // In one pass or in two, the sum is stored, and the norm is of that.
+        let [mut stream, mut apart, mut normed, mut expected] =
+            ["x", "x", "out", "out"].map(|name| on.stored(name, n * d).0);
+        let mut rstds = on.dirty(n, DType::F32).0;
+        device.add(&mut apart, &dout.0);
+        device.rms_norm_residual(ops::RmsNormResidual {
+            out: &mut normed,
+            rstd: &mut rstds,
+            x: &mut stream,
+            delta: &dout.0,
+            weight: &weight.0,
+            n,
+            d,
+            epsilon: 1e-2,
+        });
+        device.rms_norm(ops::RmsNorm {
+            out: &mut expected,
+            rstd: &mut rstd.0,
+            x: &apart,
+            weight: &weight.0,
+            n,
+            d,
+            epsilon: 1e-2,
+        });
+        let all = |buffers: [&Buf; 4]| buffers.map(|x| device.download(x));
+        assert_eq!(
+            all([&stream, &normed, &rstds, &dout.0]),
+            all([&apart, &expected, &rstd.0, &dout.0]),
+            "{n} x {d}"
+        );
+    }
+}
+
+#[test]
+fn layer_norms_agree() {
+    let Some((device, double)) = pair() else { return };
+    let on = Pair { device: &device, double };
+    for (n, d) in SHAPES {
+        let [x, dout, weight, bias] = [("x", n * d), ("dout", n * d), ("weight", d), ("bias", d)]
+            .map(|(name, len)| on.stored(name, len));
+        let (mut out, mut mean, mut rstd) =
+            (on.dirty(n * d, DType::Bf16), on.dirty(n, DType::F32), on.dirty(n, DType::F32));
+        let mut dbias = on.float("dbias", d);
         device.layer_norm(ops::LayerNorm {
             out: &mut out.0,
             mean: &mut mean.0,
@@ -137,32 +178,7 @@ fn norms_agree() {
             ["x", "x", "out", "out"].map(|name| on.stored(name, n * d).0);
         let [mut means, mut rstds] = [0; 2].map(|_| on.dirty(n, DType::F32).0);
         device.add(&mut apart, &dout.0);
-        device.rms_norm_residual(ops::RmsNormResidual {
-            out: &mut normed,
-            rstd: &mut rstds,
-            x: &mut stream,
-            delta: &dout.0,
-            weight: &weight.0,
-            n,
-            d,
-            epsilon: 1e-2,
-        });
-        device.rms_norm(ops::RmsNorm {
-            out: &mut expected,
-            rstd: &mut rstd.0,
-            x: &apart,
-            weight: &weight.0,
-            n,
-            d,
-            epsilon: 1e-2,
-        });
         let all = |buffers: [&Buf; 4]| buffers.map(|x| device.download(x));
-        assert_eq!(
-            all([&stream, &normed, &rstds, &dout.0]),
-            all([&apart, &expected, &rstd.0, &dout.0]),
-            "{n} x {d}"
-        );
-        let mut stream = on.stored("x", n * d).0;
         device.layer_norm_residual(ops::LayerNormResidual {
             out: &mut normed,
             mean: &mut means,
@@ -193,17 +209,6 @@ fn norms_agree() {
             all([&apart, &expected, &*mean_apart, &*rstd_apart]),
             "{n} x {d}"
         );
-        device.layer_norm(ops::LayerNorm {
-            out: &mut out.0,
-            mean: &mut mean.0,
-            rstd: &mut rstd.0,
-            x: &x.0,
-            weight: &weight.0,
-            bias: &bias.0,
-            n,
-            d,
-            epsilon: 1e-2,
-        });
         let (mut dx, mut dweight) = (on.stored("start", n * d), on.float("dweight", d));
         let (device_sums, double_sums) = (
             (Some(&mut dweight.0), Some(&mut dbias.0)),
@@ -705,7 +710,7 @@ fn attention_agrees() {
                 // Weights are rounded to bf16 before they multiply values, and scores' gradients
                 // before they multiply keys and queries.
                 let got = device.download_f64(&pair.0);
-                record(what, pair.0.kind().suffix(), &got);
+                record(what, pair.0.kind().name(), &got);
                 close(
                     &format!("{starts:?} {heads:?} {mask:?}: {what}"),
                     &got,

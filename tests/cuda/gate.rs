@@ -131,7 +131,7 @@ fn faults(compiler: &Compiler, kind: DType, used: &mut Used) -> Vec<String> {
         .iter()
         .flat_map(|source| ["sm_80", "sm_90", "sm_90a"].map(|architecture| (source, architecture)))
     {
-        let place = format!("{} for {architecture}, {}", source.name, kind.suffix());
+        let place = format!("{} for {architecture}, {}", source.name, kind.name());
         let options = [options(architecture, kind), vec!["--ptxas-options=-v".into()]].concat();
         let (cubin, log) = compiler
             .compile(*source, headers(), &options)
@@ -180,7 +180,7 @@ fn faults(compiler: &Compiler, kind: DType, used: &mut Used) -> Vec<String> {
 /// Where machine code is put for the disassembler.
 fn code(name: &str, architecture: &str, kind: DType) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .join(format!("{name}.{architecture}.{}.cubin", kind.suffix()))
+        .join(format!("{name}.{architecture}.{}.cubin", kind.name()))
 }
 
 #[test]

@@ -139,7 +139,7 @@ impl Hardware {
 
     fn module(&self, stem: &str, kind: DType) -> usize {
         let mut modules = self.modules.lock().unwrap();
-        *modules.entry(format!("{stem}_{}", kind.suffix())).or_insert_with(|| {
+        *modules.entry(format!("{stem}_{}", kind.name())).or_insert_with(|| {
             let load = |cubin: &[u8]| {
                 let mut module = std::ptr::null_mut();
                 call!(self, "cuModuleLoadData", &mut module => *mut Handle,
@@ -164,7 +164,7 @@ impl Hardware {
     ) {
         self.bind();
         let module = self.module(stem, kind) as Handle;
-        let name = CString::new(format!("{kernel}_{}", kind.suffix())).unwrap();
+        let name = CString::new(format!("{kernel}_{}", kind.name())).unwrap();
         let mut function = std::ptr::null_mut();
         call!(self, "cuModuleGetFunction", &mut function => *mut Handle, module => Handle,
             name.as_ptr() => *const c_char);

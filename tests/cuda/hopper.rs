@@ -1,11 +1,12 @@
 //! Every tile of Hopper's matrix kernels against double precision, on several numbers of blocks.
 
 use posttrain::backend::Activation;
+use posttrain::backend::DType;
 
 use super::kernels::{
     FUNCTIONS, GATE, NULL, Tile, applied, layer, rounds_to, same, tile, tolerance,
 };
-use super::launched::{Argument, Emulator, Memory, Options, Type};
+use super::launched::{Argument, Emulator, Memory, Options};
 use crate::ops::close;
 
 use Argument::{At, Integer, Size};
@@ -26,7 +27,7 @@ fn hopper_tiles() -> [Tile; 3] {
 
 #[test]
 fn every_tile_of_hoppers_matrix_products_gives_the_same_bits_on_any_number_of_blocks() {
-    let (Some(e), kind) = (Emulator::open(), Type::Bf16) else { return };
+    let (Some(e), kind) = (Emulator::open(), DType::Bf16) else { return };
     if !e.has("linear_hopper") {
         eprintln!("skipped: this device is not of the one generation that has these instructions");
         return;
@@ -62,10 +63,10 @@ fn every_tile_of_hoppers_matrix_products_gives_the_same_bits_on_any_number_of_bl
                 (|| e.map(&x, n, i, tile.rows), || e.map(&weight, o, i, tile.columns));
             let out = e.room(kind, n * o);
             run("linear", vec![At(&out), at_x(), at_weight(), At(&bias), NULL]);
-            let (out, wide) = (out.numbers(kind, n * o), e.room(Type::F32, n * o));
+            let (out, wide) = (out.numbers(kind, n * o), e.room(DType::F32, n * o));
             close(&what, &out, &layer.expected[0], tolerance(kind));
             run("linear_wide", vec![At(&wide), at_x(), at_weight(), At(&bias)]);
-            rounds_to(&what, &wide.numbers(Type::F32, n * o), &out, &layer.expected[0]);
+            rounds_to(&what, &wide.numbers(DType::F32, n * o), &out, &layer.expected[0]);
             let added = e.room(kind, n * o);
             run("linear", vec![At(&added), at_x(), at_weight(), At(&bias), At(&dout)]);
             let (added, sum) = (
@@ -160,13 +161,13 @@ fn every_tile_of_hoppers_matrix_products_gives_the_same_bits_on_any_number_of_bl
                 backward(&e.numbers(kind, &zeros), 1),
                 "{what}: from nothing"
             );
-            let dweight = e.numbers(Type::F32, &layer.dweight);
+            let dweight = e.numbers(DType::F32, &layer.dweight);
             run(
                 "linear_backward_weight",
                 vec![At(&dweight), e.map(&dout, n, o, 64), e.map(&x, n, i, 64)],
             );
-            close(&what, &dweight.numbers(Type::F32, o * i), &layer.expected[2], 2e-6);
-            same(&what, &mut firsts[2], dweight.numbers(Type::F32, o * i));
+            close(&what, &dweight.numbers(DType::F32, o * i), &layer.expected[2], 2e-6);
+            same(&what, &mut firsts[2], dweight.numbers(DType::F32, o * i));
         }
     }
 }

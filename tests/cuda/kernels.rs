@@ -2,27 +2,28 @@
 //! threads in order, in reverse and at random, and with asynchronous copies as late and as early as
 //! may be. All outputs that are overwritten are NaN before.
 
+use posttrain::backend::DType;
 use posttrain::backend::cpu::Cpu;
 use posttrain::backend::ops;
 use posttrain::backend::prelude::*;
 use posttrain::backend::{Activation, AdamW, Heads, Mask, Sampling};
 
-use super::launched::{Argument, Emulator, Memory, Options, Type};
+use super::launched::{Argument, Emulator, Memory, Options, rounded};
 use crate::ops::{below, close, normals, oracle};
 
 use Argument::{At, Float, Integer, Size};
 
 /// As exact as one rounding of the output.
-pub fn tolerance(kind: Type) -> f64 {
+pub fn tolerance(kind: DType) -> f64 {
     match kind {
-        Type::F32 => 2e-6,
-        Type::Bf16 => 5e-3,
+        DType::F32 => 2e-6,
+        DType::Bf16 => 5e-3,
     }
 }
 
 /// Numbers as a storage type has them.
-pub fn stored(kind: Type, name: &str, len: usize) -> Vec<f64> {
-    normals(name, len).into_iter().map(|x| kind.round(x)).collect()
+pub fn stored(kind: DType, name: &str, len: usize) -> Vec<f64> {
+    normals(name, len).into_iter().map(|x| rounded(kind, x)).collect()
 }
 
 /// One kind of tile.
@@ -57,13 +58,13 @@ pub struct Layer {
     pub expected: [Vec<f64>; 3],
 }
 
-pub fn layer(kind: Type, n: usize, i: usize, o: usize) -> Layer {
+pub fn layer(kind: DType, n: usize, i: usize, o: usize) -> Layer {
     let [x, weight, bias] =
         [("x", n * i), ("weight", o * i), ("bias", o)].map(|(name, len)| stored(kind, name, len));
     let (dout, dx, dweight) = (
         stored(kind, "dout", n * o),
         stored(kind, "dx", n * i),
-        stored(Type::F32, "dweight", o * i),
+        stored(DType::F32, "dweight", o * i),
     );
     let b = oracle();
     let up = |x: &[f64]| b.upload_f64(x);
@@ -120,7 +121,7 @@ pub fn same(what: &str, first: &mut Option<Vec<f64>>, got: Vec<f64>) {
 pub fn rounds_to(what: &str, wide: &[f64], stored: &[f64], expected: &[f64]) {
     close(&format!("{what}, wide"), wide, expected, 2e-6);
     assert!(
-        wide.iter().zip(stored).all(|(wide, stored)| Type::Bf16.round(*wide) == *stored),
+        wide.iter().zip(stored).all(|(wide, stored)| rounded(DType::Bf16, *wide) == *stored),
         "{what}: the stored output is not the wide one, rounded"
     );
 }
@@ -159,7 +160,7 @@ fn every_tile_of_a_matrix_product_gives_the_same_bits() {
         tile("_small", 64, 64, 128, 4 * 128 * 64),
         tile("_few", 16, 32, 128, 6 * 48 * 256),
     ];
-    for (kind, tiles) in [(Type::F32, &single[..]), (Type::Bf16, &bf16[..])] {
+    for (kind, tiles) in [(DType::F32, &single[..]), (DType::Bf16, &bf16[..])] {
         for (n, i, o) in LAYERS {
             let layer = layer(kind, n, i, o);
             let [x, weight, bias, dout] =
@@ -194,14 +195,14 @@ fn every_tile_of_a_matrix_product_gives_the_same_bits() {
                 );
                 let out = out.numbers(kind, n * o);
                 close(&what, &out, &layer.expected[0], tolerance(kind));
-                if kind == Type::Bf16 {
-                    let wide = e.room(Type::F32, n * o);
+                if kind == DType::Bf16 {
+                    let wide = e.room(DType::F32, n * o);
                     launch(
                         "linear_wide",
                         blocks(n, o),
                         sized(vec![At(&wide), At(&x), At(&weight), At(&bias)], &layer),
                     );
-                    rounds_to(&what, &wide.numbers(Type::F32, n * o), &out, &layer.expected[0]);
+                    rounds_to(&what, &wide.numbers(DType::F32, n * o), &out, &layer.expected[0]);
                 }
                 let added = e.room(kind, n * o);
                 launch(
@@ -318,14 +319,14 @@ fn every_tile_of_a_matrix_product_gives_the_same_bits() {
                     backward(&e.numbers(kind, &zeros), 1),
                     "{what}: from nothing"
                 );
-                let dweight = e.numbers(Type::F32, &layer.dweight);
+                let dweight = e.numbers(DType::F32, &layer.dweight);
                 launch(
                     "linear_backward_weight",
                     blocks(o, i),
                     sized(vec![At(&dweight), At(&dout), At(&x)], &layer),
                 );
-                close(&what, &dweight.numbers(Type::F32, o * i), &layer.expected[2], 2e-6);
-                same(&what, &mut firsts[2], dweight.numbers(Type::F32, o * i));
+                close(&what, &dweight.numbers(DType::F32, o * i), &layer.expected[2], 2e-6);
+                same(&what, &mut firsts[2], dweight.numbers(DType::F32, o * i));
             }
         }
     }
@@ -335,7 +336,7 @@ fn every_tile_of_a_matrix_product_gives_the_same_bits() {
 fn a_training_step_in_bf16_keeps_its_master_in_float_and_writes_a_rounded_copy() {
     let Some(e) = Emulator::open() else { return };
     let n = 300;
-    let [weight, gradient] = ["weight", "gradient"].map(|name| stored(Type::F32, name, n));
+    let [weight, gradient] = ["weight", "gradient"].map(|name| stored(DType::F32, name, n));
     let step = AdamW {
         learning_rate: 3e-2,
         beta1: 0.9,
@@ -349,9 +350,9 @@ fn a_training_step_in_bf16_keeps_its_master_in_float_and_writes_a_rounded_copy()
     let (mut expected, mut first, mut second) =
         (cpu.upload_f64(&weight), cpu.zeros(n), cpu.zeros(n));
     cpu.adamw(&mut expected, None, &mut first, &mut second, &cpu.upload_f64(&gradient), step);
-    let (master, copy) = (e.numbers(Type::F32, &weight), e.room(Type::Bf16, n));
-    let [m, v] = [0; 2].map(|_| e.numbers(Type::F32, &vec![0.0; n]));
-    let given = e.numbers(Type::F32, &gradient);
+    let (master, copy) = (e.numbers(DType::F32, &weight), e.room(DType::Bf16, n));
+    let [m, v] = [0; 2].map(|_| e.numbers(DType::F32, &vec![0.0; n]));
+    let given = e.numbers(DType::F32, &gradient);
     let rest = |beta: f64| 1.0 - beta;
     let (beta1, beta2, correction) = (0.9, 0.95, |beta: f64| 1.0 / (1.0 - beta));
     let numbers = [
@@ -369,7 +370,7 @@ fn a_training_step_in_bf16_keeps_its_master_in_float_and_writes_a_rounded_copy()
     let arguments = [At(&master), At(&copy), At(&m), At(&v), At(&given), Size(n)].into_iter();
     let arguments: Vec<Argument> = arguments.chain(numbers.map(|x| Float(x as f32))).collect();
     e.launch(
-        Type::Bf16,
+        DType::Bf16,
         "optimiser",
         "adamw",
         [n.div_ceil(256), 1, 1],
@@ -382,17 +383,17 @@ fn a_training_step_in_bf16_keeps_its_master_in_float_and_writes_a_rounded_copy()
         (master.read::<f32>(n), m.read::<f32>(n), v.read::<f32>(n)),
         (expected.clone(), first, second)
     );
-    let rounded: Vec<f64> = expected.iter().map(|x| Type::Bf16.round(f64::from(*x))).collect();
-    assert_eq!(copy.numbers(Type::Bf16, n), rounded);
+    let rounded: Vec<f64> = expected.iter().map(|x| rounded(DType::Bf16, f64::from(*x))).collect();
+    assert_eq!(copy.numbers(DType::Bf16, n), rounded);
 }
 
 #[test]
 fn a_bias_gradient_is_the_sum_of_the_rows() {
     let Some(e) = Emulator::open() else { return };
-    for kind in [Type::F32, Type::Bf16] {
+    for kind in [DType::F32, DType::Bf16] {
         for (n, o) in [(1, 1), (64, 32), (200, 70)] {
-            let (start, dout) = (stored(Type::F32, "dbias", o), stored(kind, "dout", n * o));
-            let (dbias, given) = (e.numbers(Type::F32, &start), e.numbers(kind, &dout));
+            let (start, dout) = (stored(DType::F32, "dbias", o), stored(kind, "dout", n * o));
+            let (dbias, given) = (e.numbers(DType::F32, &start), e.numbers(kind, &dout));
             let arguments = [At(&dbias), At(&given), Size(n), Size(o)];
             e.launch(
                 kind,
@@ -406,7 +407,7 @@ fn a_bias_gradient_is_the_sum_of_the_rows() {
             );
             let expected: Vec<f64> =
                 (0..o).map(|c| start[c] + dout.iter().skip(c).step_by(o).sum::<f64>()).collect();
-            close(&format!("{kind:?} {n} x {o}"), &dbias.numbers(Type::F32, o), &expected, 2e-6);
+            close(&format!("{kind:?} {n} x {o}"), &dbias.numbers(DType::F32, o), &expected, 2e-6);
         }
     }
 }
@@ -447,7 +448,7 @@ pub fn tiles(starts: &[usize], rows: usize) -> Vec<u32> {
 
 #[test]
 fn attention_in_bf16_agrees_and_the_cache_gives_its_bits() {
-    let (Some(e), kind) = (Emulator::open(), Type::Bf16) else { return };
+    let (Some(e), kind) = (Emulator::open(), DType::Bf16) else { return };
     for (at, (starts, heads)) in batches().into_iter().enumerate() {
         let Heads { query: h, key_value: g, channels: c } = heads;
         let (n, (width, stages)) = (*starts.last().unwrap(), width_of(c));
@@ -503,7 +504,7 @@ fn attention_in_bf16_agrees_and_the_cache_gives_its_bits() {
                     Size(window),
                 ]
             };
-            let (got_out, got_lse) = (e.room(kind, q.len()), e.room(Type::F32, n * h));
+            let (got_out, got_lse) = (e.room(kind, q.len()), e.room(DType::F32, n * h));
             let rows = if width > 64 { 64 } else { 128 };
             let work = tiles(&starts, rows);
             let table = e.plain(&work);
@@ -524,9 +525,9 @@ fn attention_in_bf16_agrees_and_the_cache_gives_its_bits() {
                 &arguments,
             );
             close(&what, &got_out.numbers(kind, q.len()), &b.download_f64(&out), 1e-2);
-            close(&what, &got_lse.numbers(Type::F32, n * h), &b.download_f64(&lse), 1e-5);
+            close(&what, &got_lse.numbers(DType::F32, n * h), &b.download_f64(&lse), 1e-5);
 
-            let delta = e.room(Type::F32, n * h);
+            let delta = e.room(DType::F32, n * h);
             let arguments =
                 [At(&delta), At(&at_dout), At(&got_out), Size(n * h), Integer(c as i32)];
             e.launch(
@@ -611,7 +612,7 @@ pub fn cached(
 ) -> Vec<f64> {
     let Heads { query: h, key_value: g, channels: c } = heads;
     let (kind, n, (width, stages), group) =
-        (Type::Bf16, *starts.last().unwrap(), width_of(c), h / g);
+        (DType::Bf16, *starts.last().unwrap(), width_of(c), h / g);
     let blocks: Vec<u32> =
         (0..starts.windows(2).map(|pair| (pair[1] - pair[0]).div_ceil(16) as u32).sum())
             .rev()
@@ -676,12 +677,12 @@ pub fn cached(
 
 #[test]
 fn token_distributions_beside_numbers_of_bf16_agree() {
-    let (Some(e), kind) = (Emulator::open(), Type::Bf16) else { return };
+    let (Some(e), kind) = (Emulator::open(), DType::Bf16) else { return };
     for (m, v, temperature) in [(2, 1, 1.0), (3, 257, 0.7), (2, 5000, 1.3)] {
         let b = oracle();
         let logits: Vec<f64> =
-            stored(Type::F32, "logits", m * v).into_iter().map(|x| 4.0 * x).collect();
-        let (targets, dlogprob) = (below("targets", m, v), stored(Type::F32, "dlogprob", m));
+            stored(DType::F32, "logits", m * v).into_iter().map(|x| 4.0 * x).collect();
+        let (targets, dlogprob) = (below("targets", m, v), stored(DType::F32, "dlogprob", m));
         let (host, mut dlogits) = (b.upload_f64(&logits), b.zeros(m * v));
         let [mut logprob, mut lse, mut entropy] = [(); 3].map(|()| b.zeros(m));
         b.token_logprobs(ops::TokenLogprobs {
@@ -705,8 +706,8 @@ fn token_distributions_beside_numbers_of_bf16_agree() {
         });
 
         let (at, at_targets, given) =
-            (e.numbers(Type::F32, &logits), e.plain(&targets), e.numbers(Type::F32, &dlogprob));
-        let outputs = [(); 3].map(|()| e.room(Type::F32, m));
+            (e.numbers(DType::F32, &logits), e.plain(&targets), e.numbers(DType::F32, &dlogprob));
+        let outputs = [(); 3].map(|()| e.room(DType::F32, m));
         let inverse = || Float(1.0 / temperature);
         let arguments = [
             At(&outputs[0]),
@@ -721,13 +722,13 @@ fn token_distributions_beside_numbers_of_bf16_agree() {
         for (got, expected) in outputs.iter().zip([&logprob, &lse, &entropy]) {
             close(
                 &format!("{m} x {v}"),
-                &got.numbers(Type::F32, m),
+                &got.numbers(DType::F32, m),
                 &b.download_f64(expected),
                 3e-6,
             );
         }
         let (at_ids, at_drawn, uniforms) =
-            (e.raw(4 * m), e.room(Type::F32, m), e.plain(&vec![0.4f64; m]));
+            (e.raw(4 * m), e.room(DType::F32, m), e.plain(&vec![0.4f64; m]));
         let arguments = [
             At(&at_ids),
             At(&at_drawn),
@@ -743,7 +744,7 @@ fn token_distributions_beside_numbers_of_bf16_agree() {
         assert_eq!(at_ids.read::<u32>(m), ids);
         close(
             "drawn",
-            &at_drawn.numbers(Type::F32, m),
+            &at_drawn.numbers(DType::F32, m),
             &drawn.into_iter().map(f64::from).collect::<Vec<f64>>(),
             3e-6,
         );

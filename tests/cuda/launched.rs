@@ -5,6 +5,7 @@
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 
 use libloading::os::unix::{Library, RTLD_NOW};
+use posttrain::backend::DType;
 
 use super::emulated;
 use super::hardware::Hardware;
@@ -32,34 +33,11 @@ impl Options {
     ];
 }
 
-/// How numbers are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Type {
-    F32,
-    Bf16,
-}
-
-impl Type {
-    /// To what is stored.
-    pub fn round(self, x: f64) -> f64 {
-        match self {
-            Type::F32 => f64::from(x as f32),
-            Type::Bf16 => half::bf16::from_f32(x as f32).to_f64(),
-        }
-    }
-
-    fn of_kernels(self) -> posttrain::backend::cuda::Type {
-        match self {
-            Type::F32 => posttrain::backend::cuda::Type::F32,
-            Type::Bf16 => posttrain::backend::cuda::Type::Bf16,
-        }
-    }
-
-    fn suffix(self) -> &'static str {
-        match self {
-            Type::F32 => "f32",
-            Type::Bf16 => "bf16",
-        }
+/// A number as it is stored.
+pub fn rounded(kind: DType, x: f64) -> f64 {
+    match kind {
+        DType::F32 => f64::from(x as f32),
+        DType::Bf16 => half::bf16::from_f32(x as f32).to_f64(),
     }
 }
 
@@ -177,18 +155,18 @@ impl Emulator {
     }
 
     /// Numbers in a storage type.
-    pub fn numbers(&self, kind: Type, x: &[f64]) -> Memory<'_> {
+    pub fn numbers(&self, kind: DType, x: &[f64]) -> Memory<'_> {
         match kind {
-            Type::F32 => self.plain(&x.iter().map(|x| *x as f32).collect::<Vec<f32>>()),
-            Type::Bf16 => self.plain(
+            DType::F32 => self.plain(&x.iter().map(|x| *x as f32).collect::<Vec<f32>>()),
+            DType::Bf16 => self.plain(
                 &x.iter().map(|x| half::bf16::from_f32(*x as f32).to_bits()).collect::<Vec<u16>>(),
             ),
         }
     }
 
     /// Room for numbers.
-    pub fn room(&self, kind: Type, len: usize) -> Memory<'_> {
-        self.raw(len * if kind == Type::F32 { 4 } else { 2 })
+    pub fn room(&self, kind: DType, len: usize) -> Memory<'_> {
+        self.raw(len * if kind == DType::F32 { 4 } else { 2 })
     }
 
     /// A matrix `[rows, columns]` of bf16 for copies of boxes of `box_rows` rows and 64 columns.
@@ -226,7 +204,7 @@ impl Emulator {
     #[expect(clippy::too_many_arguments)]
     pub fn launch(
         &self,
-        kind: Type,
+        kind: DType,
         stem: &str,
         kernel: &str,
         grid: [usize; 3],
@@ -235,7 +213,7 @@ impl Emulator {
         options: Options,
         of: &[Argument<'_>],
     ) {
-        let suffix = kind.suffix();
+        let suffix = kind.name();
         let [module, name] =
             [stem, kernel].map(|name| CString::new(format!("{name}_{suffix}")).unwrap());
         let mut values: Vec<Map> = Vec::new();
@@ -256,15 +234,7 @@ impl Emulator {
         let library = match self {
             Emulator::Emulated(library) => library,
             Emulator::Real(hardware) => {
-                return hardware.launch(
-                    kind.of_kernels(),
-                    stem,
-                    kernel,
-                    grid,
-                    threads,
-                    shared,
-                    &mut pointers,
-                );
+                return hardware.launch(kind, stem, kernel, grid, threads, shared, &mut pointers);
             }
         };
         // SAFETY: the arguments are those of the kernel, which the tests' results show.
@@ -329,16 +299,16 @@ impl Memory<'_> {
     }
 
     /// A copy of numbers in a storage type; what was not written is NaN.
-    pub fn numbers(&self, kind: Type, len: usize) -> Vec<f64> {
+    pub fn numbers(&self, kind: DType, len: usize) -> Vec<f64> {
         let numbers: Vec<f64> = match kind {
-            Type::F32 => self.read::<f32>(len).into_iter().map(f64::from).collect(),
-            Type::Bf16 => self
+            DType::F32 => self.read::<f32>(len).into_iter().map(f64::from).collect(),
+            DType::Bf16 => self
                 .read::<u16>(len)
                 .into_iter()
                 .map(|bits| half::bf16::from_bits(bits).to_f64())
                 .collect(),
         };
-        record("kernel", kind.suffix(), &numbers);
+        record("kernel", kind.name(), &numbers);
         numbers
     }
 }

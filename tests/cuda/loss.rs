@@ -1,11 +1,12 @@
 //! Clipped losses of tokens on the emulated device: gradients and sums against double precision, in
 //! both storage types, in every order of threads.
 
+use posttrain::backend::DType;
 use posttrain::backend::prelude::*;
 
 use super::agree::{Agreement, agree};
 use super::emulated::{cuda, cuda_bf16};
-use super::launched::{Argument, DType, Emulator, Options};
+use super::launched::{Argument, Emulator, Options};
 use crate::ops::loss::{ratio, ratio_losses, ratios, square, square_losses, values};
 use crate::ops::{bits, close, normals};
 

@@ -17,6 +17,7 @@ where
 {
     let mut results = vec![];
     rows_and_layers(b, &mut results);
+    rotary_and_adamw(b, &mut results);
     attention(b, &mut results);
     tokens(b, &mut results);
     results
@@ -174,7 +175,15 @@ where
         push(&format!("{activation:?}"), &out);
         push(&format!("{activation:?} backward"), &dx);
     }
+}
 
+fn rotary_and_adamw<T: Number>(b: &Cpu<T>, results: &mut Vec<(String, Vec<u64>)>)
+where
+    Cpu<T>: Backend<Buf = Vec<T>, Cache = Cache<T>>,
+{
+    let (n, d) = (1300, 104);
+    let [x, dout] = ["x", "dout"].map(|name| b.upload_f64(&normals(name, n * d)));
+    let mut push = |name: &str, x: &Vec<T>| results.push((name.into(), bits(b, x)));
     let (cos, sin) =
         (b.upload_f64(&normals("cos", 400 * 4)), b.upload_f64(&normals("sin", 400 * 4)));
     let mut rotated = x.clone();

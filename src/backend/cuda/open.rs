@@ -77,8 +77,8 @@ impl Cuda {
     }
 
     /// What decides the bits of products of a device that stores numbers as `kind`, in words
-    /// (`gemm_selection.rs`). Opens the device, and the library where it is asked for; looks how the
-    /// device adds up where that decides, with machine code kept in `folder`.
+    /// (`gemm_selection.rs`). Opens the device, and the library where it is requested; looks how
+    /// the device adds up where that decides, with machine code kept in `folder`.
     pub fn gemm_class(
         index: usize,
         kind: DType,

@@ -186,8 +186,8 @@ pub trait LinearOps: ActivationOps {
         linear_in_passes(self, layer, epilogue);
     }
 
-    /// [`LinearOps::linear`] of the same `x[n,i]` by several layers, each with the bits of a separate
-    /// call.
+    /// [`LinearOps::linear`] of the same `x[n,i]` by several layers, each with the bits of a
+    /// separate call.
     fn linears(&self, layers: &mut [Projection<'_, Self::Buf>], x: &Self::Buf, n: usize, i: usize) {
         layers.iter_mut().for_each(|layer| layer.of(x, n, i).check(self));
         self.linears_unchecked(layers, x, n, i);
