@@ -21,7 +21,6 @@ use crate::sample::{Limits, PREFILL};
 
 /// What a stage makes, as far as the stages after it need to know it for their sizes.
 #[derive(Clone, Debug, PartialEq)]
-// A plan has a handful.
 pub enum Form {
     /// A model.
     Model(ModelForm),
