@@ -19,7 +19,7 @@ use crate::pipeline::held_out::refuse_taints_of_objects;
 use crate::pipeline::memory::{HINT, estimate_in};
 use crate::pipeline::registry::Builtin;
 use crate::pipeline::resolved::to_yaml;
-use crate::stages::models::Forms;
+use crate::stages::models::ArtefactShapes;
 
 /// Say what would run, in which order and why; nothing is run or written
 #[derive(Args)]
@@ -102,7 +102,7 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     add_reasons(&store, request, &mut plan)?;
     let counts = Counts::of(&plan);
     let Outlook { sizes, free, .. } = device;
-    let memory = estimate_in(Forms::new(free, sizes), &pipeline.graph, &Builtin);
+    let memory = estimate_in(ArtefactShapes::new(free, sizes), &pipeline.graph, &Builtin);
     let bytes = |name: &str| Some(memory.get(name)?.bytes(sizes));
     if arguments.json {
         let memory = plan

@@ -32,7 +32,7 @@ use crate::device::{Device, Precision};
 use crate::error::{Context, Result, kind_of};
 use crate::pipeline::expand::Pipeline;
 use crate::pipeline::lengths;
-use crate::pipeline::memory::{HINT, all_forms, estimate, forms};
+use crate::pipeline::memory::{HINT, all_shapes, estimate, shapes};
 use crate::pipeline::registry::Builtin;
 use crate::reference::{Artefact, Evaluation};
 use crate::report::page::SAMPLES;
@@ -160,11 +160,11 @@ fn attempt(arguments: &Arguments) -> Result<(Store, Pipeline, Outcome)> {
         Log::Text if !arguments.quiet && std::io::stderr().is_terminal() => Box::new(Live::new()),
         Log::Text => Box::new(Plain::new(arguments.quiet)),
     };
-    let forms = all_forms(forms(&device)?, &pipeline.graph, &Builtin);
+    let shapes = all_shapes(shapes(&device)?, &pipeline.graph, &Builtin);
     let stop = options.stop.clone();
     let check = |nodes: &[&Node], made: &HashMap<&str, ObjectId>| {
         let folder = |name: &str| made.get(name).map(|object| store.object_path(*object));
-        lengths::check(nodes, &Builtin, &forms, &folder, &|| stop.requested())
+        lengths::check(nodes, &Builtin, &shapes, &folder, &|| stop.requested())
     };
     let gate = Gate { first: lengths::is_first, check: &check };
     let outcome = run(

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::memory::{HINT, forms};
+use super::memory::{HINT, shapes};
 use super::registry::{Builtin, Registry};
 use crate::backend::Backend;
 use crate::dag::context::Context;
@@ -33,7 +33,7 @@ impl Visitor for Execute<'_> {
 
     fn visit<S: Stage>(self) -> Result<()> {
         let stage = S::deserialize(self.config)?;
-        if let Some(memory) = stage.memory(&forms(&self.device)?) {
+        if let Some(memory) = stage.memory(&shapes(&self.device)?) {
             memory.check(
                 S::INFO.name,
                 self.device.sizes(Precision::Single),

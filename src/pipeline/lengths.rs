@@ -11,7 +11,7 @@ use super::registry::Registry;
 use crate::dag::node::Node;
 use crate::error::{Failure, Kind, Result, user};
 use crate::reference::{Artefact, Dataset, Tokenizer};
-use crate::stages::models::Forms;
+use crate::stages::models::ArtefactShapes;
 use crate::stages::reading::Reading;
 use crate::stages::source::Source;
 use crate::stages::{Stage, Visitor};
@@ -32,7 +32,7 @@ pub fn is_first(node: &Node) -> bool {
 pub fn check(
     nodes: &[&Node],
     registry: &impl Registry,
-    forms: &Forms,
+    shapes: &ArtefactShapes,
     made: &dyn Fn(&str) -> Option<PathBuf>,
     stop: &dyn Fn() -> bool,
 ) -> Result<()> {
@@ -42,7 +42,7 @@ pub fn check(
     };
     let mut readers: BTreeMap<(PathBuf, PathBuf, Reading), Vec<&str>> = BTreeMap::new();
     for node in nodes {
-        for reading in readings(node, registry, forms) {
+        for reading in readings(node, registry, shapes) {
             if let (Some(dataset), Some(tokenizer)) =
                 (folder(&reading.dataset), folder(&reading.tokenizer))
             {
@@ -89,8 +89,8 @@ pub fn check(
 }
 
 /// What the models of a node read of datasets, as far as it is known.
-pub fn readings(node: &Node, registry: &impl Registry, forms: &Forms) -> Vec<Reading> {
-    registry.visit(&node.stage, Readings { config: &node.config, forms }).unwrap_or_default()
+pub fn readings(node: &Node, registry: &impl Registry, shapes: &ArtefactShapes) -> Vec<Reading> {
+    registry.visit(&node.stage, Readings { config: &node.config, shapes }).unwrap_or_default()
 }
 
 fn listed(names: &[&str]) -> String {
@@ -103,13 +103,13 @@ fn listed(names: &[&str]) -> String {
 
 struct Readings<'a> {
     config: &'a Value,
-    forms: &'a Forms,
+    shapes: &'a ArtefactShapes,
 }
 
 impl Visitor for Readings<'_> {
     type Output = Vec<Reading>;
 
     fn visit<S: Stage>(self) -> Vec<Reading> {
-        S::deserialize(self.config).map(|stage| stage.readings(self.forms)).unwrap_or_default()
+        S::deserialize(self.config).map(|stage| stage.readings(self.shapes)).unwrap_or_default()
     }
 }

@@ -10,7 +10,7 @@ use crate::dag::node::Graph;
 use crate::device::{Device, Precision};
 use crate::error::Result;
 use crate::model::memory::Memory;
-use crate::stages::models::{Form, Forms};
+use crate::stages::models::{ArtefactShape, ArtefactShapes};
 use crate::stages::{Stage, Visitor};
 
 /// What can be done where a node does not fit.
@@ -26,17 +26,17 @@ pub fn estimate(
     registry: &impl Registry,
     device: &Device,
 ) -> Result<BTreeMap<String, Memory>> {
-    Ok(estimate_in(forms(device)?, graph, registry))
+    Ok(estimate_in(shapes(device)?, graph, registry))
 }
 
-/// [`estimate`], where forms of what is outside of the graph, and the device, are known.
+/// [`estimate`], where shapes of what is outside of the graph, and the device, are known.
 pub fn estimate_in(
-    forms: Forms,
+    shapes: ArtefactShapes,
     graph: &Graph,
     registry: &impl Registry,
 ) -> BTreeMap<String, Memory> {
-    let forms = all_forms(forms, graph, registry);
-    let taken = |config| Takes { config, forms: &forms };
+    let shapes = all_shapes(shapes, graph, registry);
+    let taken = |config| Takes { config, shapes: &shapes };
     let nodes = graph.nodes.iter();
     nodes
         .filter_map(|node| {
@@ -45,54 +45,58 @@ pub fn estimate_in(
         .collect()
 }
 
-/// The forms with those of what the nodes of a graph make, where they are known.
-pub fn all_forms(mut forms: Forms, graph: &Graph, registry: &impl Registry) -> Forms {
+/// The shapes with those of what the nodes of a graph make, where they are known.
+pub fn all_shapes(
+    mut shapes: ArtefactShapes,
+    graph: &Graph,
+    registry: &impl Registry,
+) -> ArtefactShapes {
     // Nodes are in the order of the file, which may name later ones: once more as long as that
     // given something new.
     let mut known = usize::MAX;
-    while known != forms.made.len() {
-        known = forms.made.len();
+    while known != shapes.made.len() {
+        known = shapes.made.len();
         for node in &graph.nodes {
-            if let Some(Some(form)) =
-                registry.visit(&node.stage, Makes { config: &node.config, forms: &forms })
+            if let Some(Some(shape)) =
+                registry.visit(&node.stage, Makes { config: &node.config, shapes: &shapes })
             {
-                forms.made.insert(node.name.clone(), form.of_stage(&node.name));
+                shapes.made.insert(node.name.clone(), shape.of_stage(&node.name));
             }
         }
     }
-    forms
+    shapes
 }
 
 /// Where nothing is made yet, on a device.
 ///
 /// # Errors
 /// The machine's, if there is no such device.
-pub fn forms(device: &Device) -> Result<Forms> {
-    Ok(Forms::new(device.free_memory()?, device.sizes(Precision::Single)))
+pub fn shapes(device: &Device) -> Result<ArtefactShapes> {
+    Ok(ArtefactShapes::new(device.free_memory()?, device.sizes(Precision::Single)))
 }
 
 struct Makes<'a> {
     config: &'a Value,
-    forms: &'a Forms,
+    shapes: &'a ArtefactShapes,
 }
 
 impl Visitor for Makes<'_> {
-    type Output = Option<Form>;
+    type Output = Option<ArtefactShape>;
 
-    fn visit<S: Stage>(self) -> Option<Form> {
-        S::deserialize(self.config).ok()?.makes(self.forms)
+    fn visit<S: Stage>(self) -> Option<ArtefactShape> {
+        S::deserialize(self.config).ok()?.makes(self.shapes)
     }
 }
 
 struct Takes<'a> {
     config: &'a Value,
-    forms: &'a Forms,
+    shapes: &'a ArtefactShapes,
 }
 
 impl Visitor for Takes<'_> {
     type Output = Option<Memory>;
 
     fn visit<S: Stage>(self) -> Option<Memory> {
-        S::deserialize(self.config).ok()?.memory(self.forms)
+        S::deserialize(self.config).ok()?.memory(self.shapes)
     }
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::artefacts::{self, normalisation};
 use super::generation::{self, Room, SamplingConfig};
 use super::lineage::{self, Guard, OnLeak};
-use super::models::{self, Forms};
+use super::models::{self, ArtefactShapes};
 use super::reading::{Part, Reading, Splits};
 use super::source::Source;
 use super::{Checks, KindInfo, Problem, Stage};
@@ -106,19 +106,19 @@ impl Stage for BestOfNStage {
         checks.done()
     }
 
-    fn memory(&self, forms: &Forms) -> Option<Memory> {
+    fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
         let ((spec, head), (reward, _)) =
-            (forms.model(&self.policy)?, forms.model(&self.reward_model)?);
+            (shapes.model(&self.policy)?, shapes.model(&self.reward_model)?);
         let samples = self.pool.unwrap_or(self.n * self.outputs);
         let policy =
-            models::generating(forms, Memory::weights(&spec, head), &spec, samples, usize::MAX);
+            models::generating(shapes, Memory::weights(&spec, head), &spec, samples, usize::MAX);
         let judge = models::scoring(&reward, HeadKind::Reward)
-            .sharing(&reward, forms.shared(&self.policy, &self.reward_model));
+            .sharing(&reward, shapes.shared(&self.policy, &self.reward_model));
         Some(policy.beside(judge))
     }
 
-    fn readings(&self, forms: &Forms) -> Vec<Reading> {
-        let readers = forms.reader(&self.policy).zip(forms.reader(&self.reward_model));
+    fn readings(&self, shapes: &ArtefactShapes) -> Vec<Reading> {
+        let readers = shapes.reader(&self.policy).zip(shapes.reader(&self.reward_model));
         let Some(((tokenizer, policy), (_, reward_model))) = readers else { return Vec::new() };
         let Room { context, response, reader } = self.room(policy, reward_model);
         vec![Reading {

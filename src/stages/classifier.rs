@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::artefacts;
-use super::models::{self, Form, Forms, ModelForm};
+use super::models::{self, ArtefactShape, ArtefactShapes, ModelShape};
 use super::{Checks, KindInfo, Problem, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
@@ -106,12 +106,12 @@ impl Stage for ClassifierStage {
         problems
     }
 
-    fn makes(&self, forms: &Forms) -> Option<Form> {
-        forms.folder(&self.encoder).map(Form::Model)
+    fn makes(&self, shapes: &ArtefactShapes) -> Option<ArtefactShape> {
+        shapes.folder(&self.encoder).map(ArtefactShape::Model)
     }
 
-    fn memory(&self, forms: &Forms) -> Option<Memory> {
-        let ModelForm { spec, head, .. } = forms.folder(&self.encoder)?;
+    fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
+        let ModelShape { spec, head, .. } = shapes.folder(&self.encoder)?;
         Some(match is_whole(&self.frozen) {
             true => models::scoring(&spec, head),
             false => models::training(

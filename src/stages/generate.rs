@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::generation::{self, Room, SamplingConfig};
 use super::lineage::{Guard, OnLeak};
-use super::models::{self, Forms};
+use super::models::{self, ArtefactShapes};
 use super::reading::{Part, Reading, Splits};
 use super::source::Source;
 use super::{Checks, KindInfo, Problem, Stage, artefacts};
@@ -65,10 +65,10 @@ impl Stage for GenerateStage {
         checks.done()
     }
 
-    fn memory(&self, forms: &Forms) -> Option<Memory> {
-        let (spec, head) = forms.model(&self.policy)?;
+    fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
+        let (spec, head) = shapes.model(&self.policy)?;
         Some(models::generating(
-            forms,
+            shapes,
             Memory::weights(&spec, head),
             &spec,
             self.samples,
@@ -76,8 +76,8 @@ impl Stage for GenerateStage {
         ))
     }
 
-    fn readings(&self, forms: &Forms) -> Vec<Reading> {
-        let Some((tokenizer, context)) = forms.reader(&self.policy) else { return Vec::new() };
+    fn readings(&self, shapes: &ArtefactShapes) -> Vec<Reading> {
+        let Some((tokenizer, context)) = shapes.reader(&self.policy) else { return Vec::new() };
         let Room { context, response, reader } = self.room(context);
         vec![Reading {
             dataset: Source::from(&self.dataset),

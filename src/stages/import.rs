@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::models::{Form, Forms, ModelForm};
+use super::models::{ArtefactShape, ArtefactShapes, ModelShape};
 use super::{KindInfo, Problem, Stage, artefacts};
 use crate::backend::Backend;
 use crate::dag::context::Context;
@@ -30,12 +30,12 @@ impl Stage for ModelStage {
         Vec::new()
     }
 
-    fn makes(&self, forms: &Forms) -> Option<Form> {
-        forms.folder(&self.path).map(Form::Model)
+    fn makes(&self, shapes: &ArtefactShapes) -> Option<ArtefactShape> {
+        shapes.folder(&self.path).map(ArtefactShape::Model)
     }
 
-    fn memory(&self, forms: &Forms) -> Option<Memory> {
-        let ModelForm { spec, head, .. } = forms.folder(&self.path)?;
+    fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
+        let ModelShape { spec, head, .. } = shapes.folder(&self.path)?;
         Some(Memory::weights(&spec, head))
     }
 

@@ -23,7 +23,7 @@ use super::artefacts::{self, Read, normalisation};
 use super::judge_client::{self, Model};
 use super::judgements::{JUDGEMENTS, Judgement, SUMMARY};
 use super::lineage::{self, Guard, OnLeak, Standing};
-use super::models::{self, Forms};
+use super::models::{self, ArtefactShapes};
 use super::reading::{Part, Reading, Splits};
 use super::source::Source;
 use super::{Checks, KindInfo, Problem, Stage};
@@ -162,12 +162,12 @@ impl Stage for JudgeStage {
         checks.done()
     }
 
-    fn memory(&self, forms: &Forms) -> Option<Memory> {
+    fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
         let Who::RewardModel(model) = &self.judge else { return None };
-        Some(models::scoring(&forms.model(model)?.0, HeadKind::Reward))
+        Some(models::scoring(&shapes.model(model)?.0, HeadKind::Reward))
     }
 
-    fn readings(&self, forms: &Forms) -> Vec<Reading> {
+    fn readings(&self, shapes: &ArtefactShapes) -> Vec<Reading> {
         let (Who::RewardModel(model), None) = (&self.judge, &self.a) else { return Vec::new() };
         let reading = |(tokenizer, context)| Reading {
             dataset: Source::from(&self.dataset),
@@ -181,7 +181,7 @@ impl Stage for JudgeStage {
             reader: "the reward model",
             part: Part::Pair,
         };
-        forms.reader(model).map(reading).into_iter().collect()
+        shapes.reader(model).map(reading).into_iter().collect()
     }
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {

@@ -33,7 +33,7 @@ mod tokenizer;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use self::models::{Form, Forms};
+use self::models::{ArtefactShape, ArtefactShapes};
 use self::reading::Reading;
 use crate::backend::Backend;
 pub use crate::check::{Checks, Problem};
@@ -109,24 +109,24 @@ pub trait Stage: Serialize + DeserializeOwned {
     /// Values out of range, if any.
     fn problems(&self) -> Vec<Problem>;
 
-    /// What it makes, from the forms of what it refers to, where a later stage's sizes depend on it
-    /// and where it is known.
-    fn makes(&self, forms: &Forms) -> Option<Form> {
-        let _ = forms;
+    /// What it makes, from the shapes of what it refers to, where a later stage's sizes depend on
+    /// it and where it is known.
+    fn makes(&self, shapes: &ArtefactShapes) -> Option<ArtefactShape> {
+        let _ = shapes;
         None
     }
 
     /// What its models take of the device, where there are any and they are known. Rows longer than
     /// a pass's tokens take more.
-    fn memory(&self, forms: &Forms) -> Option<Memory> {
-        let _ = forms;
+    fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
+        let _ = shapes;
         None
     }
 
     /// What its models read of datasets, where the models' contexts are known: lengths that the run
     /// checks before anything trains.
-    fn readings(&self, forms: &Forms) -> Vec<Reading> {
-        let _ = forms;
+    fn readings(&self, shapes: &ArtefactShapes) -> Vec<Reading> {
+        let _ = shapes;
         Vec::new()
     }
 

@@ -1,6 +1,6 @@
-//! What stages know of models and tokenizers before anything has run: forms and sizes, from configs
-//! and config files and, where two models are on disk, their first norms. Knows no tensor on a
-//! device.
+//! What stages know of models and tokenizers before anything has run: shapes and sizes, from
+//! configs and config files and, where two models are on disk, their first norms. Knows no tensor
+//! on a device.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,31 +21,31 @@ use crate::sample::{Limits, PREFILL};
 
 /// What a stage makes, as far as the stages after it need to know it for their sizes.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Form {
+pub enum ArtefactShape {
     /// A model.
-    Model(ModelForm),
+    Model(ModelShape),
     /// A tokenizer, by its number of tokens.
     Tokenizer(usize),
 }
 
-/// The form of a model.
+/// The shape of a model.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ModelForm {
+pub struct ModelShape {
     /// Its sizes.
     pub spec: Spec,
     /// Its heads.
     pub head: HeadKind,
     /// The stages with whose models it still shares its lowest blocks.
-    pub descent: Descent,
+    pub lineage: BlockLineage,
     /// The folder of its tokenizer.
     pub tokenizer: Source,
 }
 
 /// Names of stages whose models have the same embeddings and lowest blocks, and how many.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Descent(BTreeMap<String, usize>);
+pub struct BlockLineage(BTreeMap<String, usize>);
 
-impl Descent {
+impl BlockLineage {
     /// After training that changes what is trainable.
     fn trained(mut self, trainable: &Trainable) -> Self {
         self.0.retain(|_, _| !trainable.embeddings());
@@ -54,27 +54,27 @@ impl Descent {
     }
 
     /// The lowest blocks that two models have in common with the same third, or with each other.
-    fn common(&self, other: &Descent) -> Option<usize> {
+    fn common(&self, other: &BlockLineage) -> Option<usize> {
         self.0.iter().filter_map(|(name, blocks)| Some(*blocks.min(other.0.get(name)?))).max()
     }
 }
 
-impl Form {
-    /// The form of what the stage `name` makes.
+impl ArtefactShape {
+    /// The shape of what the stage `name` makes.
     pub fn of_stage(mut self, name: &str) -> Self {
-        if let Form::Model(ModelForm { spec, descent, .. }) = &mut self {
-            descent.0.insert(name.into(), spec.layers);
+        if let ArtefactShape::Model(ModelShape { spec, lineage, .. }) = &mut self {
+            lineage.0.insert(name.into(), spec.layers);
         }
         self
     }
 }
 
-/// The forms of what stages refer to: those of other stages by name, those on disk from their
+/// The shapes of what stages refer to: those of other stages by name, those on disk from their
 /// files.
 #[derive(Clone, Debug)]
-pub struct Forms {
+pub struct ArtefactShapes {
     /// What the stage of a name makes, where it is known.
-    pub made: BTreeMap<String, Form>,
+    pub made: BTreeMap<String, ArtefactShape>,
     /// Bytes of the device's memory that are free before anything is there, if something says how
     /// many.
     pub free: Option<u64>,
@@ -82,22 +82,22 @@ pub struct Forms {
     pub sizes: Sizes,
 }
 
-impl Forms {
+impl ArtefactShapes {
     /// Where nothing is made yet.
     pub fn new(free: Option<u64>, sizes: Sizes) -> Self {
-        Forms { made: BTreeMap::new(), free, sizes }
+        ArtefactShapes { made: BTreeMap::new(), free, sizes }
     }
 
     /// The model that is referred to; `None` where it is not known yet.
     pub fn model<A: Artefact>(&self, reference: &Ref<A>) -> Option<(Spec, HeadKind)> {
-        let ModelForm { spec, head, .. } = self.form(reference)?;
+        let ModelShape { spec, head, .. } = self.shape(reference)?;
         Some((spec, head))
     }
 
-    fn form<A: Artefact>(&self, reference: &Ref<A>) -> Option<ModelForm> {
+    fn shape<A: Artefact>(&self, reference: &Ref<A>) -> Option<ModelShape> {
         match reference.place() {
             Place::Stage(name) => match self.made.get(name) {
-                Some(Form::Model(form)) => Some(form.clone()),
+                Some(ArtefactShape::Model(shape)) => Some(shape.clone()),
                 _ => None,
             },
             Place::Path(folder) => on_disk(folder),
@@ -107,7 +107,7 @@ impl Forms {
     /// The tokenizer of the model that is referred to, and the tokens of its context; `None` where
     /// they are not known yet.
     pub fn reader<A: Artefact>(&self, reference: &Ref<A>) -> Option<(Source, usize)> {
-        let ModelForm { spec, tokenizer, .. } = self.form(reference)?;
+        let ModelShape { spec, tokenizer, .. } = self.shape(reference)?;
         Some((tokenizer, spec.context))
     }
 
@@ -117,14 +117,18 @@ impl Forms {
         reference: &Ref<A>,
         head: HeadKind,
         frozen: f64,
-    ) -> Option<Form> {
-        let form = self.form(reference)?;
-        let trainable = Trainable::frozen_fraction(&form.spec, frozen);
-        Some(Form::Model(ModelForm { head, descent: form.descent.trained(&trainable), ..form }))
+    ) -> Option<ArtefactShape> {
+        let shape = self.shape(reference)?;
+        let trainable = Trainable::frozen_fraction(&shape.spec, frozen);
+        Some(ArtefactShape::Model(ModelShape {
+            head,
+            lineage: shape.lineage.trained(&trainable),
+            ..shape
+        }))
     }
 
-    fn descent<A: Artefact>(&self, reference: &Ref<A>) -> Descent {
-        self.form(reference).map(|form| form.descent).unwrap_or_default()
+    fn lineage<A: Artefact>(&self, reference: &Ref<A>) -> BlockLineage {
+        self.shape(reference).map(|shape| shape.lineage).unwrap_or_default()
     }
 
     /// The lowest blocks, and with them the embeddings, that are the same in two models; `None`
@@ -132,7 +136,7 @@ impl Forms {
     pub fn shared<A: Artefact, C: Artefact>(&self, one: &Ref<A>, other: &Ref<C>) -> Option<usize> {
         match (one.place(), other.place()) {
             (Place::Path(one), Place::Path(other)) => alike(one, other),
-            _ => self.descent(one).common(&self.descent(other)),
+            _ => self.lineage(one).common(&self.lineage(other)),
         }
     }
 
@@ -140,7 +144,7 @@ impl Forms {
     pub fn vocabulary(&self, reference: &Ref<reference::Tokenizer>) -> Option<usize> {
         match reference.place() {
             Place::Stage(name) => match self.made.get(name) {
-                Some(Form::Tokenizer(size)) => Some(*size),
+                Some(ArtefactShape::Tokenizer(size)) => Some(*size),
                 _ => None,
             },
             Place::Path(folder) => Tokenizer::open(folder).ok().map(|tokenizer| tokenizer.size()),
@@ -149,15 +153,15 @@ impl Forms {
 
     /// The model in a folder from outside; `None` where it is not here, or cannot be read: the
     /// stage that loads it says why.
-    pub fn folder(&self, folder: &ModelFolder) -> Option<ModelForm> {
+    pub fn folder(&self, folder: &ModelFolder) -> Option<ModelShape> {
         folder.here().and_then(on_disk)
     }
 }
 
-fn on_disk(folder: &Path) -> Option<ModelForm> {
+fn on_disk(folder: &Path) -> Option<ModelShape> {
     let Description { spec, head, .. } = checkpoint::describe(folder).ok()?;
     let tokenizer = Source::Folder(folder.into());
-    Some(ModelForm { spec, head, descent: Descent::default(), tokenizer })
+    Some(ModelShape { spec, head, lineage: BlockLineage::default(), tokenizer })
 }
 
 /// The lowest blocks whose first norms hold the same numbers in two folders: a guess, but one that
@@ -257,15 +261,15 @@ pub fn limits<B: Backend>(b: &B, spec: &Spec) -> Limits {
 /// A model that also generates: `samples` of a prompt, `positions` of the cache in all, if there is
 /// room for them.
 pub fn generating(
-    forms: &Forms,
+    shapes: &ArtefactShapes,
     memory: Memory,
     spec: &Spec,
     samples: usize,
     positions: usize,
 ) -> Memory {
     // A run looks at what is free when its models are there.
-    let left = forms.free.map(|free| free.saturating_sub(memory.resting().bytes(forms.sizes)));
-    let limits = Limits::within(spec, cache_share(left), forms.sizes.stored);
+    let left = shapes.free.map(|free| free.saturating_sub(memory.resting().bytes(shapes.sizes)));
+    let limits = Limits::within(spec, cache_share(left), shapes.sizes.stored);
     let (tokens, rows) = (PREFILL.min(positions), limits.rows.max(samples));
     memory.beside(
         Memory::default()

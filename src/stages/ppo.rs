@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::artefacts::{self, normalisation};
 use super::generation::{self, Prompt, Room};
-use super::models::{self, Form, Forms, Reinforced};
+use super::models::{self, ArtefactShape, ArtefactShapes, Reinforced};
 use super::reading::{Part, Reading, Splits};
 use super::rollouts::{self, RolloutFiles, Sampler};
 use super::source::Source;
@@ -234,14 +234,14 @@ impl Stage for PpoStage {
         problems
     }
 
-    fn makes(&self, forms: &Forms) -> Option<Form> {
-        let (_, head) = forms.model(&self.policy)?;
-        forms.trained(&self.policy, head, self.frozen)
+    fn makes(&self, shapes: &ArtefactShapes) -> Option<ArtefactShape> {
+        let (_, head) = shapes.model(&self.policy)?;
+        shapes.trained(&self.policy, head, self.frozen)
     }
 
-    fn memory(&self, forms: &Forms) -> Option<Memory> {
+    fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
         let ((spec, _), (reward, _)) =
-            (forms.model(&self.policy)?, forms.model(&self.reward_model)?);
+            (shapes.model(&self.policy)?, shapes.model(&self.reward_model)?);
         let prompt = self
             .max_prompt_tokens
             .unwrap_or(spec.context)
@@ -250,7 +250,7 @@ impl Stage for PpoStage {
         let learning = Reinforced {
             policy: &spec,
             reward: &reward,
-            shared: forms.shared(&self.policy, &self.reward_model),
+            shared: shapes.shared(&self.policy, &self.reward_model),
             trainable: Trainable::frozen_fraction(&spec, self.frozen),
             critic: (self.value.critic == Critic::Separate)
                 .then(|| Trainable::frozen_fraction(&reward, self.frozen)),
@@ -262,11 +262,11 @@ impl Stage for PpoStage {
                 MICRO_BATCH_TOKENS.min(self.batch_size * self.max_new_tokens),
             ],
         };
-        Some(models::generating(forms, learning.memory(), &spec, 1, tokens))
+        Some(models::generating(shapes, learning.memory(), &spec, 1, tokens))
     }
 
-    fn readings(&self, forms: &Forms) -> Vec<Reading> {
-        let readers = forms.reader(&self.policy).zip(forms.reader(&self.reward_model));
+    fn readings(&self, shapes: &ArtefactShapes) -> Vec<Reading> {
+        let readers = shapes.reader(&self.policy).zip(shapes.reader(&self.reward_model));
         let Some(((tokenizer, policy), (_, reward_model))) = readers else { return Vec::new() };
         let Room { context, response, reader } = self.room(policy, reward_model);
         vec![Reading {

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::models::{self, Descent, Form as Made, Forms, ModelForm};
+use super::models::{self, ArtefactShape, ArtefactShapes, BlockLineage, ModelShape};
 use super::reading::{Part, Reading, Splits};
 use super::source::Source;
 use super::supervised::rows_of;
@@ -116,25 +116,25 @@ impl Stage for PretrainStage {
         problems
     }
 
-    fn makes(&self, forms: &Forms) -> Option<Made> {
-        Some(Made::Model(ModelForm {
-            spec: self.model.spec(forms.vocabulary(&self.tokenizer)?),
+    fn makes(&self, shapes: &ArtefactShapes) -> Option<ArtefactShape> {
+        Some(ArtefactShape::Model(ModelShape {
+            spec: self.model.spec(shapes.vocabulary(&self.tokenizer)?),
             head: HeadKind::Language,
-            descent: Descent::default(),
+            lineage: BlockLineage::default(),
             tokenizer: Source::from(&self.tokenizer),
         }))
     }
 
-    fn memory(&self, forms: &Forms) -> Option<Memory> {
+    fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
         Some(models::training(
-            &self.model.spec(forms.vocabulary(&self.tokenizer)?),
+            &self.model.spec(shapes.vocabulary(&self.tokenizer)?),
             HeadKind::Language,
             &Trainable::ALL,
             self.recompute,
         ))
     }
 
-    fn readings(&self, _: &Forms) -> Vec<Reading> {
+    fn readings(&self, _: &ArtefactShapes) -> Vec<Reading> {
         vec![Reading {
             dataset: Source::from(&self.dataset),
             splits: Splits::Named(self.phases.clone()),

@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::models::{self, Form, Forms};
+use super::models::{self, ArtefactShape, ArtefactShapes};
 use super::reading::{Part, Reading, Splits};
 use super::source::Source;
 use super::{Checks, KindInfo, Problem, Stage, artefacts, lineage};
@@ -106,12 +106,12 @@ impl Stage for RewardModelStage {
         problems
     }
 
-    fn makes(&self, forms: &Forms) -> Option<Form> {
-        forms.trained(&self.policy, HeadKind::Reward, self.frozen)
+    fn makes(&self, shapes: &ArtefactShapes) -> Option<ArtefactShape> {
+        shapes.trained(&self.policy, HeadKind::Reward, self.frozen)
     }
 
-    fn memory(&self, forms: &Forms) -> Option<Memory> {
-        let (spec, _) = forms.model(&self.policy)?;
+    fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
+        let (spec, _) = shapes.model(&self.policy)?;
         Some(models::training(
             &spec,
             HeadKind::Reward,
@@ -120,7 +120,7 @@ impl Stage for RewardModelStage {
         ))
     }
 
-    fn readings(&self, forms: &Forms) -> Vec<Reading> {
+    fn readings(&self, shapes: &ArtefactShapes) -> Vec<Reading> {
         let reading = |(tokenizer, context)| Reading {
             dataset: Source::from(&self.dataset),
             splits: Splits::Named(vec![self.split.clone()]),
@@ -130,7 +130,7 @@ impl Stage for RewardModelStage {
             reader: MODEL,
             part: Part::Pair,
         };
-        forms.reader(&self.policy).map(reading).into_iter().collect()
+        shapes.reader(&self.policy).map(reading).into_iter().collect()
     }
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {

@@ -13,7 +13,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::artefacts::{self, Loaded, normalisation};
-use super::models::{self, Forms, ModelForm};
+use super::models::{self, ArtefactShapes, ModelShape};
 use super::reading::{Part as Read, Reading, Splits};
 use super::source::Source;
 use super::{Checks, KindInfo, Problem, Stage};
@@ -116,18 +116,18 @@ impl Stage for ScoreStage {
         checks.done()
     }
 
-    fn memory(&self, forms: &Forms) -> Option<Memory> {
+    fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
         let (spec, head) = match &self.by {
             By::Classifier(options) => {
-                let ModelForm { spec, head, .. } = forms.folder(&options.path)?;
+                let ModelShape { spec, head, .. } = shapes.folder(&options.path)?;
                 (spec, head)
             }
-            By::RewardModel(options) => forms.model(&options.model)?,
+            By::RewardModel(options) => shapes.model(&options.model)?,
         };
         Some(models::scoring(&spec, head))
     }
 
-    fn readings(&self, forms: &Forms) -> Vec<Reading> {
+    fn readings(&self, shapes: &ArtefactShapes) -> Vec<Reading> {
         // A classifier cuts what is too long.
         let By::RewardModel(options) = &self.by else { return Vec::new() };
         let named = || Splits::Named(self.splits.clone());
@@ -140,7 +140,7 @@ impl Stage for ScoreStage {
             reader: MODEL,
             part: Read::Text,
         };
-        forms.reader(&options.model).map(reading).into_iter().collect()
+        shapes.reader(&options.model).map(reading).into_iter().collect()
     }
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::models::{self, Form, Forms};
+use super::models::{self, ArtefactShape, ArtefactShapes};
 use super::reading::{Part, Reading, Splits};
 use super::source::Source;
 use super::supervised::rows_of;
@@ -82,13 +82,13 @@ impl Stage for SftStage {
         problems
     }
 
-    fn makes(&self, forms: &Forms) -> Option<Form> {
-        let (_, head) = forms.model(&self.policy)?;
-        forms.trained(&self.policy, head, self.frozen)
+    fn makes(&self, shapes: &ArtefactShapes) -> Option<ArtefactShape> {
+        let (_, head) = shapes.model(&self.policy)?;
+        shapes.trained(&self.policy, head, self.frozen)
     }
 
-    fn memory(&self, forms: &Forms) -> Option<Memory> {
-        let (spec, head) = forms.model(&self.policy)?;
+    fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
+        let (spec, head) = shapes.model(&self.policy)?;
         Some(models::training(
             &spec,
             head,
@@ -97,7 +97,7 @@ impl Stage for SftStage {
         ))
     }
 
-    fn readings(&self, forms: &Forms) -> Vec<Reading> {
+    fn readings(&self, shapes: &ArtefactShapes) -> Vec<Reading> {
         let reading = |(tokenizer, context)| Reading {
             dataset: Source::from(&self.dataset),
             splits: Splits::Named(vec![self.split.clone()]),
@@ -107,7 +107,7 @@ impl Stage for SftStage {
             reader: MODEL,
             part: Part::Completion,
         };
-        forms.reader(&self.policy).map(reading).into_iter().collect()
+        shapes.reader(&self.policy).map(reading).into_iter().collect()
     }
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {

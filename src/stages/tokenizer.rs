@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::models::{Form, Forms};
+use super::models::{ArtefactShape, ArtefactShapes};
 use super::{Checks, KindInfo, Problem, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
@@ -40,8 +40,8 @@ impl Stage for TokenizerStage {
         checks.done()
     }
 
-    fn makes(&self, _: &Forms) -> Option<Form> {
-        Some(Form::Tokenizer(self.vocabulary))
+    fn makes(&self, _: &ArtefactShapes) -> Option<ArtefactShape> {
+        Some(ArtefactShape::Tokenizer(self.vocabulary))
     }
 
     fn run<B: Backend>(&self, _: &B, context: &Context) -> Result<()> {

@@ -5,10 +5,10 @@ use std::path::Path;
 use posttrain::backend::Sizes;
 use posttrain::pipeline::expand::parse;
 use posttrain::pipeline::lengths::readings;
-use posttrain::pipeline::memory::all_forms;
+use posttrain::pipeline::memory::all_shapes;
 use posttrain::pipeline::overrides::Overrides;
 use posttrain::pipeline::registry::Builtin;
-use posttrain::stages::models::Forms;
+use posttrain::stages::models::ArtefactShapes;
 use posttrain::stages::reading::{Reading, Splits};
 use posttrain::stages::source::Source;
 
@@ -17,7 +17,7 @@ fn read(text: &str, folder: &Path) -> Vec<String> {
     let pipeline = parse("p.yaml", text.to_owned(), folder, &Overrides::default(), &Builtin)
         .unwrap_or_else(|failure| panic!("{}", failure.message));
     let sizes = Sizes { stored: 4, wide: 4, host: 0, channels: 256 };
-    let forms = all_forms(Forms::new(None, sizes), &pipeline.graph, &Builtin);
+    let shapes = all_shapes(ArtefactShapes::new(None, sizes), &pipeline.graph, &Builtin);
     let line = |node: &str, reading: Reading| {
         let Reading { splits, rows, tokenizer, limits, reader, part, .. } = reading;
         let Source::Stage(tokenizer) = tokenizer else { panic!("{tokenizer:?}") };
@@ -34,7 +34,7 @@ fn read(text: &str, folder: &Path) -> Vec<String> {
     let nodes = pipeline.graph.nodes.iter();
     nodes
         .flat_map(|node| {
-            readings(node, &Builtin, &forms).into_iter().map(|own| line(&node.name, own))
+            readings(node, &Builtin, &shapes).into_iter().map(|own| line(&node.name, own))
         })
         .collect()
 }

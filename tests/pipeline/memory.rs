@@ -11,7 +11,7 @@ use posttrain::pipeline::expand::{Pipeline, parse};
 use posttrain::pipeline::memory::estimate_in;
 use posttrain::pipeline::overrides::Overrides;
 use posttrain::pipeline::registry::Builtin;
-use posttrain::stages::models::Forms;
+use posttrain::stages::models::ArtefactShapes;
 
 /// Bytes of 80 GB of memory, and of numbers in bf16 with sums in single precision.
 const DEVICE: u64 = 80_000_000_000;
@@ -61,7 +61,7 @@ fn plan(sets: &[&str]) -> Pipeline {
 }
 
 fn memory(sets: &[&str], node: &str) -> Memory {
-    estimate_in(Forms::new(Some(DEVICE), BF16), &plan(sets).graph, &Builtin)[node]
+    estimate_in(ArtefactShapes::new(Some(DEVICE), BF16), &plan(sets).graph, &Builtin)[node]
 }
 
 fn gigabytes(sets: &[&str], node: &str) -> f64 {

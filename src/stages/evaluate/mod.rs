@@ -43,7 +43,7 @@ use self::equal_kl::AtEqualKl;
 use self::judging::Judging;
 use self::left_out::LeftOut;
 use self::measuring::{Answers, Judges};
-use super::models::{self, Forms, ModelForm};
+use super::models::{self, ArtefactShapes, ModelShape};
 use super::reading::Reading;
 use super::{Bond, KindInfo, Problem, Stage};
 use crate::backend::Backend;
@@ -80,31 +80,31 @@ impl Stage for EvaluateStage {
         self.bonds_of_judges()
     }
 
-    fn memory(&self, forms: &Forms) -> Option<Memory> {
+    fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
         let mut models: Vec<Memory> = Vec::new();
         if let Some(policy) = &self.reference_policy {
-            let (spec, head) = forms.model(policy)?;
+            let (spec, head) = shapes.model(policy)?;
             models.push(models::scoring(&spec, head));
         }
         if let Some(reward_model) = &self.reward_model {
-            let (spec, _) = forms.model(reward_model)?;
+            let (spec, _) = shapes.model(reward_model)?;
             let shared =
-                self.reference_policy.as_ref().and_then(|own| forms.shared(own, reward_model));
+                self.reference_policy.as_ref().and_then(|own| shapes.shared(own, reward_model));
             models.push(models::scoring(&spec, HeadKind::Reward).sharing(&spec, shared));
         }
         for folder in [&self.diversity.encoder, &self.diversity.nli].into_iter().flatten() {
-            let ModelForm { spec, head, .. } = forms.folder(folder)?;
+            let ModelShape { spec, head, .. } = shapes.folder(folder)?;
             models.push(models::scoring(&spec, head));
         }
         if let Some(classifier) = &self.diversity.classifier {
-            let (spec, head) = forms.model(classifier)?;
+            let (spec, head) = shapes.model(classifier)?;
             models.push(models::scoring(&spec, head));
         }
         models.into_iter().reduce(Memory::beside)
     }
 
-    fn readings(&self, forms: &Forms) -> Vec<Reading> {
-        reading::readings(self, forms)
+    fn readings(&self, shapes: &ArtefactShapes) -> Vec<Reading> {
+        reading::readings(self, shapes)
     }
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {

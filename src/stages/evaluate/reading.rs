@@ -5,12 +5,12 @@ use super::EvaluateStage;
 use crate::data::dataset::test_split;
 use crate::data::tokenised::Limits;
 use crate::reference::{Dataset, Ref};
-use crate::stages::models::Forms;
+use crate::stages::models::ArtefactShapes;
 use crate::stages::reading::{Part, Reading, Splits};
 use crate::stages::source::Source;
 
-pub(super) fn readings(config: &EvaluateStage, forms: &Forms) -> Vec<Reading> {
-    let reader = config.reward_model.as_ref().and_then(|own| forms.reader(own));
+pub(super) fn readings(config: &EvaluateStage, shapes: &ArtefactShapes) -> Vec<Reading> {
+    let reader = config.reward_model.as_ref().and_then(|own| shapes.reader(own));
     let Some((tokenizer, context)) = reader else { return Vec::new() };
     let test_sets: Vec<String> = config.test_sets.iter().map(|name| test_split(name)).collect();
     let reading = |dataset: &Ref<Dataset>, part| Reading {
