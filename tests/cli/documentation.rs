@@ -101,6 +101,7 @@ fn words(command: &str) -> Vec<Vec<String>> {
         "RUN" | "A" | "B" => "latest".into(),
         "DIR" => format!("{root}/tests/model/golden/opt"),
         "FILE.jsonl" => "rows.jsonl".into(),
+        "KIND" => "sft".into(),
         "N" => "3".into(),
         _ if word.starts_with("pipelines/") => format!("{root}/{word}"),
         _ => word.trim_matches('\'').to_owned(),
