@@ -1,9 +1,13 @@
 //! Takes plotly.js out of the crate that carries it, so that nothing else of the crate is in the
-//! program: `$OUT_DIR/plotly.js`.
+//! program, and compresses it to a quarter: `$OUT_DIR/plotly.js.zz`, in zlib's format.
 
 use std::error::Error;
+use std::io::Write;
 use std::path::Path;
 use std::{env, fs};
+
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
 
 fn main() -> Result<(), Box<dyn Error>> {
     // Elements of HTML, plotly.js first.
@@ -13,7 +17,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     if !library.contains("plotly.js") {
         return Err("the first element is not plotly.js".into());
     }
-    fs::write(Path::new(&env::var("OUT_DIR")?).join("plotly.js"), library)?;
+    let file = fs::File::create(Path::new(&env::var("OUT_DIR")?).join("plotly.js.zz"))?;
+    let mut encoder = ZlibEncoder::new(file, Compression::default());
+    encoder.write_all(library.as_bytes())?;
+    encoder.finish()?;
     println!("cargo::rerun-if-changed=build.rs");
     Ok(())
 }

@@ -9,7 +9,9 @@
 //! 3. Tables are HTML and there without scripts.
 
 use std::fmt::Write;
+use std::io::Read;
 
+use flate2::read::ZlibDecoder;
 use serde_json::{Value, json};
 
 use super::charts::{self, Chart};
@@ -21,8 +23,8 @@ use super::run::{Evaluation, Node, Run};
 use super::training;
 use crate::artefacts::inputs::{Answer, Input};
 
-/// plotly.js, put there by the build script.
-const PLOTLY: &str = include_str!(concat!(env!("OUT_DIR"), "/plotly.js"));
+/// plotly.js, compressed by the build script.
+const PLOTLY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/plotly.js.zz"));
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
@@ -119,8 +121,15 @@ fn document(run: &Run, body: &str, data: &[(&str, Value)]) -> String {
          dark\">\n<title>{title}</title>\n<link rel=icon \
          href=\"data:,\">\n<style>\n{STYLE}</style>\n</head>\n<body>\n{body}{data}<script \
          nonce={nonce}>{}</script>\n<script nonce={nonce}>\n{SCRIPT}</script>\n</body>\n</html>\n",
-        PLOTLY
+        library()
     )
+}
+
+/// plotly.js.
+fn library() -> String {
+    let mut text = String::new();
+    ZlibDecoder::new(PLOTLY).read_to_string(&mut text).expect("the build script compressed a text");
+    text
 }
 
 /// JSON that no text in it can lead out of.
