@@ -1,5 +1,7 @@
 //! The integration tests, fast ones first.
 
+mod tools;
+
 mod structure;
 
 mod cli;

@@ -10,6 +10,8 @@ use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use posttrain::backend::DType;
 use posttrain::backend::cuda::Cuda;
 
+use crate::tools::{emulates_cuda, left_out};
+
 /// The files of a folder, below it too, sorted.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> =
@@ -21,21 +23,18 @@ fn files(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Whether there is a C++ compiler; where there is none, says so, and fails if tools are required.
+/// Whether the emulator is to be used and there is a C++ compiler to build it with.
 pub fn compiler_is_there() -> bool {
+    if !emulates_cuda() {
+        return false;
+    }
     let compiler = std::env::var("CXX").unwrap_or_else(|_| "g++".into());
     let there = Command::new(&compiler)
         .arg("--version")
         .output()
         .is_ok_and(|output| output.status.success());
     if !there {
-        let required =
-            std::env::var("POSTTRAIN_TESTS_REQUIRE_TOOLS").is_ok_and(|value| value == "1");
-        assert!(
-            !required,
-            "there is no C++ compiler ({compiler}), and POSTTRAIN_TESTS_REQUIRE_TOOLS=1 asks for it"
-        );
-        eprintln!("skipped: there is no C++ compiler ({compiler}) to build the emulator with");
+        left_out(&format!("there is no C++ compiler ({compiler}) to build the emulator with"));
     }
     there
 }

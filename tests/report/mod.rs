@@ -13,13 +13,9 @@ mod latex;
 mod names;
 mod page;
 
-/// Says that a test cannot be made for want of a tool; where all tools are asked for, that is a
-/// failure.
+use crate::tools::left_out;
+
+/// Leaves a test out for want of a tool.
 fn skip(tool: &str) {
-    let required = std::env::var("POSTTRAIN_TESTS_REQUIRE_TOOLS").is_ok_and(|value| value == "1");
-    assert!(
-        !required,
-        "there is no {tool} (tests/report/fetch), and POSTTRAIN_TESTS_REQUIRE_TOOLS=1 asks for it"
-    );
-    eprintln!("skipped: there is no {tool}; tests/report/fetch brings it");
+    left_out(&format!("there is no {tool}; tests/report/fetch installs it"));
 }

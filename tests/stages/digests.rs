@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::bench::{make, version};
 use super::fixture::fixture;
+use crate::tools::mention;
 
 /// Set to renew the record.
 const RENEW: &str = "POSTTRAIN_RENEW_DIGESTS";
@@ -222,7 +223,7 @@ fn complaint(
 #[test]
 fn an_artefact_of_other_bytes_needs_a_new_version() {
     if !cfg!(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu")) {
-        eprintln!("skipped: the record is of Linux on x86-64 with the GNU C library");
+        mention("recorded digests: they are of Linux on x86-64 with the GNU C library");
         return;
     }
     let recorded = record();
