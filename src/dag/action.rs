@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::{ActionKey, ObjectId};
 use crate::error::Result;
 use crate::key::Preimage;
-use crate::object_store::Soundness;
+use crate::object_store::Integrity;
 use crate::store::Store;
 
 /// The form of keys, in the file `keys` of a store: fields at their defaults are left out.
@@ -98,13 +98,13 @@ impl Store {
             },
         };
         Ok(match self.check_object(object)? {
-            Soundness::Sound => {
+            Integrity::Sound => {
                 tracing::debug!(%key, %object, "hit");
                 hits().insert(key, object);
                 Lookup::Hit(object)
             }
-            Soundness::Absent => Lookup::Gone(object),
-            Soundness::Corrupted(what) => Lookup::Corrupted(object, what),
+            Integrity::Absent => Lookup::Gone(object),
+            Integrity::Corrupted(what) => Lookup::Corrupted(object, what),
         })
     }
 

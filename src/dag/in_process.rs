@@ -37,7 +37,7 @@ impl Executor for InProcessExecutor<'_> {
         let (sender, end) = channel();
         let (folder, order, requested) = (attempt.folder().to_owned(), order.clone(), stop.clone());
         let work = move || {
-            // Nobody receives it if the run itself has failed.
+            // There is no receiver if the run itself has failed.
             let _ = sender.send(perform(&folder, &order, self.0, requested));
         };
         std::thread::Builder::new()

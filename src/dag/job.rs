@@ -19,7 +19,7 @@ use crate::digest::{ActionKey, ObjectId};
 use crate::error::{Context as _, Failure, Kind, Result};
 use crate::executor::Executor;
 use crate::node::{Node, PATH_TAG, Reference, Reporter, not_here, references, replace_references};
-use crate::object_store::Soundness;
+use crate::object_store::Integrity;
 use crate::order::Order;
 use crate::outcome::NodeFailure;
 use crate::prepared::Prepared;
@@ -119,7 +119,7 @@ impl<'a, E: Executor> Job<'a, E> {
             }
         }
         for (name, object) in &self.needs {
-            if self.store.recheck_object(*object)? != Soundness::Sound {
+            if self.store.recheck_object(*object)? != Integrity::Sound {
                 let path = self.store.object_path(*object);
                 let message = format!(
                     "the artefact of `{name}` in {} changed while the stage ran, so its result is \

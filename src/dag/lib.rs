@@ -11,7 +11,7 @@
 //! | [`object_store`], [`object_folder`] | where objects are kept: the interface, the local folder |
 //! | [`presence`], [`watch`], [`processes`] | runs at work in a store, on this host and on others; processes and their descendants |
 //! | [`plan`], [`explain`] | what would run, and why |
-//! | [`run`], [`options`], [`observer`], [`outcome`] | running it: how, what is told meanwhile, what came of it |
+//! | [`run`], [`options`], [`observer`], [`outcome`] | running it: options, progress, outcome |
 //! | [`executor`], [`process`], [`in_process`] | what runs nodes: the interface, processes, threads |
 //! | [`order`], [`exec`], [`reports`] | what a node's process is given, what it does, what it reports |
 //! | [`cancellation`], [`stop`] | the request to end, of a node and of the run (Ctrl-C) |

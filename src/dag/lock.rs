@@ -92,7 +92,7 @@ pub struct SharedLock {
 }
 
 impl SharedLock {
-    /// Waits until nobody holds it alone, and shares it.
+    /// Waits until no process holds it exclusively, and shares it.
     pub fn share(path: &Path) -> Result<Self> {
         let file = open(path)?;
         file.lock_shared().with_context(|| format!("cannot lock {}", path.display()))?;

@@ -5,26 +5,26 @@ use std::path::{Path, PathBuf};
 
 use crate::digest::ObjectId;
 use crate::error::Result;
-use crate::object_store::Soundness;
+use crate::object_store::Integrity;
 use crate::store::Store;
 use crate::tree::{Links, walk};
 
 impl Store {
     /// Checks an object. What this process has found sound it takes for sound from then on; see
     /// [`Store::recheck_object`].
-    pub fn check_object(&self, object: ObjectId) -> Result<Soundness> {
+    pub fn check_object(&self, object: ObjectId) -> Result<Integrity> {
         if self.sound().contains(&object) {
-            return Ok(Soundness::Sound);
+            return Ok(Integrity::Sound);
         }
-        let soundness = self.recheck_object(object)?;
-        if soundness == Soundness::Sound {
+        let integrity = self.recheck_object(object)?;
+        if integrity == Integrity::Sound {
             self.sound().insert(object);
         }
-        Ok(soundness)
+        Ok(integrity)
     }
 
     /// Checks an object as if for the first time.
-    pub fn recheck_object(&self, object: ObjectId) -> Result<Soundness> {
+    pub fn recheck_object(&self, object: ObjectId) -> Result<Integrity> {
         self.objects.has(object)
     }
 

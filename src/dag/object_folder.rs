@@ -18,7 +18,7 @@ use crate::digest::ObjectId;
 use crate::error::{Context, Failure, Kind, Result, environment};
 use crate::fs::Renamed;
 use crate::lock::Lock;
-use crate::object_store::{ObjectStore, Soundness};
+use crate::object_store::{Integrity, ObjectStore};
 use crate::tree::{HashedFile, Links, Stat, hash_files, hash_tree, walk};
 
 /// Nanoseconds within which two changes may get the same time on a local disk: a few ticks of any
@@ -54,7 +54,7 @@ impl ObjectFolder {
     }
 
     fn set_aside_locked(&self, object: ObjectId) -> Result<Option<PathBuf>> {
-        if !matches!(self.has(object)?, Soundness::Corrupted(_)) {
+        if !matches!(self.has(object)?, Integrity::Corrupted(_)) {
             return Ok(None);
         }
         let bad = (0..)
@@ -87,13 +87,13 @@ impl ObjectFolder {
 
 impl ObjectStore for ObjectFolder {
     /// By the stats of its files if they are what is remembered, else by their bytes.
-    fn has(&self, object: ObjectId) -> Result<Soundness> {
+    fn has(&self, object: ObjectId) -> Result<Integrity> {
         let folder = self.object_path(object);
         match folder.symlink_metadata() {
             Ok(metadata) if metadata.is_dir() => {}
-            Ok(_) => return Ok(Soundness::Corrupted("it is no folder".into())),
+            Ok(_) => return Ok(Integrity::Corrupted("it is no folder".into())),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Soundness::Absent);
+                return Ok(Integrity::Absent);
             }
             Err(error) => {
                 return Err(error).with_context(|| format!("cannot read {}", folder.display()));
@@ -103,29 +103,29 @@ impl ObjectStore for ObjectFolder {
             Ok(found) => found,
             // A machine that is short of something says nothing about the object.
             Err(error) if crate::fs::is_shortage(&error) => return Err(error),
-            Err(error) => return Ok(Soundness::Corrupted(format!("{error:#}"))),
+            Err(error) => return Ok(Integrity::Corrupted(format!("{error:#}"))),
         };
         let remembered = self.manifest(object);
         if remembered.as_ref().is_some_and(|manifest| untouched(&found, manifest)) {
-            return Ok(Soundness::Sound);
+            return Ok(Integrity::Sound);
         }
         let paths: Vec<String> = found.into_iter().map(|file| file.0).collect();
         let files = match hash_files(&folder, &paths) {
             Ok(Ok(files)) => files,
-            Ok(Err(path)) => return Ok(Soundness::Corrupted(format!("`{path}` is being changed"))),
+            Ok(Err(path)) => return Ok(Integrity::Corrupted(format!("`{path}` is being changed"))),
             // Perhaps another run is setting it aside; the one that does looks again, under the
             // object's lock.
             Err(error) if vanished(&error) => {
-                return Ok(Soundness::Corrupted(format!("{error:#}")));
+                return Ok(Integrity::Corrupted(format!("{error:#}")));
             }
             Err(error) => return Err(error),
         };
         if ObjectId::from(hash_tree(&files)) != object {
-            return Ok(Soundness::Corrupted(what_differs(&files, remembered.as_ref())));
+            return Ok(Integrity::Corrupted(what_differs(&files, remembered.as_ref())));
         }
         // Only a saving of time, and perhaps the store may only be read.
         let _ = self.remember(object, files);
-        Ok(Soundness::Sound)
+        Ok(Integrity::Sound)
     }
 
     fn get(&self, object: ObjectId) -> Result<PathBuf> {
@@ -172,14 +172,14 @@ impl ObjectStore for ObjectFolder {
         let object = ObjectId::from(hash_tree(&files));
         let _lock = self.object_lock(object)?;
         match self.has(object)? {
-            Soundness::Sound => return Ok(object),
-            Soundness::Absent => {}
-            Soundness::Corrupted(_) => drop(self.set_aside_locked(object)?),
+            Integrity::Sound => return Ok(object),
+            Integrity::Absent => {}
+            Integrity::Corrupted(_) => drop(self.set_aside_locked(object)?),
         }
         if crate::fs::rename_unless_taken(out, &self.object_path(object))? != Renamed::Done {
             // Where locks do not hold between hosts, another run may have been faster.
             return match self.has(object)? {
-                Soundness::Sound => Ok(object),
+                Integrity::Sound => Ok(object),
                 _ => Err(environment(format!(
                     "cannot move {} to {}",
                     out.display(),

@@ -12,7 +12,7 @@ use crate::error::Result;
 
 /// Whether an object is what its id says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Soundness {
+pub enum Integrity {
     /// It is.
     Sound,
     /// There is none.
@@ -27,7 +27,7 @@ pub trait ObjectStore: Send + Sync {
     ///
     /// # Errors
     /// Nothing can be said about it, for example since the disk cannot be read.
-    fn has(&self, object: ObjectId) -> Result<Soundness>;
+    fn has(&self, object: ObjectId) -> Result<Integrity>;
 
     /// The folder of an object's files on this host. They are read-only.
     ///

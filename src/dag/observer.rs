@@ -1,4 +1,4 @@
-//! An observer of a run: what it is told, and when. Prints nothing.
+//! An observer of a run: the calls that it receives, and when. Prints nothing.
 
 use crate::context::Report;
 use crate::outcome::NodeOutcome;

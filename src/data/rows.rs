@@ -75,8 +75,7 @@ pub struct Preference {
     /// Whether the label agrees with the gold score.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clean: Option<bool>,
-    /// Who wrote the two, or which part of a collection they are of: what accuracy is told apart
-    /// by.
+    /// The author of the two, or their part of a collection: accuracy is reported for each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     /// A chat template wrote the prompt: see [`Example::chat`].

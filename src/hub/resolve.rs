@@ -33,7 +33,7 @@ pub enum Progress<'a> {
     Note(&'a str),
 }
 
-/// Is told how it goes.
+/// Receives the progress.
 pub type Tell<'a> = &'a mut dyn FnMut(Progress<'_>);
 
 /// The folder of a model: a text that begins with `hub:` names one of the hub, which is fetched if

@@ -165,8 +165,8 @@ fn expand(
         let stage = stages.iter().find(|(_, nodes)| nodes.contains(node)).map(|(stage, _)| stage);
         stage.and_then(|stage| document.stage(stage)).map_or(end, |stage| stage.key_span)
     };
-    let tainted = held_out::taints(&graph, registry).map_err(relatives)?.into_iter().map(|taint| {
-        let held_out::Taint { node, field, held_out, known_to } = taint;
+    let leaked = held_out::leaks(&graph, registry).map_err(relatives)?.into_iter().map(|leak| {
+        let held_out::Leak { node, field, held_out, known_to } = leak;
         Mistake::new(
             place(&node),
             format!(
@@ -176,11 +176,11 @@ fn expand(
         )
         .help("take one that was trained on other data and had no part in it")
     });
-    let broken = held_out::broken(&graph, registry).map_err(relatives)?.into_iter();
-    let broken = broken.map(|held_out::Broken { node, message, hint }| {
+    let violations = held_out::violations(&graph, registry).map_err(relatives)?.into_iter();
+    let violations = violations.map(|held_out::Violation { node, message, hint }| {
         Mistake::new(place(&node), message).help(hint)
     });
-    let mistakes: Vec<Mistake> = tainted.chain(broken).collect();
+    let mistakes: Vec<Mistake> = leaked.chain(violations).collect();
     if !mistakes.is_empty() {
         return Err(mistakes);
     }

@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use super::registry::Registry;
 use crate::dag::node::{Graph, Node, OwnedReference, replace_references};
 use crate::error::{Result, user};
-use crate::stages::{Bond, Rule, Stage, Visitor};
+use crate::stages::{Constraint, Rule, Stage, Visitor};
 
 /// A node whose `field` refers to what had a part in something that must not have known it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Taint {
+pub struct Leak {
     /// The node.
     pub node: String,
     /// The field.
@@ -25,7 +25,7 @@ pub struct Taint {
 }
 
 /// All such nodes of a graph.
-pub fn taints(graph: &Graph, registry: &impl Registry) -> Result<Vec<Taint>> {
+pub fn leaks(graph: &Graph, registry: &impl Registry) -> Result<Vec<Leak>> {
     found(graph, registry, BTreeMap::new())
 }
 
@@ -44,7 +44,7 @@ pub fn refuse_taints_of_objects(
     };
     match found(graph, registry, objects.iter().map(identity).collect())?.first() {
         None => Ok(()),
-        Some(Taint { node, field, held_out, known_to }) => {
+        Some(Leak { node, field, held_out, known_to }) => {
             let message = format!(
                 "`{field}` of `{node}`: what `{held_out}` made had a part in `{known_to}`, which \
                  it is to judge: another stage made the same"
@@ -58,11 +58,11 @@ fn found(
     graph: &Graph,
     registry: &impl Registry,
     identities: BTreeMap<String, [u8; 32]>,
-) -> Result<Vec<Taint>> {
+) -> Result<Vec<Leak>> {
     let nodes: BTreeMap<&str, &Node> =
         graph.nodes.iter().map(|node| (node.name.as_str(), node)).collect();
     let mut made = Made { nodes, identities };
-    let mut taints = Vec::new();
+    let mut leaks = Vec::new();
     for node in &graph.nodes {
         for (field, judged) in
             registry.visit(&node.stage, Rules(&node.config)).transpose()?.unwrap_or_default()
@@ -78,18 +78,18 @@ fn found(
                     if made.parts(&known_to)?.contains(&own) {
                         let (node, field, held_out) =
                             (node.name.clone(), field.clone(), held_out.clone());
-                        taints.push(Taint { node, field, held_out, known_to });
+                        leaks.push(Leak { node, field, held_out, known_to });
                     }
                 }
             }
         }
     }
-    Ok(taints)
+    Ok(leaks)
 }
 
-/// A bond of a node that does not hold.
+/// A constraint of a node that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Broken {
+pub struct Violation {
     /// The node.
     pub node: String,
     /// What is wrong.
@@ -98,19 +98,19 @@ pub struct Broken {
     pub hint: &'static str,
 }
 
-/// All bonds of a graph that do not hold.
-pub fn broken(graph: &Graph, registry: &impl Registry) -> Result<Vec<Broken>> {
+/// All constraints of a graph that do not hold.
+pub fn violations(graph: &Graph, registry: &impl Registry) -> Result<Vec<Violation>> {
     let nodes: BTreeMap<&str, &Node> =
         graph.nodes.iter().map(|node| (node.name.as_str(), node)).collect();
     let mut made = Made { nodes, identities: BTreeMap::new() };
     let mut found = Vec::new();
     for node in &graph.nodes {
-        for bond in
+        for constraint in
             registry.visit(&node.stage, Bonds(&node.config)).transpose()?.unwrap_or_default()
         {
-            let wrong = made.broken(&bond)?;
-            let Bond { field, .. } = bond;
-            found.extend(wrong.map(|(message, hint)| Broken {
+            let wrong = made.violated(&constraint)?;
+            let Constraint { field, .. } = constraint;
+            found.extend(wrong.map(|(message, hint)| Violation {
                 node: node.name.clone(),
                 message: format!("`{field}` of `{}`: {message}", node.name),
                 hint,
@@ -123,10 +123,10 @@ pub fn broken(graph: &Graph, registry: &impl Registry) -> Result<Vec<Broken>> {
 struct Bonds<'a>(&'a Value);
 
 impl Visitor for Bonds<'_> {
-    type Output = Result<Vec<Bond>>;
+    type Output = Result<Vec<Constraint>>;
 
     fn visit<S: Stage>(self) -> Self::Output {
-        Ok(S::deserialize(self.0)?.bonds())
+        Ok(S::deserialize(self.0)?.constraints())
     }
 }
 
@@ -168,9 +168,9 @@ impl Made<'_> {
         })
     }
 
-    /// What is wrong with a bond, and what to do.
-    fn broken(&mut self, bond: &Bond) -> Result<Option<(String, &'static str)>> {
-        let Bond { node, inner, rule, .. } = bond;
+    /// What is wrong with a constraint, and what to do.
+    fn violated(&mut self, constraint: &Constraint) -> Result<Option<(String, &'static str)>> {
+        let Constraint { node, inner, rule, .. } = constraint;
         let config = &self.nodes[node.as_str()].config;
         let own = stages_at(config, inner)?;
         match rule {

@@ -97,7 +97,7 @@ impl Selection {
         for input in &mut evaluation.inputs {
             input.answers.retain(|answer| method(&answer.method));
         }
-        // A judge is told of where its win rate is shown.
+        // A judge is listed where its win rate is shown.
         evaluation.judges.retain(|judge| judge.split_once(':').is_none_or(|(of, _)| metric(of)));
     }
 }

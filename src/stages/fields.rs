@@ -3,7 +3,7 @@
 //! A deserializer that answers every request: a struct is given all its fields, a list or a map one
 //! entry, an enum each of its variants in turn. What is found is therefore what a config may have,
 //! at any depth, and no list of fields is kept beside the structs. A [`Script`] makes the same
-//! config again, with other values where it is told to.
+//! config again, with other values where asked.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -102,7 +102,7 @@ pub trait Stage: Serialize + DeserializeOwned {
     }
 
     /// What must hold of stages that it refers to, beyond their kinds.
-    fn bonds(&self) -> Vec<Bond> {
+    fn constraints(&self) -> Vec<Constraint> {
         Vec::new()
     }
 
@@ -137,7 +137,7 @@ pub trait Stage: Serialize + DeserializeOwned {
 /// What must hold of a stage that is referred to, by that stage's own config. Nodes are called by
 /// their names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bond {
+pub struct Constraint {
     /// The field, dotted, that holds the reference.
     pub field: String,
     /// The node that it refers to.

@@ -192,19 +192,19 @@ impl Bench {
 
     /// Every object in the store is what its id says, and every entry has its object.
     fn assert_sound(&self) {
-        use posttrain::dag::object_store::Soundness;
+        use posttrain::dag::object_store::Integrity;
         let store = self.store();
         for entry in store.entries().expect("readable") {
             assert_eq!(
                 store.recheck_object(entry.object).expect("readable"),
-                Soundness::Sound,
+                Integrity::Sound,
                 "{}",
                 entry.node
             );
         }
         for name in posttrain::fs::list(&self.root().join("v1/objects")).expect("readable") {
             let object = name.parse().expect("objects are named by their ids");
-            assert_eq!(store.recheck_object(object).expect("readable"), Soundness::Sound, "{name}");
+            assert_eq!(store.recheck_object(object).expect("readable"), Integrity::Sound, "{name}");
         }
     }
 }

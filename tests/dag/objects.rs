@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use posttrain::dag::digest::ObjectId;
 use posttrain::dag::object_folder::ObjectFolder;
-use posttrain::dag::object_store::{ObjectStore, Soundness};
+use posttrain::dag::object_store::{Integrity, ObjectStore};
 use posttrain::dag::record::Ending;
 
 use super::*;
@@ -42,15 +42,15 @@ fn copy(object: ObjectId, from: &ObjectFolder, to: &Path) -> Result<()> {
 }
 
 impl ObjectStore for Mirror {
-    fn has(&self, object: ObjectId) -> Result<Soundness> {
+    fn has(&self, object: ObjectId) -> Result<Integrity> {
         match self.here().has(object)? {
-            Soundness::Absent => self.elsewhere().has(object),
+            Integrity::Absent => self.elsewhere().has(object),
             known => Ok(known),
         }
     }
 
     fn get(&self, object: ObjectId) -> Result<PathBuf> {
-        if self.here().has(object)? == Soundness::Absent {
+        if self.here().has(object)? == Integrity::Absent {
             copy(object, &self.elsewhere(), &self.here)?;
             self.fetched.lock().expect("no one panics").push(object);
         }

@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use posttrain::dag::gc::gc;
-use posttrain::dag::object_store::Soundness;
+use posttrain::dag::object_store::Integrity;
 use posttrain::dag::record::Ending;
 use proptest::prelude::*;
 use serde_json::json;
@@ -367,7 +367,7 @@ impl Model {
         for node in &runs[0].outcome.nodes {
             assert_eq!(
                 store.recheck_object(node.object.expect("made")).expect("readable"),
-                Soundness::Sound
+                Integrity::Sound
             );
         }
         let again = self.bench.plan(&graph);

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use posttrain::dag::object_store::Soundness;
+use posttrain::dag::object_store::Integrity;
 use posttrain::dag::store::Store;
 use serde_json::Value;
 
@@ -123,7 +123,7 @@ pub fn run(place: &Place, more: &[&str]) -> Vec<Value> {
 pub fn assert_sound(place: &Place) {
     let store = Store::open(&place.path("cache")).unwrap();
     for entry in store.entries().unwrap() {
-        assert_eq!(store.recheck_object(entry.object).unwrap(), Soundness::Sound, "{}", entry.node);
+        assert_eq!(store.recheck_object(entry.object).unwrap(), Integrity::Sound, "{}", entry.node);
         let pair = (entry.node.clone(), entry.object.to_string());
         assert!(
             undisturbed().objects.contains(&pair),
@@ -134,7 +134,7 @@ pub fn assert_sound(place: &Place) {
     for name in posttrain::fs::list(&objects).unwrap() {
         assert_eq!(
             store.recheck_object(name.parse().unwrap()).unwrap(),
-            Soundness::Sound,
+            Integrity::Sound,
             "{name}"
         );
     }

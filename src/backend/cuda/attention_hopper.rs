@@ -35,7 +35,7 @@ fn shape(channels: usize) -> Shape {
     }
 }
 
-/// `out[n,h,c]`, `lse[n,h]`; the bits of kernels/attention.cu where [`adds_alike`].
+/// `out[n,h,c]`, `lse[n,h]`; the bits of kernels/attention.cu where [`wgmma_matches_mma`].
 pub fn attention(kernels: &Kernels, attention: Attention<'_, Buf>) {
     let Attention { out, lse, q, k, v, starts, heads, mask } = attention;
     let Heads { query: h, key_value: g, channels: c } = heads;
@@ -59,7 +59,7 @@ pub fn attention(kernels: &Kernels, attention: Attention<'_, Buf>) {
 /// Whether the device adds products of warp groups up as those of warps, to the bit: over tiles of
 /// numbers from a counter, whose magnitudes are alike or spread over 2^28. The manual leaves the
 /// order within 16 products to the device.
-pub fn adds_alike(kernels: &Kernels) -> Result<bool> {
+pub fn wgmma_matches_mma(kernels: &Kernels) -> Result<bool> {
     caught(|| {
         let counts = kernels.device().allocate(4 * SPREADS * 128);
         let call = kernels.call_with(

@@ -112,13 +112,13 @@ impl GemmSelection {
         GemmSelection { forward: kind, backward: kind, attention: kind }
     }
 
-    /// The selection for a request on a device. `adds_alike` looks whether the device adds products
+    /// The selection for a request on a device. `wgmma_matches_mma` looks whether the device adds products
     /// of warp groups up as those of warps; it is called where attention would be computed by the
     /// former.
     pub fn of(
         request: GemmRequest,
         device: &Device,
-        adds_alike: impl FnOnce() -> Result<bool>,
+        wgmma_matches_mma: impl FnOnce() -> Result<bool>,
     ) -> Result<GemmSelection> {
         let faster = FASTER.iter().find(|row| row.capability == device.context().capability);
         let auto = faster.map_or(GemmSelection::all(GemmKind::Plain), |row| row.selection);
@@ -143,7 +143,7 @@ impl GemmSelection {
                 GemmSelection { forward: GemmKind::Cublaslt, backward: GemmKind::Cublaslt, ..auto }
             }
         };
-        let differs = selection.attention == GemmKind::Hopper && !adds_alike()?;
+        let differs = selection.attention == GemmKind::Hopper && !wgmma_matches_mma()?;
         Ok(if differs {
             GemmSelection { attention: GemmKind::Plain, ..selection }
         } else {

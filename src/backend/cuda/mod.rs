@@ -73,7 +73,7 @@ pub struct Cuda {
     gemm: GemmSelection,
     /// Whether the device was seen to add products of warp groups up as those of warps
     /// (`attention_hopper.rs`), where anything asked.
-    adds_alike: Option<bool>,
+    wgmma_matches_mma: Option<bool>,
     /// Where the library computes some products.
     library: Option<Arc<Library>>,
 }

@@ -49,7 +49,7 @@ impl Cuda {
             kernels,
             kind,
             gemm: GemmSelection::all(GemmKind::Plain),
-            adds_alike: None,
+            wgmma_matches_mma: None,
             library: None,
         }
         .multiplying(request)
@@ -64,16 +64,16 @@ impl Cuda {
     /// The same device, with its kernels and its memory, computing matrix products as requested. An
     /// error says what the device or the machine lacks for it.
     pub fn multiplying(&self, request: GemmRequest) -> Result<Cuda> {
-        let mut adds_alike = self.adds_alike;
+        let mut wgmma_matches_mma = self.wgmma_matches_mma;
         let selected = GemmSelection::of(request, &self.device, || {
-            let alike =
-                adds_alike.map_or_else(|| attention_hopper::adds_alike(&self.kernels), Ok)?;
-            adds_alike = Some(alike);
+            let alike = wgmma_matches_mma
+                .map_or_else(|| attention_hopper::wgmma_matches_mma(&self.kernels), Ok)?;
+            wgmma_matches_mma = Some(alike);
             Ok(alike)
         })?;
         let library =
             if selected.library() { Some(Arc::new(Library::open(&self.device)?)) } else { None };
-        Ok(Cuda { gemm: selected, adds_alike, library, ..self.clone() })
+        Ok(Cuda { gemm: selected, wgmma_matches_mma, library, ..self.clone() })
     }
 
     /// What decides the bits of products of a device that stores numbers as `kind`, in words
@@ -88,7 +88,9 @@ impl Cuda {
         let device = Device::open(index)?;
         let selected = GemmSelection::of(request, &device, || match kind {
             DType::F32 => Ok(false),
-            DType::Bf16 => attention_hopper::adds_alike(&Kernels::new(device.clone(), folder)?),
+            DType::Bf16 => {
+                attention_hopper::wgmma_matches_mma(&Kernels::new(device.clone(), folder)?)
+            }
         })?;
         let library =
             if selected.library() { Some(Library::open(&device)?.version()) } else { None };

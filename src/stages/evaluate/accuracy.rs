@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::eval::interval::Clusters;
 use crate::eval::reward;
 
-/// Parts of the pairs that accuracy by confidence is told of.
+/// Parts of the pairs by confidence, each with its accuracy.
 const BINS: usize = 5;
 
 /// Adds what the reward model makes of held-out pairs: against the labels, against the gold order,

@@ -11,7 +11,7 @@ use crate::reference::{
     Artefact, Dataset as DatasetArtefact, Judgements, Place, Policy, Ref, RewardModel, Samples,
 };
 use crate::stages::lineage::OnLeak;
-use crate::stages::{Bond, Checks, Problem, Rule};
+use crate::stages::{Checks, Constraint, Problem, Rule};
 
 /// The config of `uses: evaluate`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -148,10 +148,10 @@ impl EvaluateStage {
     }
 
     /// The conditions on stages `judge`: each judged what is evaluated here.
-    pub(super) fn bonds_of_judges(&self) -> Vec<Bond> {
+    pub(super) fn constraints_of_judges(&self) -> Vec<Constraint> {
         let outputs: Vec<String> =
             self.methods.iter().filter_map(|method| node(method.outputs.as_ref()?)).collect();
-        let mut bonds = Vec::new();
+        let mut constraints = Vec::new();
         for (name, judged) in &self.judges {
             let first = judged.values().next().and_then(node);
             for (method, reference) in judged {
@@ -165,23 +165,27 @@ impl EvaluateStage {
                 else {
                     continue;
                 };
-                let bond = |inner, rule| Bond {
+                let constraint = |inner, rule| Constraint {
                     field: format!("judges.{name}.{method}"),
                     node: judging.clone(),
                     inner,
                     rule,
                 };
-                bonds.extend([bond("a", Rule::Is(own)), bond("dataset", Rule::Is(dataset))]);
-                bonds.extend(
+                constraints.extend([
+                    constraint("a", Rule::Is(own)),
+                    constraint("dataset", Rule::Is(dataset)),
+                ]);
+                constraints.extend(
                     ["b", "judge.reward_model", "judge.llm", "max_prompt_tokens"]
-                        .map(|inner| bond(inner, Rule::AsIn(first.clone()))),
+                        .map(|inner| constraint(inner, Rule::AsIn(first.clone()))),
                 );
                 if self.on_leak != OnLeak::Allow {
-                    bonds.push(bond("judge.reward_model", Rule::NoPartIn(outputs.clone())));
+                    constraints
+                        .push(constraint("judge.reward_model", Rule::NoPartIn(outputs.clone())));
                 }
             }
         }
-        bonds
+        constraints
     }
 }
 

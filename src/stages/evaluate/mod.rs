@@ -44,7 +44,7 @@ use self::left_out::LeftOut;
 use self::measuring::{Answers, Judges};
 use super::models::{self, ArtefactShapes, ModelShape};
 use super::reading::Reading;
-use super::{Bond, KindInfo, Problem, Stage};
+use super::{Constraint, KindInfo, Problem, Stage};
 use crate::artefacts::comparisons::{COMPARISONS, Comparisons};
 use crate::artefacts::curves::{BEST_OF_N, BestOfN, OVER_OPTIMISATION, Training};
 use crate::artefacts::inputs::{INPUTS, Input};
@@ -81,8 +81,8 @@ impl Stage for EvaluateStage {
         self.out_of_range()
     }
 
-    fn bonds(&self) -> Vec<Bond> {
-        self.bonds_of_judges()
+    fn constraints(&self) -> Vec<Constraint> {
+        self.constraints_of_judges()
     }
 
     fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
