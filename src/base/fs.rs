@@ -93,7 +93,7 @@ pub fn finish(mut file: BufWriter<File>, path: &Path) -> Result<()> {
 }
 
 /// Replaces a file in one step: after a crash it holds the old bytes or the new, never a part.
-/// Synced to disk, folder included.
+/// Synced to disk, folder included. The folder has to exist.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     write_atomic_with(path, |file| file.write_all(bytes))
 }

@@ -9,9 +9,8 @@
 //! 3. Tables are HTML and there without scripts.
 
 use std::fmt::Write;
-use std::io::Read;
 
-use flate2::read::ZlibDecoder;
+use flate2::{Decompress, FlushDecompress, Status};
 use serde_json::{Value, json};
 
 use super::charts::{self, Chart};
@@ -127,9 +126,15 @@ fn document(run: &Run, body: &str, data: &[(&str, Value)]) -> String {
 
 /// plotly.js.
 fn library() -> String {
-    let mut text = String::new();
-    ZlibDecoder::new(PLOTLY).read_to_string(&mut text).expect("the build script compressed a text");
-    text
+    let (mut decoder, mut text) = (Decompress::new(true), Vec::new());
+    let mut status = Status::Ok;
+    while status != Status::StreamEnd {
+        text.reserve(PLOTLY.len());
+        let rest = &PLOTLY[decoder.total_in() as usize..];
+        let decoded = decoder.decompress_vec(rest, &mut text, FlushDecompress::None);
+        status = decoded.expect("the build script compressed it");
+    }
+    String::from_utf8(text).expect("plotly.js is a text")
 }
 
 /// JSON that no text in it can lead out of.

@@ -68,7 +68,9 @@ pub struct Choice {
 /// The source of the kind has none.
 pub fn meaning<S: Stage>() -> Result<String, String> {
     let name = S::INFO.name;
-    Meanings::read().kind(name).ok_or_else(|| format!("`{name}` has no meaning"))
+    Meanings::read().kind(name).ok_or_else(|| {
+        format!("`{name}` has no meaning; is its file in SOURCES of src/stages/meanings.rs?")
+    })
 }
 
 /// All fields of the stage kind `S`, each after the one that it is part of.
@@ -191,7 +193,12 @@ impl Described<'_> {
 
     fn meaning(&self, name: &str, members: &[&str], member: &str) -> Result<String, String> {
         let found = self.meanings.member(name, members, member);
-        found.ok_or_else(|| format!("`{member}` of {name} has no doc comment"))
+        found.ok_or_else(|| {
+            format!(
+                "`{member}` of {name} has no doc comment; is its file in SOURCES of \
+                 src/stages/meanings.rs?"
+            )
+        })
     }
 
     /// The type of the value at `path` in words, of one or of several.

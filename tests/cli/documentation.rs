@@ -51,7 +51,11 @@ fn every_mistake_of_the_documentation_is_shown_as_it_is_printed() {
     assert!(!wrong.is_empty() && wrong.len() == shown.len());
     for ((line, example), (_, error)) in wrong.iter().zip(&shown) {
         let said = Place::new(example).say(&["plan", "p.yaml"]);
-        assert_eq!((said.code, &said.err), (2, error), "docs/pipeline.md, line {line}");
+        assert_eq!(
+            (said.code, &said.err),
+            (2, error),
+            "docs/pipeline.md, line {line}: correct the block `text error` after it"
+        );
     }
 }
 

@@ -264,7 +264,10 @@ fn an_artefact_of_other_bytes_needs_a_new_version() {
 fn every_stage_kind_has_a_recorded_case() {
     let cases = cases();
     for name in posttrain::stages::names() {
-        assert!(cases.iter().any(|(case, _)| kind(case) == *name), "{name} has no case");
+        assert!(
+            cases.iter().any(|(case, _)| kind(case) == *name),
+            "{name} has no case: add one to `cases` in tests/stages/digests.rs"
+        );
     }
 }
 

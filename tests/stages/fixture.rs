@@ -1,6 +1,6 @@
 //! Inputs for stages, made by plain code here: datasets, a tokenizer of single characters, small
 //! models with arbitrary weights, samples. What a stage does to them is then the stage's doing
-//! alone. Changing anything here renews every record of `digests`.
+//! alone. A change of an input here renews the records of `digests` that read it; a new file none.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;

@@ -112,9 +112,8 @@ impl GemmSelection {
         GemmSelection { forward: kind, backward: kind, attention: kind }
     }
 
-    /// The selection for a request on a device. `wgmma_matches_mma` looks whether the device adds products
-    /// of warp groups up as those of warps; it is called where attention would be computed by the
-    /// former.
+    /// The selection for a request on a device. `wgmma_matches_mma` tests whether sums of `wgmma`
+    /// have the bits of those of `mma.sync`; it is called if attention would be computed by `wgmma`.
     pub fn of(
         request: GemmRequest,
         device: &Device,

@@ -7,9 +7,9 @@
 //! 2. A judge may have seen only the first inputs of a test set, but the same for every
 //!    method: else differences would not be paired. It may have judged some of the methods only.
 //! 3. That the verdicts are on the very outputs that are evaluated is seen when the pipeline is
-//!    planned ([`Stage::constraints`](crate::stages::Stage::constraints)); so is, as far as configs show it,
-//!    that no reward model judges what it had a part in. What bytes and lineages show of that is
-//!    seen here (`leaks.rs`).
+//!    planned ([`Stage::constraints`](crate::stages::Stage::constraints)); so is, as far as configs
+//!    show it, that no reward model judges what it had a part in. What bytes and lineages show of
+//!    that is seen here (`leaks.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -319,7 +319,12 @@ kinds! {
 
 #[test]
 fn every_kind_is_checked() {
-    assert_eq!(KINDS, stages::names());
+    assert_eq!(
+        KINDS,
+        stages::names(),
+        "give the kind a case, and a line in `kinds!` of tests/stages/effects/mod.rs, in the order \
+         of `stages!`"
+    );
 }
 
 /// What would have none beside another value is refused.
