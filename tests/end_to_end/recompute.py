@@ -642,23 +642,17 @@ def hold_evaluation(study, folder, report):
     }
     hold("metrics.jsonl", as_rows, {key: row["mean"] for key, row in rows.items()})
 
-    # The report has the same, without what it does not draw.
+    # The report has the same.
     told = {key: own[key] for key in own if key not in ("node", "judges", "leaks")}
     sampled = [{"method": name, "outputs": 0.7, "samples": 1.0} for name in METHODS]
     hold("temperatures.json", read("temperatures.json"), sampled)
-    drawn = lambda one: {key: one[key] for key in ("confidence", "accuracy")}
-    for step in training[0]["steps"]:
-        del step["raw_rm"]
     same = {
         "table": read("table.json"),
         "comparisons": read("comparisons.json"),
         "temperatures": sampled,
         "best_of_n": read("best_of_n.json"),
         "over_optimisation": training,
-        "reward_model": [
-            {"test_set": one["test_set"], "by_confidence": list(map(drawn, one["by_confidence"]))}
-            for one in read("reward_model.json")
-        ],
+        "reward_model": read("reward_model.json"),
     }
     hold("json", told, same)
     judges = {judging["node"]: judging["splits"] for judging in report["judgings"]}

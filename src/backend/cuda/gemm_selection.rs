@@ -113,7 +113,7 @@ impl GemmSelection {
     }
 
     /// The selection for a request on a device. `wgmma_matches_mma` tests whether sums of `wgmma`
-    /// have the bits of those of `mma.sync`; it is called if attention would be computed by `wgmma`.
+    /// have the bits of those of `mma.sync`; called if attention would be computed by `wgmma`.
     pub fn of(
         request: GemmRequest,
         device: &Device,
