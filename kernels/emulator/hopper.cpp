@@ -124,9 +124,9 @@ bool counting_progress() {
   return true;
 }
 
-// ---- products of a warp group. Its warps may run ahead of each other, so a product is told by its
-// place in each thread's sequence. It is computed when all 128 threads have issued it and one of
-// them waits for it.
+// ---- products of a warp group. Its warps may run ahead of each other, so a product is named by
+// its place in each thread's sequence. It is computed when all 128 threads have issued it and one
+// of them waits for it.
 
 // An operand: with its depths along a line of 128 bytes, or `across` lines, which then hold 64
 // rows.

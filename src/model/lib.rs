@@ -46,6 +46,7 @@ pub mod pickle;
 pub mod pooling;
 pub mod score;
 pub mod spec;
+pub mod tensor_writer;
 pub mod tensors;
 pub mod transformer;
 mod unlike;

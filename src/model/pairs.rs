@@ -9,7 +9,8 @@
 use std::path::Path;
 
 use super::linear::Linear;
-use super::tensors::{self, Named, Tensors};
+use super::tensor_writer::{self, Named};
+use super::tensors::Tensors;
 use crate::backend::{Activation, Backend};
 use crate::error::{Context, Result, user};
 use crate::random::Stream;
@@ -93,7 +94,7 @@ impl PairHead {
             vec![self.labels],
         ];
         let named = NAMES.iter().zip(shapes).zip(&self.tensors);
-        tensors::write(
+        tensor_writer::write(
             path,
             named
                 .map(|((name, shape), numbers)| Named::whole(name.to_string(), shape, numbers))

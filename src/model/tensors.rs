@@ -1,5 +1,5 @@
-//! Files of named tensors: safetensors, read and written with fixed bytes, and PyTorch's zip
-//! archives, read only. Independent of models.
+//! Files of named tensors, read: safetensors and PyTorch's zip archives. Independent of models;
+//! `tensor_writer.rs` writes them.
 //!
 //! Tensors are read by position rather than mapped into memory: a piece at a time, so that memory
 //! holds no more than the requested part, and a file that shrinks meanwhile is an error instead of
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
-use super::form::{Form, Part, assemble};
+use super::form::Form;
 use super::pickle;
 use super::zip::{self, Damage};
 use crate::error::{Context, Result, user};
@@ -29,7 +29,9 @@ const LEGACY: &[u8] = &[0x80, 0x02, 0x8a, 0x0a];
 /// Sizes of a tensor at most; of ours none has more than two.
 const DIMENSIONS: usize = 16;
 /// Bytes read or written at a time.
-const PIECE: usize = 1 << 18;
+pub(crate) const PIECE: usize = 1 << 18;
+/// The metadata key of a note.
+pub(crate) const NOTE: &str = "note";
 /// Rows of ours that are read together where the file has them as columns.
 const BAND: usize = 512;
 
@@ -459,94 +461,10 @@ fn archive(file: &File, path: &Path, length: u64, index: usize) -> Result<Vec<(S
     Ok(entries)
 }
 
-/// One tensor to be written.
-pub struct Named<'a> {
-    /// Its name, unique in the file.
-    pub name: String,
-    /// Sizes, slowest first.
-    pub shape: Vec<usize>,
-    /// The matrices or vectors it holds, read when it is written.
-    pub parts: Box<dyn Fn() -> Vec<Part<'a>> + 'a>,
-}
-
-impl<'a> Named<'a> {
-    /// A vector or matrix that is written as it is.
-    pub fn whole(name: String, shape: Vec<usize>, numbers: &'a [f32]) -> Self {
-        let part = shape.clone();
-        Named {
-            name,
-            shape,
-            parts: Box::new(move || {
-                vec![Part { form: Form::WHOLE, shape: part.clone(), numbers: numbers.into() }]
-            }),
-        }
-    }
-
-    /// Its bytes in a file.
-    pub fn bytes(&self) -> usize {
-        4 * self.shape.iter().product::<usize>()
-    }
-}
-
-/// The metadata key of a note.
-const NOTE: &str = "note";
-
-/// Writes a file of float32 tensors in one step: after a crash it is whole or the old one. The same
-/// tensors give the same bytes, in any order. The file carries `note` where there is one, else
-/// `{"format":"pt"}`, which other programs look for.
-pub fn write(path: &Path, mut tensors: Vec<Named<'_>>, note: Option<&str>) -> Result<()> {
-    tensors.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut end = 0;
-    let infos = tensors.iter().map(|tensor| {
-        let start = end;
-        end += tensor.bytes();
-        (
-            tensor.name.clone(),
-            TensorInfo {
-                dtype: Dtype::F32,
-                shape: tensor.shape.clone(),
-                data_offsets: (start, end),
-            },
-        )
-    });
-    let (key, value) = note.map_or(("format", "pt"), |note| (NOTE, note));
-    // One entry only: the format's reader keeps metadata in a hash map, whose order would reach the
-    // bytes.
-    let metadata =
-        Metadata::new(Some([(key.to_string(), value.to_string())].into()), infos.collect())
-            .context("tensors overlap")?;
-    let mut header = serde_json::to_vec(&metadata).context("a header is plain data")?;
-    header.resize(header.len().next_multiple_of(8), b' ');
-
-    fs::write_atomic_with(path, |file| {
-        file.write_all(&(header.len() as u64).to_le_bytes())?;
-        file.write_all(&header)?;
-        tensors.iter().try_for_each(|tensor| write_tensor(file, tensor))
-    })
-}
-
-/// A piece at a time: one write a number would be slow, a copy of a whole tensor large.
-fn write_tensor(file: &mut dyn std::io::Write, tensor: &Named<'_>) -> std::io::Result<()> {
-    let parts = (tensor.parts)();
-    let (height, width) = (tensor.shape[0], tensor.shape[1..].iter().product::<usize>());
-    // Some rows even of a wide matrix: those of a transposed one are put together from as many
-    // columns.
-    let step = (PIECE / 4 / width.max(1)).clamp(16, PIECE);
-    let (mut numbers, mut bytes) = (Vec::new(), Vec::new());
-    for start in (0..height).step_by(step) {
-        let range = start..(start + step).min(height);
-        numbers.resize(range.len() * width, 0.0);
-        assemble(&mut numbers, &parts, range, width);
-        bytes.clear();
-        bytes.extend(numbers.iter().flat_map(|number: &f32| number.to_le_bytes()));
-        file.write_all(&bytes)?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tensor_writer::{Named, write};
 
     fn some(name: &str, numbers: &'static [f32]) -> Named<'static> {
         Named::whole(name.into(), vec![numbers.len()], numbers)

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::error::{Context, Result};
-use crate::model::tensors::{self, Named, Tensors};
+use crate::model::tensor_writer::{self, Named};
+use crate::model::tensors::Tensors;
 
 /// Named tensors and texts.
 #[derive(Default)]
@@ -47,7 +48,7 @@ impl Archive {
             .tensors
             .iter()
             .map(|(name, numbers)| Named::whole(name.clone(), vec![numbers.len()], numbers));
-        tensors::write(path, named.collect(), Some(&serde_json::to_string(&self.texts)?))
+        tensor_writer::write(path, named.collect(), Some(&serde_json::to_string(&self.texts)?))
     }
 
     /// Reads a file.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use posttrain::model::tensors::{Named, write};
+use posttrain::model::tensor_writer::{Named, write};
 
 /// Channels; one more than the tokens that can be written.
 const WIDTH: usize = 8;

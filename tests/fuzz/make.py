@@ -48,7 +48,8 @@ PARAMETER = (b"\x80\x02ccollections\nOrderedDict\nq\x00)Rq\x01(" + text("a") + b
              + b"ctorch._utils\n_rebuild_parameter\n" + MATRIX[:-2]
              + b"tR\x88ccollections\nOrderedDict\n)R\x87R" + text("b")
              + tensor("1", "HalfStorage", 4, 0, [4], [1]) + b"u.")
-MEMO = b"\x80\x02}(" + text("x") + MATRIX + b"r\x07\x00\x00\x00" + text("y") + b"j\x07\x00\x00\x00u."
+MEMO = (b"\x80\x02}(" + text("x") + MATRIX + b"r\x07\x00\x00\x00" + text("y")
+        + b"j\x07\x00\x00\x00u.")
 NUMBERS = struct.pack("<8f", *range(8))
 
 
@@ -76,8 +77,10 @@ def tensors(header, content):
 write("pickle/one", ONE)
 write("pickle/parameter", PARAMETER)
 write("pickle/memo", MEMO)
-write("zip/plain", archive([("m/data.pkl", ONE), ("m/byteorder", b"little"), ("m/data/0", NUMBERS)]))
-write("zip/two", archive([("m/data.pkl", PARAMETER), ("m/data/0", NUMBERS), ("m/data/1", NUMBERS[:8])]))
+write("zip/plain", archive([("m/data.pkl", ONE), ("m/byteorder", b"little"),
+                            ("m/data/0", NUMBERS)]))
+write("zip/two", archive([("m/data.pkl", PARAMETER), ("m/data/0", NUMBERS),
+                          ("m/data/1", NUMBERS[:8])]))
 write("zip/empty", archive([]))
 write("safetensors/float", tensors(
     {"__metadata__": {"format": "pt"},
@@ -101,7 +104,8 @@ def parquet(name, schema, rows, **options):
 parquet("texts", [("prompt", pa.string()), ("n", pa.int32())],
         [{"prompt": "a", "n": 1}, {"prompt": None, "n": -2}])
 parquet("lists", [("messages", pa.list_(pa.struct([("role", pa.string())])))],
-        [{"messages": [{"role": "user"}, {"role": "assistant"}]}, {"messages": []}, {"messages": None}])
+        [{"messages": [{"role": "user"}, {"role": "assistant"}]}, {"messages": []},
+         {"messages": None}])
 parquet("times", [("at", pa.timestamp("us")), ("cost", pa.decimal128(9, 2)), ("on", pa.date32())],
         [{"at": 1, "cost": None, "on": 3}])
 parquet("snappy", [("good", pa.bool_()), ("x", pa.float64())],

@@ -10,7 +10,8 @@ use posttrain::model::checkpoint::{self, Checkpoint, INDEX, PICKLED, PICKLED_IND
 use posttrain::model::heads;
 use posttrain::model::init::{self, Init, ScalarInit};
 use posttrain::model::params::{HeadKind, Params};
-use posttrain::model::tensors::{Named, Tensors, write};
+use posttrain::model::tensor_writer::{Named, write};
+use posttrain::model::tensors::Tensors;
 use posttrain::model::transformer;
 use posttrain::model::weights::Model;
 

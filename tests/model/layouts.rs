@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use posttrain::model::checkpoint::{self, CONFIG, Checkpoint, WEIGHTS};
 use posttrain::model::params::{HeadKind, Params};
-use posttrain::model::tensors::{Named, Tensors, write};
+use posttrain::model::tensor_writer::{Named, write};
+use posttrain::model::tensors::Tensors;
 
 use super::{bits, params};
 

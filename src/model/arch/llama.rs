@@ -120,7 +120,7 @@ pub(super) fn windows(
         None if window.is_none() || first >= spec.layers => vec![false],
         None if first == 0 => vec![true],
         None if spec.layers > MOST_LAYERS => {
-            return fields.unsupported("num_hidden_layers", spec.layers, "no model has so many");
+            return fields.unsupported("num_hidden_layers", spec.layers, "no model has that many");
         }
         None => (0..spec.layers).map(|layer| layer >= first).collect(),
     };

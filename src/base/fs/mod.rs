@@ -4,13 +4,15 @@
 //! Every call that writes passes [`fail_writes`]' gate, so that tests can let any one of them fail
 //! as a full or broken disk would.
 
+mod faults;
+
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::Path;
 
+use self::faults::gate;
+pub use self::faults::{Fault, fail_writes, heal_writes};
 use crate::error::{Context, Failure, Result, environment, user};
 
 /// The bytes of a file.
@@ -375,57 +377,6 @@ fn wrote(what: &str, path: &Path, error: io::Error) -> anyhow::Error {
         }
         _ => failure.into(),
     }
-}
-
-/// How calls that write are made to fail, for tests.
-#[derive(Clone, Debug)]
-pub struct Fault {
-    /// Only calls on paths below this folder count.
-    pub root: PathBuf,
-    /// Which of those calls fails, counted from 1; 0 once it has.
-    pub call: u64,
-    /// Its error: an `errno`, such as 28 for a full disk.
-    pub errno: i32,
-    /// Whether every later call fails as well.
-    pub lasting: bool,
-}
-
-static ARMED: AtomicBool = AtomicBool::new(false);
-static FAULTS: Mutex<Vec<Fault>> = Mutex::new(Vec::new());
-
-/// Lets calls that write fail below a folder, until [`heal_writes`] is called for it. Costs other
-/// callers one atomic load.
-pub fn fail_writes(fault: Fault) {
-    FAULTS.lock().expect("nothing panics while it holds the faults").push(fault);
-    ARMED.store(true, Ordering::SeqCst);
-}
-
-/// Takes back [`fail_writes`] for a folder. True if a call has failed since.
-pub fn heal_writes(root: &Path) -> bool {
-    let mut faults = FAULTS.lock().expect("nothing panics while it holds the faults");
-    let hit = faults.iter().any(|fault| fault.root == root && fault.call == 0);
-    faults.retain(|fault| fault.root != root);
-    hit
-}
-
-/// Every call that writes passes here, with the path it is about to touch.
-fn gate(path: &Path) -> io::Result<()> {
-    if !ARMED.load(Ordering::Relaxed) {
-        return Ok(());
-    }
-    let mut faults = FAULTS.lock().expect("nothing panics while it holds the faults");
-    for fault in faults.iter_mut().filter(|fault| path.starts_with(&fault.root)) {
-        match fault.call {
-            0 if !fault.lasting => {}
-            0 => return Err(io::Error::from_raw_os_error(fault.errno)),
-            1 => {
-                fault.call = 0;
-                return Err(io::Error::from_raw_os_error(fault.errno));
-            }
-            _ => fault.call -= 1,
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -6,16 +6,17 @@
 //!    tell apart; a test set has one shape, the first (in distribution) filled, the others open.
 //! 2. Every figure is drawn with its 95% interval.
 
+mod frontier;
+
 use serde_json::{Value, json};
 
-use super::layout::distinct;
-use super::metrics::{DIFFERENCE, define, is_part};
-use super::run::Evaluation;
 use crate::artefacts::curves::{BestOfN, Training};
 use crate::artefacts::seeds::Figure;
 use crate::artefacts::table::{DIVERSITY, Row};
-use crate::eval::compare::Matched;
 use crate::eval::interval::Interval;
+use crate::layout::distinct;
+use crate::metrics::{DIFFERENCE, define, is_part};
+use crate::run::Evaluation;
 
 /// A chart.
 #[derive(Clone, Debug)]
@@ -75,7 +76,7 @@ pub fn charts(evaluation: &Evaluation) -> Vec<Chart> {
     charts.extend(what_a_seed_changes(evaluation));
     charts.extend(gaps(evaluation));
     charts.extend(best_of_n(evaluation));
-    charts.extend(frontiers(evaluation));
+    charts.extend(frontier::frontiers(evaluation));
     charts.extend(evaluation.over_optimisation.iter().filter_map(over_optimisation));
     charts.extend(calibration(evaluation));
     let drawn = |metric: &&str| !is_part(metric) && !metric.ends_with(DIFFERENCE);
@@ -442,7 +443,7 @@ fn gaps(evaluation: &Evaluation) -> Option<Chart> {
 }
 
 /// Best-of-n by the score that picks and by gold, over the KL bound: a chart a test set and method.
-/// Its diversity is no score: [`frontiers`].
+/// Its diversity is no score: [`frontier`].
 fn best_of_n(evaluation: &Evaluation) -> Vec<Chart> {
     let scores = || evaluation.best_of_n.iter().filter(|curve| curve.metric != DIVERSITY);
     let mut groups: Vec<(&str, &str)> = Vec::new();
@@ -471,107 +472,6 @@ fn best_of_n(evaluation: &Evaluation) -> Vec<Chart> {
         }
     };
     groups.into_iter().map(chart).collect()
-}
-
-/// Performance against diversity of one input's samples: best-of-n as a line over n, policies
-/// beside it, each joined with the point of the line at its own KL. A chart a test set and
-/// best-of-n method.
-fn frontiers(evaluation: &Evaluation) -> Vec<Chart> {
-    let curve = |like: &BestOfN, metric: &str| {
-        let same = |curve: &&BestOfN| {
-            (&curve.method, &curve.test_set, curve.metric.as_str())
-                == (&like.method, &like.test_set, metric)
-        };
-        evaluation.best_of_n.iter().find(same)
-    };
-    let chart = |diversity: &BestOfN| {
-        let (performance, up) = ["gold", "rm"]
-            .into_iter()
-            .find_map(|metric| Some((metric, curve(diversity, metric)?)))?;
-        let (method, test_set) = (&diversity.method, &diversity.test_set);
-        let all = methods(evaluation);
-        let shape =
-            SHAPES[test_sets(evaluation).iter().position(|set| set == test_set).unwrap_or(0)
-                % SHAPES.len()];
-        let place = |name: &str| colour(all.iter().position(|other| *other == name).unwrap_or(0));
-        let thin = |curve: &BestOfN| {
-            let mut bars = around(curve.by_n.iter().copied());
-            bars["thickness"] = json!(0.75);
-            bars["width"] = json!(0);
-            bars
-        };
-        let text = |(at, kl): (usize, &f64)| format!("n = {}, at most {kl:.2} nats", at + 1);
-        let mut data = vec![json!({
-            "type": "scatter", "mode": "lines+markers", "name": label(method),
-            "x": diversity.by_n.iter().map(|point| point.mean).collect::<Vec<f64>>(),
-            "y": up.by_n.iter().map(|point| point.mean).collect::<Vec<f64>>(),
-            "error_x": thin(diversity), "error_y": thin(up),
-            "text": diversity.kl_bound.iter().enumerate().map(text).collect::<Vec<String>>(),
-            "hovertemplate": "%{text}<br>%{x:.3f}, %{y:.3f}",
-            "line": {"color": place(method)}, "marker": {"color": place(method), "size": 6},
-        })];
-        for name in all.iter().filter(|name| **name != method.as_str()) {
-            let (Some(x), Some(y)) = (
-                find(evaluation, name, test_set, DIVERSITY),
-                find(evaluation, name, test_set, performance),
-            ) else {
-                continue;
-            };
-            let kl = find(evaluation, name, test_set, "kl")
-                .map_or_else(String::new, |row| format!("{:.2} nats<br>", row.figure.mean));
-            data.push(json!({
-                "type": "scatter", "mode": "markers", "name": label(name), "legendgroup": name,
-                "x": [x.figure.mean], "y": [y.figure.mean],
-                "error_x": errors([x].into_iter()), "error_y": errors([y].into_iter()),
-                "hovertemplate": format!("{kl}%{{x:.3f}}, %{{y:.3f}}"),
-                "marker": {"color": place(name), "size": 10, "symbol": shape,
-                    "line": {"width": 2, "color": place(name)}},
-            }));
-            let matched = |metric: &str| {
-                let mut matched = evaluation.comparisons.matched.iter();
-                let own = |matched: &&Matched| {
-                    let found = &matched.difference;
-                    (&found.metric[..], &found.test_set, &found.method[..], &found.with)
-                        == (metric, test_set, *name, method)
-                };
-                matched.find(own).map(|found| (found.own, found.best))
-            };
-            if let (Some(across), Some(down)) = (matched(DIVERSITY), matched(performance)) {
-                data.push(json!({
-                    "type": "scatter", "mode": "lines", "legendgroup": name, "showlegend": false,
-                    "x": [across.0, across.1], "y": [down.0, down.1],
-                    "hoverinfo": "skip", "line": {"color": place(name), "dash": "dot",
-                        "width": 1.5},
-                }));
-            }
-        }
-        let layout = json!({"xaxis": {"title": {"text": evaluation.axis(DIVERSITY)}},
-            "yaxis": {"title": {"text": evaluation.axis(performance)}}});
-        let samples =
-            evaluation.comparisons.matched.first().map_or_else(String::new, |matched| {
-                format!(" at temperature {}", matched.temperature)
-            });
-        let note = format!(
-            "The line is best-of-n for n = 1, 2, …; it and the points have the temperatures of \
-             the axes. A dotted line leads from a policy to best-of-n at its KL, where n goes that \
-             far: both its ends are of samples{samples}, in {performance} too."
-        );
-        let title = format!("Performance against diversity at equal KL, {test_set}");
-        Some(Chart {
-            id: format!("frontier {method} {test_set}"),
-            title,
-            note,
-            data,
-            layout,
-            height: 420,
-        })
-    };
-    evaluation
-        .best_of_n
-        .iter()
-        .filter(|curve| curve.metric == DIVERSITY)
-        .filter_map(chart)
-        .collect()
 }
 
 fn curve_with_band(at: usize, curve: &BestOfN) -> [Value; 2] {
