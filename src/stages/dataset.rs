@@ -300,7 +300,7 @@ impl DatasetStage {
         decontamination::check(&held_out_texts, &texts(&training))?;
         for (split, mut rows) in held_out.into_iter().chain(training) {
             if let Rows::Examples(rows) = &mut rows {
-                world::normalise(rows);
+                world::normalise(&split, rows)?;
             }
             dataset::write_rows(context.out(), &split, &rows)?;
         }

@@ -17,7 +17,7 @@
 //! assert_eq!(grade.score, -1.0);
 //! ```
 
-use posttrain_base::{json, random};
+use posttrain_base::{error, json, random};
 use posttrain_data as data;
 
 pub mod instructions;
@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 pub use preferences::{Candidate, Noise, noisy_preferences, writers_candidates};
 
 use crate::data::rows::Example;
+use crate::error::{Result, user};
 use crate::json::Json;
 use crate::random::{Sequence, Stream};
 
@@ -93,15 +94,31 @@ impl Facts {
     }
 }
 
-/// Brings the columns of rows into the one form that a dataset has them in, so that its bytes do
-/// not depend on the order of fields in a file that was made elsewhere. Columns of no built-in
-/// world stay as they are.
-pub fn normalise(rows: &mut [Example]) {
-    for column in rows.iter_mut().filter_map(|row| row.facts.as_mut()) {
-        if let Some(facts) = Facts::read(column) {
-            *column = facts.column();
-        }
+/// Brings the columns of a split's rows into the one form that a dataset has them in, so that its
+/// bytes do not depend on the order of fields in a file that was made elsewhere. If no column is of
+/// a built-in world, all stay as they are.
+///
+/// # Errors
+/// The user's, if some columns are of a built-in world and others are not: one row without gold
+/// would leave the whole split without.
+pub fn normalise(split: &str, rows: &mut [Example]) -> Result<()> {
+    let columns = rows.iter().filter_map(|row| Some((&row.id, row.facts.as_ref()?)));
+    let read: Vec<(&String, Option<Facts>)> =
+        columns.map(|(id, column)| (id, Facts::read(column))).collect();
+    let other = read.iter().find(|(_, facts)| facts.is_none());
+    if read.iter().all(|(_, facts)| facts.is_none()) {
+        return Ok(());
     }
+    if let Some((id, _)) = other {
+        let message = format!(
+            "split `{split}`: the `facts` of row `{id}` are of no built-in world, those of others are"
+        );
+        return Err(user(message).hint("correct the row, or give its column another name").into());
+    }
+    let read: Vec<Json> = read.into_iter().filter_map(|(_, facts)| Some(facts?.column())).collect();
+    let columns = rows.iter_mut().filter_map(|row| row.facts.as_mut());
+    columns.zip(read).for_each(|(column, read)| *column = read);
+    Ok(())
 }
 
 /// A gold score and what it is made of, by name.
@@ -227,11 +244,15 @@ mod tests {
         assert!(gold(row, " 42", true).is_some());
         let Json::Object(fields) = column else { panic!("facts are an object") };
         let turned = Json::Object(fields.clone().into_iter().rev().collect());
-        let mut rows = [Example { facts: Some(turned), ..row.clone() }, other.clone()];
-        normalise(&mut rows);
-        assert_eq!(
-            serde_json::to_string(&rows).unwrap(),
-            serde_json::to_string(&[row.clone(), other]).unwrap()
-        );
+        let plain = Example { facts: None, ..row.clone() };
+        let mut rows = [Example { facts: Some(turned), ..row.clone() }, plain.clone()];
+        normalise("sft", &mut rows).unwrap();
+        let written = |rows: &[Example]| serde_json::to_string(rows).unwrap();
+        assert_eq!(written(&rows), written(&[row.clone(), plain]));
+        let mut elsewhere = [other.clone()];
+        normalise("sft", &mut elsewhere).unwrap();
+        assert_eq!(written(&elsewhere), written(&[other.clone()]));
+        let error = normalise("sft", &mut [row.clone(), other.clone()]).unwrap_err().to_string();
+        assert!(error.contains(&format!("`sft`: the `facts` of row `{}`", other.id)), "{error}");
     }
 }
