@@ -189,12 +189,13 @@ impl Evaluation {
         notes.chain(self.leaks.iter().cloned()).chain(self.left_out.iter().cloned()).collect()
     }
 
-    /// A metric's name with the temperature of what it is measured on, for an axis.
+    /// The title of a chart's axis: a metric's name, and on a second line the temperature of what
+    /// it is measured on. On one line it would be longer than the axis of a narrow chart.
     pub fn axis(&self, metric: &str) -> String {
         let of_samples = is_of_samples(metric);
         let what = if of_samples { "samples" } else { "outputs" };
         match self.sampled_at(of_samples) {
-            Some(words) => format!("{metric} ({what} at {words})"),
+            Some(words) => format!("{metric}<br>({what} at {words})"),
             None => metric.to_owned(),
         }
     }

@@ -251,7 +251,7 @@ mod tests {
         assert_eq!(written(&rows), written(&[row.clone(), plain]));
         let mut elsewhere = [other.clone()];
         normalise("sft", &mut elsewhere).unwrap();
-        assert_eq!(written(&elsewhere), written(&[other.clone()]));
+        assert_eq!(written(&elsewhere), written(std::slice::from_ref(&other)));
         let error = normalise("sft", &mut [row.clone(), other.clone()]).unwrap_err().to_string();
         assert!(error.contains(&format!("`sft`: the `facts` of row `{}`", other.id)), "{error}");
     }

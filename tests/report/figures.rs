@@ -380,8 +380,8 @@ fn frontiers_join_a_policy_with_best_of_n_at_its_kl() {
         // The label is of the number: diversity of samples, scores of outputs, each with its
         // temperature.
         let title = |axis: &str| chart.layout[axis]["title"]["text"].as_str().unwrap();
-        assert_eq!(title("xaxis"), "ead_per_input (samples at temperature 1)");
-        assert_eq!(title("yaxis"), "gold (outputs at temperature 0.7)");
+        assert_eq!(title("xaxis"), "ead_per_input<br>(samples at temperature 1)");
+        assert_eq!(title("yaxis"), "gold<br>(outputs at temperature 0.7)");
         let [x, y] = ["x", "y"].map(|axis| numbers(&chart.data[0], axis));
         assert_eq!((x, y), (by_n("ead_per_input"), by_n("gold")));
         let dotted: Vec<&Value> =

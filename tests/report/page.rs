@@ -60,6 +60,14 @@ fn every_chart_is_drawn_at_both_widths_in_both_themes_without_a_complaint() {
         let past = "[...document.querySelectorAll('.plot')].filter((place) => \
             place.querySelector('svg').getBoundingClientRect().right > innerWidth + 1).length";
         assert_eq!(browser.value(past), 0, "charts wider than the window");
+        let cut = "[...document.querySelectorAll('.plot')].flatMap((place) => { \
+            const chart = place.querySelector('svg').getBoundingClientRect(); \
+            return [...place.querySelectorAll('.xtitle, .ytitle')].filter((title) => { \
+                const box = title.getBoundingClientRect(); \
+                return box.top < chart.top - 1 || box.bottom > chart.bottom + 1 \
+                    || box.left < chart.left - 1 || box.right > chart.right + 1; \
+            }).map((title) => place.ariaLabel + ': ' + title.textContent); })";
+        assert_eq!(browser.value(cut), serde_json::json!([]), "titles of axes that are cut");
         let overflow =
             browser.value("document.documentElement.scrollWidth - innerWidth").as_i64().unwrap();
         assert!(overflow <= 0, "the page is {overflow} pixels wider than a window of {width}");
