@@ -47,6 +47,7 @@
 use posttrain_base::{error, fs};
 
 mod buffers;
+pub mod counting;
 pub mod cpu;
 pub mod cuda;
 mod dtype;

@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::rows;
 use crate::backend::Backend;
+use crate::backend::counting::Counting;
 use crate::error::Result;
 use crate::inference::classify::{self, Class, Row, Text};
 use crate::inference::{Answer, Progress, Reader, Subject};
@@ -29,8 +30,8 @@ impl rows::Command for Arguments {
         classify::prepare(reader, rows)
     }
 
-    fn memory(&self, reader: &Reader, prepared: &Self::Prepared) -> Memory {
-        classify::memory(&reader.spec, reader.head, prepared, self.rows.batch_size())
+    fn memory(&self, b: &Counting, reader: &Reader, prepared: &Self::Prepared) -> Result<Memory> {
+        Ok(classify::memory(b, &reader.spec, reader.head, prepared, self.rows.batch_size()))
     }
 
     fn run<B: Backend>(

@@ -12,6 +12,7 @@ use super::fetch::{Manner, Speaker};
 use super::outputs;
 use super::rows::{model_bar, read};
 use crate::backend::Backend;
+use crate::backend::counting::Counting;
 use crate::device::{Precision, Task};
 use crate::error::{Result, user};
 use crate::eval::diversity::common_length;
@@ -21,7 +22,7 @@ use crate::inference::diversity::{Metric, Need, Samples};
 use crate::inference::pairs::PairModel;
 use crate::inference::{Reader, Subject};
 use crate::model::batch::MICRO_BATCH_TOKENS;
-use crate::model::memory::Memory;
+use crate::model::memory::{Use, of_forward, sequences};
 use crate::report::metrics::{Direction, define};
 use crate::tokenizer::tokens::Tokenizer;
 
@@ -252,15 +253,13 @@ impl ByModel<'_> {
         let reader = super::common::reader(&folder)?;
         let tokens =
             (self.arguments.batch_size as usize * reader.spec.context).min(MICRO_BATCH_TOKENS);
-        let memory = Memory::weights(&reader.spec, reader.head).forward(&reader.spec, tokens, 0);
-        let name = reader.name().to_string();
         let device = self.arguments.device.alone()?;
-        memory.check(
-            &name,
-            device.sizes(Precision::Single),
-            device.free_memory()?,
-            "a smaller model or a smaller --batch-size takes less",
-        )?;
+        let free = device.free_memory()?;
+        let b = Counting::new(device.sizes(Precision::Single), free);
+        let pass = sequences(tokens, reader.spec.context);
+        let memory = of_forward(&b, &reader.spec, reader.head, std::iter::once(pass), Use::Hidden);
+        let name = reader.name().to_string();
+        memory.check(&name, free, "a smaller model or a smaller --batch-size takes less")?;
         device.run(Precision::Single, Asked { by: self, reader })
     }
 }

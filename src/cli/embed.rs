@@ -4,6 +4,7 @@ use clap::{Args, ValueEnum};
 
 use super::rows;
 use crate::backend::Backend;
+use crate::backend::counting::Counting;
 use crate::error::Result;
 use crate::inference::embed::{self, Embedding, Options, Row, Text};
 use crate::inference::{Answer, Progress, Reader, Subject};
@@ -49,8 +50,8 @@ impl rows::Command for Arguments {
         Ok((options, embed::prepare(reader, rows, options)?))
     }
 
-    fn memory(&self, reader: &Reader, prepared: &Self::Prepared) -> Memory {
-        embed::memory(&reader.spec, reader.head, &prepared.1, self.rows.batch_size())
+    fn memory(&self, b: &Counting, reader: &Reader, prepared: &Self::Prepared) -> Result<Memory> {
+        Ok(embed::memory(b, &reader.spec, reader.head, &prepared.1, self.rows.batch_size()))
     }
 
     fn run<B: Backend>(

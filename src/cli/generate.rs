@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::rows;
+use crate::backend::counting::Counting;
 use crate::backend::{Backend, Sampling};
 use crate::error::Result;
 use crate::inference::generate::{self, Options, Prompt, Row, Written};
@@ -66,8 +67,8 @@ impl rows::Command for Arguments {
         Ok((options, prompts))
     }
 
-    fn memory(&self, reader: &Reader, prepared: &Self::Prepared) -> Memory {
-        generate::memory(&reader.spec, &prepared.1, &prepared.0)
+    fn memory(&self, b: &Counting, reader: &Reader, prepared: &Self::Prepared) -> Result<Memory> {
+        generate::memory(b, &reader.spec, &prepared.1, &prepared.0)
     }
 
     fn run<B: Backend>(

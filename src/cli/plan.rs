@@ -8,7 +8,6 @@ use serde::Serialize;
 use super::common::{Cache, DeviceAndDtype, Source, columns, print, print_json, request};
 use super::counts::Counts;
 use super::fetch::find;
-use crate::backend::Sizes;
 use crate::dag::explain::add_reasons;
 use crate::dag::plan::{Plan, State, Step, plan};
 use crate::device::Outlook;
@@ -68,7 +67,7 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     let counts = Counts::of(&plan);
     let Outlook { sizes, free, .. } = device;
     let memory = estimate_in(ArtefactShapes::new(free, sizes), &pipeline.graph, &Builtin);
-    let bytes = |name: &str| Some(memory.get(name)?.bytes(sizes));
+    let bytes = |name: &str| Some(memory.get(name)?.bytes());
     if arguments.json {
         let memory = plan
             .steps
@@ -90,7 +89,7 @@ pub fn main(arguments: &Arguments) -> Result<()> {
         };
         print(&format!("{}{counts}\n", columns(&plan.steps.iter().map(row).collect::<Vec<_>>())))?;
     }
-    check(&plan, &memory, sizes, free)
+    check(&plan, &memory, free)
 }
 
 /// Refuses a plan in which something judges what it had a part in, by what is made already.
@@ -108,15 +107,10 @@ pub fn refuse_taints(pipeline: &Pipeline, plan: &Plan) -> Result<()> {
 
 /// Refuses a plan of which some node that is not there yet would not fit into the `free` bytes of
 /// the device, if that is known.
-pub fn check(
-    plan: &Plan,
-    memory: &BTreeMap<String, Memory>,
-    sizes: Sizes,
-    free: Option<u64>,
-) -> Result<()> {
+pub fn check(plan: &Plan, memory: &BTreeMap<String, Memory>, free: Option<u64>) -> Result<()> {
     for step in plan.steps.iter().filter(|step| !matches!(step.state, State::Cached { .. })) {
         if let Some(memory) = memory.get(&step.name) {
-            memory.check(&step.name, sizes, free, HINT)?;
+            memory.check(&step.name, free, HINT)?;
         }
     }
     Ok(())

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use super::common::{DeviceOption, print};
 use super::fetch::{Manner, Speaker};
 use crate::backend::Backend;
+use crate::backend::counting::Counting;
 use crate::data::rows::parse_jsonl;
 use crate::device::{DType, Device, Precision, Task};
 use crate::error::{Context, Result, user};
@@ -102,7 +103,7 @@ pub trait Command {
     /// Reads rows.
     fn prepare(&self, reader: &Reader, rows: Vec<(usize, Self::Row)>) -> Result<Self::Prepared>;
     /// What the model will take.
-    fn memory(&self, reader: &Reader, prepared: &Self::Prepared) -> Memory;
+    fn memory(&self, b: &Counting, reader: &Reader, prepared: &Self::Prepared) -> Result<Memory>;
     /// Does it.
     fn run<B: Backend>(
         &self,
@@ -122,7 +123,8 @@ pub fn main<C: Command>(arguments: &ModelAndRows, command: &C) -> Result<()> {
     let prepared = command.prepare(&reader, rows)?;
     let precision = arguments.precision();
     let device = arguments.device()?;
-    check_memory(arguments, &reader, &command.memory(&reader, &prepared), precision, &device)?;
+    let b = Counting::new(device.sizes(precision), device.free_memory()?);
+    check_memory(arguments, &reader, &command.memory(&b, &reader, &prepared)?, precision, &device)?;
     let run = Run { arguments, command, reader, prepared, precision };
     let answers = device.run(precision, run)?;
     let mut text = Vec::new();
@@ -153,7 +155,7 @@ fn check_memory(
     let free = device.free_memory()?;
     if !arguments.quiet && std::io::stderr().is_terminal() {
         let free = free.map_or_else(String::new, |free| format!("; {} are free", Bytes(free)));
-        eprintln!("{} on {device} takes {}{free}", reader.name(), memory.words(sizes));
+        eprintln!("{} on {device} takes {}{free}", reader.name(), memory.words());
     }
     let name = reader.name().to_string();
     let hint = match (precision, sizes.is_narrow()) {
@@ -166,7 +168,7 @@ fn check_memory(
         }
         _ => "a smaller --batch-size, or fewer or shorter rows, take less",
     };
-    memory.check(&name, sizes, free, hint)
+    memory.check(&name, free, hint)
 }
 
 struct Run<'a, C: Command> {

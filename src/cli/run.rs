@@ -28,7 +28,7 @@ use crate::dag::record::Ending;
 use crate::dag::run::run;
 use crate::dag::stop::Stop;
 use crate::dag::store::Store;
-use crate::device::{Device, Precision};
+use crate::device::Device;
 use crate::error::{Context, Result, kind_of};
 use crate::pipeline::expand::Pipeline;
 use crate::pipeline::lengths;
@@ -186,11 +186,11 @@ fn refuse_what_does_not_fit(
     device: &Device,
 ) -> Result<(HashMap<String, u64>, Option<u64>)> {
     let memory = estimate(&pipeline.graph, &Builtin, device)?;
-    let (sizes, free) = (device.sizes(Precision::Single), device.free_memory()?);
-    if memory.iter().any(|(name, memory)| memory.check(name, sizes, free, HINT).is_err()) {
-        check(planned, &memory, sizes, free)?;
+    let free = device.free_memory()?;
+    if memory.iter().any(|(name, memory)| memory.check(name, free, HINT).is_err()) {
+        check(planned, &memory, free)?;
     }
-    let bytes = memory.into_iter().map(|(name, memory)| (name, memory.bytes(sizes)));
+    let bytes = memory.into_iter().map(|(name, memory)| (name, memory.bytes()));
     Ok((bytes.collect(), free))
 }
 

@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::rows;
 use crate::backend::Backend;
+use crate::backend::counting::Counting;
 use crate::error::Result;
 use crate::inference::score::{self, Row, Score, Sequence};
 use crate::inference::{Answer, Progress, Reader, Subject};
@@ -32,8 +33,8 @@ impl rows::Command for Arguments {
         score::prepare(reader, rows)
     }
 
-    fn memory(&self, reader: &Reader, prepared: &Self::Prepared) -> Memory {
-        score::memory(&reader.spec, prepared, self.rows.batch_size())
+    fn memory(&self, b: &Counting, reader: &Reader, prepared: &Self::Prepared) -> Result<Memory> {
+        Ok(score::memory(b, &reader.spec, prepared, self.rows.batch_size()))
     }
 
     fn run<B: Backend>(

@@ -8,6 +8,7 @@ use clap::Args;
 use super::common::{DeviceAndDtype, print};
 use super::fetch::{Manner, Speaker};
 use crate::backend::Backend;
+use crate::backend::counting::Counting;
 use crate::dag::stop::Stop;
 use crate::device::{Precision, Task};
 use crate::error::{Context, Failure, Kind, Result, environment, user};
@@ -78,10 +79,10 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     let within = Limits::within(&reader.spec, device.cache_budget()?, sizes.stored);
     let limits = Limits { rows, positions: within.positions.min(rows * reader.spec.context) };
     let name = reader.name().to_string();
-    serve::memory(&reader.spec, limits).check(
+    let free = device.free_memory()?;
+    serve::memory(&Counting::new(sizes, free), &reader.spec, limits).check(
         &name,
-        sizes,
-        device.free_memory()?,
+        free,
         "a smaller --batch-size takes less",
     )?;
 

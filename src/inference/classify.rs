@@ -8,10 +8,11 @@ use super::{
     Answer, Given, Known, Numbers, Progress, Reader, Subject, batch, check_finite, embed, unclear,
 };
 use crate::backend::Backend;
+use crate::backend::counting::Counting;
 use crate::error::{Context, Result, user};
 use crate::json::Object;
 use crate::model::heads;
-use crate::model::memory::Memory;
+use crate::model::memory::{Memory, Use, of_forward};
 use crate::model::pairs::{best, features};
 use crate::model::params::HeadKind;
 use crate::model::spec::Spec;
@@ -108,16 +109,20 @@ pub fn prepare(reader: &Reader, rows: Vec<(usize, Row)>) -> Result<Vec<Text>> {
     rows.into_iter().map(text).collect()
 }
 
-/// What classifying takes.
-pub fn memory(spec: &Spec, head: HeadKind, texts: &[Text], batch_size: usize) -> Memory {
-    let tokens = |part: &[Text]| {
-        part.iter().flat_map(|text| &text.sequences).map(|sequence| sequence.tokens.len()).sum()
+/// What classifying takes, counted on `b`.
+pub fn memory(
+    b: &Counting,
+    spec: &Spec,
+    head: HeadKind,
+    texts: &[Text],
+    batch_size: usize,
+) -> Memory {
+    let tokens = |part: &[Text]| -> Vec<Vec<u32>> {
+        let sequences = part.iter().flat_map(|text| &text.sequences);
+        sequences.map(|sequence| sequence.tokens.clone()).collect()
     };
-    Memory::weights(spec, head).forward(
-        spec,
-        texts.chunks(batch_size).map(tokens).max().unwrap_or(0),
-        0,
-    )
+    let wanted = if head == HeadKind::Encoder { Use::Hidden } else { Use::Head };
+    of_forward(b, spec, head, texts.chunks(batch_size).map(tokens), wanted)
 }
 
 /// Classifies texts, `batch_size` at a time.

@@ -10,10 +10,11 @@ use super::{
     unclear,
 };
 use crate::backend::Backend;
+use crate::backend::counting::Counting;
 use crate::error::{Context, Result, user};
 use crate::fs;
 use crate::json::Object;
-use crate::model::memory::Memory;
+use crate::model::memory::{Memory, Use, of_forward};
 use crate::model::params::HeadKind;
 pub use crate::model::pooling::Pooling;
 use crate::model::spec::Spec;
@@ -149,14 +150,16 @@ pub fn prepare(reader: &Reader, rows: Vec<(usize, Row)>, options: Options) -> Re
     rows.into_iter().map(text).collect()
 }
 
-/// What embedding takes.
-pub fn memory(spec: &Spec, head: HeadKind, texts: &[Text], batch_size: usize) -> Memory {
-    let tokens = |part: &[Text]| part.iter().map(|text| text.encoded.tokens.len()).sum();
-    Memory::weights(spec, head).forward(
-        spec,
-        texts.chunks(batch_size).map(tokens).max().unwrap_or(0),
-        0,
-    )
+/// What embedding takes, counted on `b`.
+pub fn memory(
+    b: &Counting,
+    spec: &Spec,
+    head: HeadKind,
+    texts: &[Text],
+    batch_size: usize,
+) -> Memory {
+    let tokens = texts.iter().map(|text| text.encoded.tokens.as_slice()).collect::<Vec<_>>();
+    of_forward(b, spec, head, tokens.chunks(batch_size), Use::Hidden)
 }
 
 /// Embeds texts, `batch_size` at a time.

@@ -1,17 +1,21 @@
 //! `generate`: what a model writes after a prompt.
 
+use std::cmp::Reverse;
+
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Answer, Progress, Reader, Subject, unclear};
+use crate::backend::counting::Counting;
 use crate::backend::{Backend, Sampling};
 use crate::error::{Context, Failure, Result, user};
 use crate::json::{Json, Object};
-use crate::model::memory::Memory;
+use crate::model::memory::{Memory, model};
 use crate::model::params::HeadKind;
 use crate::model::spec::Spec;
 use crate::random::Stream;
-use crate::sample::{GenerateOptions, Limits, PREFILL, Sample, failed, generate_until};
+use crate::sample::footprint::first_tokens;
+use crate::sample::{GenerateOptions, Limits, Sample, failed, generate_until};
 use crate::tokenizer::chat::{Chat, Message};
 use crate::tokenizer::messages;
 use crate::tokenizer::tokens::Tokenizer;
@@ -181,18 +185,24 @@ fn prompt(reader: &Reader, row: usize, content: Row, options: &Options) -> Resul
     Ok(Prompt { row, tokens, rest })
 }
 
-/// What writing takes.
-pub fn memory(spec: &Spec, prompts: &[Prompt], options: &Options) -> Memory {
-    let lengths = || prompts.iter().map(|prompt| prompt.tokens.len());
-    let prefill = lengths().sum::<usize>().min(PREFILL.max(lengths().max().unwrap_or(0)));
-    let positions: usize =
-        lengths().map(|length| options.n * (length + options.max_new_tokens)).sum();
-    let largest = lengths().max().map_or(0, |length| options.n * (length + options.max_new_tokens));
-    let rows = options.batch_size.max(options.n);
-    let held = positions.min(limits(spec, options).positions.max(largest));
-    Memory::weights(spec, HeadKind::Language)
-        .generation(spec, prefill, rows, options.n)
-        .cached(spec, held)
+/// What writing takes, counted on `b`: with the longest prompts, as many as fill the batch and the
+/// cache.
+///
+/// # Errors
+/// The user's, as those of [`generate`].
+pub fn memory(b: &Counting, spec: &Spec, prompts: &[Prompt], options: &Options) -> Result<Memory> {
+    let (model, limits) = (model(b, spec, HeadKind::Language), limits(spec, options));
+    let mut prompts: Vec<&[u32]> = prompts.iter().map(|prompt| prompt.tokens.as_slice()).collect();
+    prompts.sort_by_key(|tokens| Reverse(tokens.len()));
+    let (mut rows, mut positions, mut taken) = (0, 0, 0);
+    while taken < prompts.len() && (rows < limits.rows || positions < limits.positions) {
+        rows += options.n;
+        positions += options.n * (prompts[taken].len() + options.max_new_tokens);
+        taken += 1;
+    }
+    let prompts: Vec<Vec<u32>> = prompts[..taken].iter().map(|prompt| prompt.to_vec()).collect();
+    first_tokens(b, &model, &prompts, (options.n, options.max_new_tokens), limits)?;
+    Ok(Memory::of(b, Memory::default()))
 }
 
 fn limits(spec: &Spec, options: &Options) -> Limits {

@@ -4,11 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{Answer, Given, Known, Numbers, Progress, Reader, Subject, check_finite, unclear};
 use crate::backend::Backend;
+use crate::backend::counting::Counting;
 use crate::error::{Context, Result, user};
 use crate::json::Object;
 use crate::model::batch::{Batch, scored_tokens};
 use crate::model::heads::{self, TargetTokens};
-use crate::model::memory::Memory;
+use crate::model::memory::{Memory, Use, of_forward};
 use crate::model::params::HeadKind;
 use crate::model::spec::Spec;
 use crate::model::transformer;
@@ -62,11 +63,10 @@ pub fn prepare(reader: &Reader, rows: Vec<(usize, Row)>) -> Result<Vec<Sequence>
     rows.into_iter().map(|(row, content)| sequence(reader, row, content)).collect()
 }
 
-/// What scoring takes.
-pub fn memory(spec: &Spec, sequences: &[Sequence], batch_size: usize) -> Memory {
-    let tokens = |part: &[Sequence]| part.iter().map(|sequence| sequence.tokens.len()).sum();
-    let most: usize = sequences.chunks(batch_size).map(tokens).max().unwrap_or(0);
-    Memory::weights(spec, HeadKind::Language).forward(spec, most, most)
+/// What scoring takes, counted on `b`.
+pub fn memory(b: &Counting, spec: &Spec, sequences: &[Sequence], batch_size: usize) -> Memory {
+    let tokens = sequences.iter().map(|sequence| sequence.tokens.as_slice()).collect::<Vec<_>>();
+    of_forward(b, spec, HeadKind::Language, tokens.chunks(batch_size), Use::Head)
 }
 
 /// Scores sequences, `batch_size` at a time, at a temperature.

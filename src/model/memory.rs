@@ -1,315 +1,120 @@
-//! The memory that a model takes on a device, computed from its sizes alone. Independent of
-//! devices.
+//! The memory that a computation takes on a device: counted, by running it on the counting back
+//! end ([`Counting`]), which needs neither the device nor a weight. Independent of devices.
 //!
-//! 1. Counts numbers as the runtime holds them at the fullest moment of a run (`transformer.rs`,
-//!    `heads.rs`, `optimiser.rs`, the caches of `sample`), so that the estimate before a run equals
-//!    its use of memory. Temporary buffers (activations, statistics, the cache) count at the
-//!    fullest moment; permanent ones add up.
-//! 2. Numbers are of two kinds, stored and wide, as the back end's contract has them. Buffers of a
-//!    few numbers a row are left out.
+//! ```
+//! use posttrain_backend::counting::Counting;
+//! use posttrain_backend::{Sizes, cpu::Cpu, prelude::*};
+//! use posttrain_model::memory::{Memory, Use, forward, model};
+//! use posttrain_model::params::HeadKind;
+//! use posttrain_model::spec::Spec;
+//! let spec = Spec::decoder(16, 8, 1, 2, 16, 32);
+//! let b = Counting::new(Cpu::<f32>::new().sizes(), None);
+//! let model = model(&b, &spec, HeadKind::Language);
+//! forward(&b, &model, &[vec![0; 32]], Use::Head);
+//! let memory = Memory::of(&b, Memory::default());
+//! assert!(memory.weights > 0 && memory.activations > 0 && memory.cache == 0);
+//! ```
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
-use super::heads::chunk_rows;
-use super::params::{HeadKind, Params, Slot, Trainable};
-use super::spec::{Norm, Spec, Wiring};
-use super::transformer::Recompute;
-use crate::backend::{BLOCK, Sizes};
+use super::batch::Batch;
+use super::heads::{self, TargetTokens};
+use super::params::{HeadKind, Params, Slot};
+use super::spec::Spec;
+use super::transformer;
+use super::weights::{Model, Weight};
+use crate::backend::Buffers;
+use crate::backend::counting::Counting;
 use crate::error::{Result, environment};
 
-/// Numbers that a model takes, by what they are for.
+/// Bytes that a computation takes, by what they are for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// The tensors of a model, or of several that share some.
-    pub weights: usize,
-    /// Wide: their rotary angles.
-    pub angles: usize,
-    /// Wide: those of the tensors that train, where stored ones are narrower.
-    pub masters: usize,
-    /// Wide: their gradients.
-    pub gradients: usize,
-    /// Wide: both moments of the optimiser.
-    pub moments: usize,
-    /// What forward and backward passes hold at the fullest moment of the blocks.
-    pub activations: usize,
-    /// Wide: statistics that they hold beside.
-    pub statistics: usize,
-    /// What they hold at the fullest moment of the heads.
-    pub head_activations: usize,
-    /// Wide: statistics and logits that they hold beside.
-    pub head_logits: usize,
-    /// Keys and values of all blocks.
-    pub cache: usize,
-    /// What a checkpoint holds in the host's memory while it is written.
-    pub checkpoint: usize,
-    /// No numbers, but channels of the widest head: they too decide whether a device takes the
-    /// models.
+    /// The tensors of all models, each once, with their rotary angles.
+    pub weights: u64,
+    /// Masters of the tensors that train, where stored numbers are narrower.
+    pub masters: u64,
+    /// Gradients of weights.
+    pub gradients: u64,
+    /// Both moments of the optimiser.
+    pub moments: u64,
+    /// What is held beside all else at the fullest moment.
+    pub activations: u64,
+    /// Keys and values of all blocks at that moment.
+    pub cache: u64,
+    /// What a checkpoint holds in the host's memory while it is written, where that is the
+    /// device's.
+    pub checkpoint: u64,
+    /// Channels of the widest head: they too decide whether a device takes the models.
     pub channels: usize,
+    /// The most channels of a head that the device takes.
+    pub most_channels: usize,
 }
 
 impl Memory {
-    /// A model at rest.
-    pub fn weights(spec: &Spec, head: HeadKind) -> Self {
-        let angles = spec.rotaries().iter().map(|rotary| spec.context * rotary.channels).sum();
+    /// What has been counted on `b`, while all models and training states are there. `training` has
+    /// the parts of the training states.
+    pub fn of(b: &Counting, training: Memory) -> Self {
+        let (held, most) = (b.held().buffers, b.most());
         Memory {
-            weights: Params::slots(spec, head).count(),
-            angles,
-            channels: spec.channels,
-            ..Memory::default()
+            weights: held - training.masters - training.gradients - training.moments,
+            activations: most.buffers.saturating_sub(held),
+            cache: most.caches,
+            channels: b.channels(),
+            most_channels: b.sizes().channels,
+            ..training
         }
     }
 
-    /// Without what it shares with another model: the embeddings and the lowest `blocks` blocks.
-    pub fn sharing(self, spec: &Spec, blocks: Option<usize>) -> Self {
-        let Some(blocks) = blocks else { return self };
-        let slots = Params::slots(spec, HeadKind::Reward);
-        let is_low =
-            |slot: &&Slot| slot.layer.map_or(slot.role.is_embedding(), |layer| layer < blocks);
-        let shared: usize = slots.iter().filter(is_low).map(Slot::count).sum();
-        Memory { weights: self.weights - shared, ..self }
-    }
-
-    /// With a fullest moment of the blocks that holds these numbers.
-    fn moment(self, activations: usize, statistics: usize) -> Self {
-        self.beside(Memory { activations, statistics, ..Memory::default() })
-    }
-
-    /// With `numbers` more at its fullest moment.
-    pub fn holding(self, numbers: usize) -> Self {
+    /// The parts of two training states.
+    pub fn and(self, other: Memory) -> Self {
         Memory {
-            activations: self.activations + numbers,
-            head_activations: self.head_activations + numbers,
-            ..self
-        }
-    }
-
-    /// The permanent part.
-    pub fn resting(self) -> Self {
-        Memory {
-            activations: 0,
-            statistics: 0,
-            head_activations: 0,
-            head_logits: 0,
-            cache: 0,
-            checkpoint: 0,
-            ..self
-        }
-    }
-
-    /// What is there at the fullest moment of the blocks. A wide number counts as two: it is where
-    /// the kinds differ.
-    fn blocks_fullness(&self) -> usize {
-        self.activations + 2 * self.statistics
-    }
-
-    /// What is there at the fullest moment of the heads.
-    fn heads_fullness(&self) -> usize {
-        self.head_activations + 2 * self.head_logits
-    }
-
-    /// The temporary part.
-    fn fullness(&self) -> usize {
-        self.cache + self.blocks_fullness().max(self.heads_fullness())
-    }
-
-    /// With heads that hold these numbers at their fullest moment.
-    fn heads(self, head_activations: usize, head_logits: usize) -> Self {
-        self.beside(Memory { head_activations, head_logits, ..Memory::default() })
-    }
-
-    /// With a forward pass over `tokens` at a time that keeps nothing, and logits of `scored` of
-    /// them.
-    pub fn forward(self, spec: &Spec, tokens: usize, scored: usize) -> Self {
-        let (d, e) = (spec.width, spec.embedding_width);
-        // A block and the stream; then hidden states, and a chunk of those that are scored with
-        // their logits.
-        let chunk = scored.min(chunk_rows(spec.vocabulary));
-        self.moment(tokens * (passing(spec) + d), tokens * block_statistics(spec))
-            .heads((tokens + chunk) * e, chunk * spec.vocabulary)
-    }
-
-    /// With generation: prompts of `tokens` in all prefilled at a time, `samples` of each prompt,
-    /// and `rows` samples at work at once.
-    pub fn generation(self, spec: &Spec, tokens: usize, rows: usize, samples: usize) -> Self {
-        let (e, v) = (spec.embedding_width, spec.vocabulary);
-        let prompts = rows.div_ceil(samples.max(1)).min(tokens);
-        // The last hidden states of the prompts and their logits, which are repeated for every
-        // sample.
-        let first = prompts * v + if samples > 1 { rows * v } else { 0 };
-        self.forward(spec, tokens, 0)
-            .forward(spec, rows, 0)
-            .heads(prompts * e, first)
-            .heads(rows * e, rows * v)
-    }
-
-    /// With a key/value cache of `positions`.
-    pub fn cached(self, spec: &Spec, positions: usize) -> Self {
-        let positions = positions.next_multiple_of(BLOCK);
-        Memory { cache: self.cache + 2 * spec.layers * positions * spec.key_value_width(), ..self }
-    }
-
-    /// What a forward pass over `tokens` keeps for the way back, and the hidden states' gradient.
-    pub fn kept(spec: &Spec, trainable: &Trainable, recompute: Recompute, tokens: usize) -> Self {
-        let (d, e, layers) =
-            (spec.width, spec.embedding_width, spec.layers - trainable.first_layer());
-        let (numbers, statistics) = match recompute {
-            Recompute::None => (layers * block(spec), layers * block_statistics(spec)),
-            Recompute::Block => (layers * d, 0),
-        };
-        // What is normed and projected above the blocks, hidden states and their gradient.
-        let above = if spec.final_norm { d } else { 0 } + if e != d { d } else { 0 } + 2 * e;
-        let (activations, statistics) = (tokens * (numbers + above), tokens * statistics);
-        Memory {
-            activations,
-            statistics,
-            head_activations: activations,
-            head_logits: statistics,
-            ..Memory::default()
-        }
-    }
-
-    /// With what training takes: the trained tensors' copies (the model that they were is kept),
-    /// masters, gradients and moments, a pass forward and backward over `tokens` at a time, of
-    /// which `scored` are scored, and checkpoints of all that is trained.
-    pub fn training(
-        self,
-        spec: &Spec,
-        head: HeadKind,
-        trainable: &Trainable,
-        recompute: Recompute,
-        tokens: usize,
-        scored: usize,
-    ) -> Self {
-        let slots = Params::slots(spec, head);
-        let trained: usize =
-            slots.iter().filter(|slot| trainable.trains(slot)).map(|slot| slot.count()).sum();
-        let has_logits = head.has_language();
-        let tied_head = if spec.tied && trainable.trains(&slots.embedding) && has_logits {
-            slots.embedding.count()
-        } else {
-            0
-        };
-        let (d, e) = (spec.width, spec.embedding_width);
-        let kept = Memory::kept(spec, trainable, recompute, tokens);
-        // Heads: a chunk of scored states with its logits and their gradient, or of states with
-        // theirs.
-        let chunk = scored.min(chunk_rows(spec.vocabulary));
-        let logits = if has_logits { chunk * spec.vocabulary } else { 0 };
-        // Blocks: one set of gradients of activations, and the stream's; the block that was run
-        // again; below them, what embeddings are made of again.
-        let (again, statistics) = match recompute {
-            Recompute::Block if trainable.first_layer() < spec.layers => {
-                (block(spec), block_statistics(spec))
-            }
-            _ => (0, 0),
-        };
-        let below = match trainable.embeddings() {
-            true if slots.embedding_norm.is_some() => 3 * d,
-            true if slots.project_in.is_some() => 2 * e,
-            _ => 0,
-        };
-        // Of attention's way back.
-        let statistics = statistics + spec.query_heads;
-        let all = Memory {
-            weights: self.weights + trained,
-            masters: self.masters + trained,
-            checkpoint: self.checkpoint.max(3 * trained),
-            gradients: self.gradients + trained + tied_head,
-            moments: self.moments + 2 * trained,
-            ..self
-        };
-        let all = match trainable.first_layer() {
-            0 => all,
-            _ => all.moment(tokens * (passing(spec) + d), tokens * block_statistics(spec)),
-        };
-        all.heads(
-            kept.head_activations + chunk * e + logits.max(chunk * e),
-            kept.head_logits + logits,
-        )
-        .moment(
-            kept.activations + tokens * (d + backward_buffers(spec) + again.max(below)),
-            kept.statistics + tokens * statistics,
-        )
-    }
-
-    /// Two models side by side, which run one after the other.
-    pub fn beside(self, other: Memory) -> Self {
-        let fuller = |fullness: fn(&Memory) -> usize| {
-            if fullness(&self) >= fullness(&other) { self } else { other }
-        };
-        // A cache is there with its own blocks and heads alone; beside the same cache, which of
-        // these are fuller depends on the back end's sizes.
-        let (blocks, heads) = match self.cache == other.cache {
-            true => (fuller(Memory::blocks_fullness), fuller(Memory::heads_fullness)),
-            false => (fuller(Memory::fullness), fuller(Memory::fullness)),
-        };
-        Memory {
-            weights: self.weights + other.weights,
-            angles: self.angles + other.angles,
             masters: self.masters + other.masters,
             gradients: self.gradients + other.gradients,
             moments: self.moments + other.moments,
             checkpoint: self.checkpoint + other.checkpoint,
-            channels: self.channels.max(other.channels),
-            activations: blocks.activations,
-            statistics: blocks.statistics,
-            head_activations: heads.head_activations,
-            head_logits: heads.head_logits,
-            cache: blocks.cache,
+            ..self
         }
     }
 
-    /// Two models side by side, one of which runs while the other keeps all its buffers.
-    pub fn within(self, other: Memory) -> Self {
-        Memory {
-            activations: self.activations + other.activations,
-            statistics: self.statistics + other.statistics,
-            head_activations: self.head_activations + other.head_activations,
-            head_logits: self.head_logits + other.head_logits,
-            cache: self.cache + other.cache,
-            ..self.beside(other)
-        }
+    fn parts(&self) -> [(&'static str, u64); 7] {
+        [
+            ("weights", self.weights),
+            ("master weights", self.masters),
+            ("gradients", self.gradients),
+            ("optimiser", self.moments),
+            ("activations", self.activations),
+            ("key/value cache", self.cache),
+            ("checkpoint", self.checkpoint),
+        ]
     }
 
-    /// Bytes by what they are for.
-    fn parts(&self, sizes: Sizes) -> [(&'static str, u64); 7] {
-        let Sizes { stored, wide, host, .. } = sizes;
-        let masters = if sizes.is_narrow() { self.masters } else { 0 };
-        let blocks = stored * self.activations + wide * self.statistics;
-        let heads = stored * self.head_activations + wide * self.head_logits;
-        let parts = [
-            ("weights", stored * self.weights + wide * self.angles),
-            ("master weights", wide * masters),
-            ("gradients", wide * self.gradients),
-            ("optimiser", wide * self.moments),
-            ("activations", blocks.max(heads)),
-            ("key/value cache", stored * self.cache),
-            ("checkpoint", host * self.checkpoint),
-        ];
-        parts.map(|(name, bytes)| (name, bytes as u64))
-    }
-
-    /// All of it, in bytes.
-    pub fn bytes(&self, sizes: Sizes) -> u64 {
-        self.parts(sizes).iter().map(|(_, bytes)| bytes).sum()
+    /// All of it.
+    pub fn bytes(&self) -> u64 {
+        self.parts().iter().map(|(_, bytes)| bytes).sum()
     }
 
     /// Refuses heads that are too wide for the device, and memory beyond its `free` bytes; `name`
     /// is what would take the memory, `hint` the advice against it.
-    pub fn check(&self, name: &str, sizes: Sizes, free: Option<u64>, hint: &str) -> Result<()> {
-        if self.channels > sizes.channels {
+    ///
+    /// # Errors
+    /// The machine's.
+    pub fn check(&self, name: &str, free: Option<u64>, hint: &str) -> Result<()> {
+        if self.channels > self.most_channels {
             let what = format!(
                 "{name} has attention heads of {} channels, and this device takes up to {}",
-                self.channels, sizes.channels
+                self.channels, self.most_channels
             );
             return Err(environment(what)
                 .hint("add --device cpu, or take a model with narrower heads")
                 .into());
         }
         match free {
-            Some(free) if self.bytes(sizes) > free => Err(environment(format!(
+            Some(free) if self.bytes() > free => Err(environment(format!(
                 "{name} would take {}, and only {} are free",
-                self.words(sizes),
+                self.words(),
                 Bytes(free)
             ))
             .hint(hint)
@@ -319,14 +124,104 @@ impl Memory {
     }
 
     /// In words: the whole and its parts.
-    pub fn words(&self, sizes: Sizes) -> String {
-        let parts = self.parts(sizes);
+    pub fn words(&self) -> String {
+        let parts = self.parts();
         let parts = parts
             .iter()
             .filter(|(_, bytes)| *bytes > 0)
             .map(|(name, bytes)| format!("{name} {}", Bytes(*bytes)));
-        format!("{}: {}", Bytes(self.bytes(sizes)), parts.collect::<Vec<_>>().join(", "))
+        format!("{}: {}", Bytes(self.bytes()), parts.collect::<Vec<_>>().join(", "))
     }
+}
+
+/// A model of which only the sizes are known.
+pub fn model(b: &Counting, spec: &Spec, head: HeadKind) -> Model<Counting> {
+    let weights = Params::slots(spec, head).map(|slot| Arc::new(b.zeros(slot.count())));
+    Model::from_weights(b, spec.clone(), head, weights)
+}
+
+/// The same, which shares its embeddings and its lowest `blocks` blocks with `other`, a model of
+/// the same trunk; nothing where `blocks` is `None`.
+pub fn model_beside(
+    b: &Counting,
+    spec: &Spec,
+    head: HeadKind,
+    other: &Model<Counting>,
+    blocks: Option<usize>,
+) -> Model<Counting> {
+    let Some(blocks) = blocks else { return model(b, spec, head) };
+    let is_low = |slot: &Slot| slot.layer.map_or(slot.role.is_embedding(), |layer| layer < blocks);
+    let others = other.slots().into_vec().into_iter().zip(other.weights.iter());
+    let shared: BTreeMap<String, &Weight<Counting>> =
+        others.filter(|(slot, _)| is_low(slot)).map(|(slot, weight)| (slot.name, weight)).collect();
+    let weights = Params::slots(spec, head).map(|slot| match shared.get(&slot.name) {
+        Some(weight) => Arc::clone(weight),
+        None => Arc::new(b.zeros(slot.count())),
+    });
+    Model::from_weights(b, spec.clone(), head, weights)
+}
+
+/// `tokens` tokens as sequences, none longer than `longest`.
+///
+/// # Panics
+/// If `longest` is 0.
+pub fn sequences(tokens: usize, longest: usize) -> Vec<Vec<u32>> {
+    let mut lengths = vec![longest; tokens / longest];
+    lengths.extend(Some(tokens % longest).filter(|rest| *rest > 0));
+    lengths.into_iter().map(|length| vec![0; length]).collect()
+}
+
+/// What is read of a forward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// What the model's head gives: log-probabilities of all tokens, scores or classes.
+    Head,
+    /// Hidden states.
+    Hidden,
+}
+
+/// One forward pass over sequences that keeps nothing for a backward pass.
+pub fn forward<S: AsRef<[u32]>>(
+    b: &Counting,
+    model: &Model<Counting>,
+    sequences: &[S],
+    wanted: Use,
+) {
+    let batch = Batch::new(sequences);
+    let hidden = transformer::hidden(b, model, &batch);
+    match model.head {
+        _ if wanted == Use::Hidden => {}
+        HeadKind::Language | HeadKind::LanguageAndValue => {
+            let rows: Vec<u32> = (0..batch.rows() as u32).collect();
+            let targets = vec![0; rows.len()];
+            let scored = TargetTokens { rows: &rows, targets: &targets, temperature: 1.0 };
+            heads::token_logprobs(b, model, &hidden, scored, false);
+        }
+        HeadKind::Value | HeadKind::Reward => {
+            heads::scalar_scores(b, model, &hidden, &batch.lasts());
+        }
+        HeadKind::Classifier => {
+            heads::class_logits(b, model, &hidden, &batch.firsts());
+        }
+        HeadKind::Encoder => {}
+    }
+}
+
+/// What a model takes that runs one of `batches` at a time, forward alone.
+pub fn of_forward<S: AsRef<[u32]>, P: AsRef<[S]>>(
+    b: &Counting,
+    spec: &Spec,
+    head: HeadKind,
+    batches: impl Iterator<Item = P>,
+    wanted: Use,
+) -> Memory {
+    let tokens =
+        |batch: &P| batch.as_ref().iter().map(|sequence| sequence.as_ref().len()).sum::<usize>();
+    let model = model(b, spec, head);
+    if let Some(largest) = batches.max_by_key(tokens) {
+        forward(b, &model, largest.as_ref(), wanted);
+    }
+    Memory::of(b, Memory::default())
 }
 
 /// A count of bytes, for people.
@@ -344,35 +239,4 @@ impl fmt::Display for Bytes {
         }
         Ok(())
     }
-}
-
-/// Numbers of a token in one block's buffers.
-fn block(spec: &Spec) -> usize {
-    let (d, f, hc, gc) =
-        (spec.width, spec.feed_forward_width, spec.query_width(), spec.key_value_width());
-    let raw = if spec.query_key_norm { hc + gc } else { 0 };
-    // x, a, y and, by the wiring, e or z.
-    4 * d + raw + 2 * hc + 2 * gc + (2 + usize::from(spec.feed_forward.is_gated())) * f
-}
-
-/// The same where there is no backward pass: what the activation is applied to is not stored.
-fn passing(spec: &Spec) -> usize {
-    block(spec) - spec.feed_forward_width
-}
-
-/// Wide numbers of a token beside them.
-fn block_statistics(spec: &Spec) -> usize {
-    let norms = 2 * if spec.norm == Norm::Layer { 2 } else { 1 };
-    norms
-        + spec.query_heads
-        + if spec.query_key_norm { spec.query_heads + spec.key_value_heads } else { 0 }
-}
-
-/// Numbers of a token's gradients of activations in one block.
-fn backward_buffers(spec: &Spec) -> usize {
-    let (d, f, hc, gc) =
-        (spec.width, spec.feed_forward_width, spec.query_width(), spec.key_value_width());
-    let stream = if spec.wiring == Wiring::Pre { 0 } else { d };
-    let raw = if spec.query_key_norm { hc + gc } else { 0 };
-    d + stream + raw + 2 * hc + 2 * gc + (2 + usize::from(spec.feed_forward.is_gated())) * f
 }

@@ -198,6 +198,11 @@ impl<B: Backend> Gradients<B> {
         Gradients { params, tied_head: None, is_tied: model.spec.tied && model.head.has_language() }
     }
 
+    /// Count of numbers.
+    pub fn count(&self, b: &B) -> usize {
+        self.params.iter().flatten().chain(&self.tied_head).map(|gradient| b.len(gradient)).sum()
+    }
+
     /// Back to zero, for the next step.
     pub fn clear(&mut self, b: &B) {
         for gradient in self.params.iter_mut().flatten().chain(&mut self.tied_head) {

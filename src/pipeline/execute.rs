@@ -8,7 +8,7 @@ use super::registry::{Builtin, Registry};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::dag::dispatch::Dispatch;
-use crate::device::{Device, Precision, Task, on_host};
+use crate::device::{Device, Task, on_host};
 use crate::error::{self, Result};
 use crate::stages::{Stage, Visitor};
 
@@ -34,12 +34,7 @@ impl Visitor for Execute<'_> {
     fn visit<S: Stage>(self) -> Result<()> {
         let stage = S::deserialize(self.config)?;
         if let Some(memory) = stage.memory(&shapes(&self.device)?) {
-            memory.check(
-                S::INFO.name,
-                self.device.sizes(Precision::Single),
-                self.device.free_memory()?,
-                HINT,
-            )?;
+            memory.check(S::INFO.name, self.device.free_memory()?, HINT)?;
         }
         let run = Run { stage, context: self.context };
         if S::INFO.on_device { self.device.run_stage(run) } else { on_host(run) }

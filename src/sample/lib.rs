@@ -42,6 +42,7 @@ use posttrain_base::{error, random};
 use posttrain_model as model;
 
 pub mod continuous;
+pub mod footprint;
 mod generate;
 mod paged;
 mod pages;

@@ -41,13 +41,14 @@ use self::api::{Answer, Ask, Kind, Refused};
 use self::http::{Connection, Refusal, Request, TICK};
 use self::text::Text;
 use crate::backend::Backend;
+use crate::backend::counting::Counting;
 use crate::error::{Context, Result, no_thread, user};
 use crate::inference::{Reader, Subject};
-use crate::model::memory::Memory;
+use crate::model::memory::{Memory, model};
 use crate::model::params::HeadKind;
 use crate::model::spec::Spec;
 use crate::sample::continuous::{ContinuousBatch, GenerationRequest, TokenEvent, can_fit};
-use crate::sample::{Limits, PREFILL};
+use crate::sample::{Limits, footprint};
 
 /// How long answers that have begun may take once the server is to stop.
 pub const GRACE: Duration = Duration::from_secs(10);
@@ -69,12 +70,11 @@ pub struct Options {
     pub limits: Limits,
 }
 
-/// What serving takes of the device.
-pub fn memory(spec: &Spec, limits: Limits) -> Memory {
-    let positions = limits.positions.max(spec.context);
-    Memory::weights(spec, HeadKind::Language)
-        .generation(spec, PREFILL.max(spec.context), limits.rows, limits.rows)
-        .cached(spec, positions)
+/// What serving takes of the device, counted on `b`.
+pub fn memory(b: &Counting, spec: &Spec, limits: Limits) -> Memory {
+    let model = model(b, spec, HeadKind::Language);
+    footprint::serving(b, &model, limits);
+    Memory::of(b, Memory::default())
 }
 
 /// Refuses a model that writes nothing, or has no tokenizer.

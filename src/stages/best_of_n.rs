@@ -11,9 +11,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::artefacts::{self, normalisation};
+use super::footprint;
 use super::generation::{self, Room, SamplingConfig};
 use super::lineage::{self, Guard, OnLeak};
-use super::models::{self, ArtefactShapes};
+use super::models::ArtefactShapes;
 use super::reading::{Part, Reading, Splits};
 use super::source::Source;
 use super::{Checks, KindInfo, Problem, Stage};
@@ -26,7 +27,7 @@ use crate::data::tokenised::Limits;
 use crate::error::Result;
 use crate::eval::best_of_n;
 use crate::model::batch::MICRO_BATCH_TOKENS;
-use crate::model::memory::Memory;
+use crate::model::memory::{self, Memory};
 use crate::model::params::HeadKind;
 use crate::random::Stream;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel};
@@ -110,12 +111,19 @@ impl Stage for BestOfNStage {
     fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
         let ((spec, head), (reward, _)) =
             (shapes.model(&self.policy)?, shapes.model(&self.reward_model)?);
-        let samples = self.pool.unwrap_or(self.n * self.outputs);
-        let policy =
-            models::generating(shapes, Memory::weights(&spec, head), &spec, samples, usize::MAX);
-        let judge = models::scoring(&reward, HeadKind::Reward)
-            .sharing(&reward, shapes.shared(&self.policy, &self.reward_model));
-        Some(policy.beside(judge))
+        let (pool, new) =
+            (self.pool.unwrap_or(self.n * self.outputs), self.sampling.max_new_tokens);
+        let shared = shapes.shared(&self.policy, &self.reward_model);
+        shapes.counted(("best_of_n", &spec, head, &reward, shared, pool, new), |b| {
+            let policy = memory::model(b, &spec, head);
+            let reward = memory::model_beside(b, &reward, HeadKind::Reward, &policy, shared);
+            footprint::generate(b, &policy, pool, new)?;
+            let prompt = vec![0; spec.context.saturating_sub(new).max(1)];
+            let response = vec![0; new];
+            let group = Group { prompt: &prompt, responses: vec![&response; pool] };
+            scoring::last_scalars(b, &reward, &[group], MICRO_BATCH_TOKENS);
+            Ok(Memory::of(b, Memory::default()))
+        })
     }
 
     fn readings(&self, shapes: &ArtefactShapes) -> Vec<Reading> {

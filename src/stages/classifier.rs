@@ -8,9 +8,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::artefacts;
-use super::models::{self, ArtefactShape, ArtefactShapes, ModelShape};
+use super::footprint;
+use super::models::{ArtefactShape, ArtefactShapes, ModelShape};
 use super::{Checks, KindInfo, Problem, Stage};
 use crate::backend::Backend;
+use crate::backend::counting::Counting;
 use crate::dag::context::Context;
 use crate::data::batches::batches;
 use crate::data::lineage::Lineage;
@@ -23,18 +25,24 @@ use crate::inference::embed::{self, Options};
 use crate::inference::pair_head::Description;
 use crate::inference::pairs::pair_features;
 use crate::inference::{Reader, Subject};
+use crate::model::batch::MICRO_BATCH_TOKENS;
 use crate::model::checkpoint;
-use crate::model::memory::Memory;
+use crate::model::memory::{self, Memory};
 use crate::model::pairs::{PairHead, best};
 use crate::model::params::Trainable;
-use crate::model::transformer::Recompute;
+use crate::model::pooling::Pooling;
+use crate::model::weights::Model;
 use crate::reference::{Input, ModelFolder};
+use crate::tokenizer::encode::Encoded;
 use crate::train::classifier::{train_head, train_with_encoder};
 use crate::train::optimiser::{OptimiserConfig, TrainState};
 use crate::train::text_pairs::{PairHeadState, PairTuner, TokenPair, tokens};
 
 /// Texts that the encoder reads at a time; no result depends on it.
 const BATCH: usize = 32;
+
+/// Labels that the estimate of memory assumes: those of natural-language inference.
+const LABELS: usize = 3;
 
 /// The config of `uses: classifier`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -113,15 +121,11 @@ impl Stage for ClassifierStage {
 
     fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
         let ModelShape { spec, head, .. } = shapes.folder(&self.encoder)?;
-        Some(match is_whole(&self.frozen) {
-            true => models::scoring(&spec, head),
-            false => models::training(
-                &spec,
-                head,
-                &Trainable::frozen_fraction(&spec, self.frozen),
-                Recompute::None,
-            ),
-        })
+        if is_whole(&self.frozen) {
+            return footprint::scoring(shapes, &spec, head);
+        }
+        let what = ("classifier", &spec, head, self.frozen, self.hidden);
+        shapes.counted(what, |b| self.count(b, &memory::model(b, &spec, head)))
     }
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
@@ -239,6 +243,26 @@ impl ClassifierStage {
         let PairTuner { encoder, head, .. } =
             train_with_encoder(context, tuner, (&x, y), &batches, &self.optimiser)?;
         Ok((head.finished(), encoder))
+    }
+
+    /// What a step takes that trains the encoder too.
+    fn count(&self, b: &Counting, encoder: &Model<Counting>) -> Result<Memory> {
+        let spec = &encoder.spec;
+        let trainable = Trainable::frozen_fraction(spec, self.frozen);
+        let head = PairHead::new(4 * spec.embedding_width, self.hidden, LABELS, self.seed);
+        let mut tuner = PairTuner {
+            encoder: TrainState::new(b, encoder, trainable)?,
+            head: PairHeadState::new(b, &head),
+            pooling: Pooling::Mean,
+            normalize: false,
+        };
+        let text = |tokens: Vec<u32>| Encoded { types: vec![0; tokens.len()], tokens };
+        let longest = spec.context.min(MICRO_BATCH_TOKENS / 2);
+        let texts = memory::sequences(MICRO_BATCH_TOKENS / 2, longest).into_iter().map(text);
+        let pairs: Vec<TokenPair> = texts.map(|text| [text.clone(), text]).collect();
+        let pairs: Vec<&TokenPair> = pairs.iter().collect();
+        tuner.step(&pairs, &vec![0; pairs.len()], &self.optimiser, 0.0);
+        Ok(Memory::of(b, tuner.encoder.memory(b)))
     }
 
     /// The batches of all epochs.

@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::footprint;
 use super::generation::{self, Room, SamplingConfig};
 use super::lineage::{Guard, OnLeak};
-use super::models::{self, ArtefactShapes};
+use super::models::ArtefactShapes;
 use super::reading::{Part, Reading, Splits};
 use super::source::Source;
 use super::{Checks, KindInfo, Problem, Stage, artefacts};
@@ -15,7 +16,7 @@ use crate::data::lineage::Lineage;
 use crate::data::samples::{self, Sampled};
 use crate::data::tokenised::Limits;
 use crate::error::Result;
-use crate::model::memory::Memory;
+use crate::model::memory::{self, Memory};
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref};
 use crate::{fs, train::steps};
 
@@ -68,13 +69,12 @@ impl Stage for GenerateStage {
 
     fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
         let (spec, head) = shapes.model(&self.policy)?;
-        Some(models::generating(
-            shapes,
-            Memory::weights(&spec, head),
-            &spec,
-            self.samples,
-            usize::MAX,
-        ))
+        let (samples, new) = (self.samples, self.sampling.max_new_tokens);
+        shapes.counted(("generate", &spec, head, samples, new), |b| {
+            let model = memory::model(b, &spec, head);
+            footprint::generate(b, &model, samples, new)?;
+            Ok(Memory::of(b, Memory::default()))
+        })
     }
 
     fn readings(&self, shapes: &ArtefactShapes) -> Vec<Reading> {

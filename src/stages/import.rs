@@ -9,7 +9,7 @@ use crate::dag::context::Context;
 use crate::data::lineage::Lineage;
 use crate::error::{Result, user};
 use crate::model::checkpoint;
-use crate::model::memory::Memory;
+use crate::model::memory::{self, Memory};
 use crate::model::params::HeadKind;
 use crate::reference::ModelFolder;
 use crate::tokenizer::tokens::Tokenizer;
@@ -36,7 +36,10 @@ impl Stage for ModelStage {
 
     fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
         let ModelShape { spec, head, .. } = shapes.folder(&self.path)?;
-        Some(Memory::weights(&spec, head))
+        shapes.counted(("import", &spec, head), |b| {
+            let _model = memory::model(b, &spec, head);
+            Ok(Memory::of(b, Memory::default()))
+        })
     }
 
     fn run<B: Backend>(&self, _: &B, context: &Context) -> Result<()> {

@@ -20,9 +20,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::artefacts::{self, Read, normalisation};
+use super::footprint;
 use super::judge_client::{self, Model};
 use super::lineage::{self, Guard, OnLeak, Standing};
-use super::models::{self, ArtefactShapes};
+use super::models::ArtefactShapes;
 use super::reading::{Part, Reading, Splits};
 use super::source::Source;
 use super::{Checks, KindInfo, Problem, Stage};
@@ -147,7 +148,7 @@ impl Stage for JudgeStage {
 
     fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
         let Who::RewardModel(model) = &self.judge else { return None };
-        Some(models::scoring(&shapes.model(model)?.0, HeadKind::Reward))
+        footprint::scoring(shapes, &shapes.model(model)?.0, HeadKind::Reward)
     }
 
     fn readings(&self, shapes: &ArtefactShapes) -> Vec<Reading> {

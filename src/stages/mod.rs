@@ -9,6 +9,7 @@ mod dataset;
 pub mod description;
 mod evaluate;
 pub mod fields;
+mod footprint;
 mod generate;
 mod generation;
 mod import;

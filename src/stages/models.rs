@@ -3,20 +3,22 @@
 //! on a device.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::source::Source;
+use crate::backend::counting::Counting;
 use crate::backend::{Backend, Sizes};
-use crate::device::{cache_budget, cache_share};
+use crate::device::cache_budget;
+use crate::error::Result;
 use crate::model::arch::Description;
-use crate::model::batch::MICRO_BATCH_TOKENS;
 use crate::model::checkpoint::{self, Opened};
 use crate::model::memory::Memory;
 use crate::model::params::{HeadKind, Layer, Params, Slot, Trainable};
 use crate::model::spec::Spec;
-use crate::model::transformer::Recompute;
 use crate::reference::{self, Artefact, ModelFolder, Place, Ref};
-use crate::sample::{Limits, PREFILL};
+use crate::sample::Limits;
 use crate::tokenizer::tokens::Tokenizer;
 
 /// What a stage makes, as far as the stages after it need to know it for their sizes.
@@ -80,12 +82,31 @@ pub struct ArtefactShapes {
     pub free: Option<u64>,
     /// Bytes of its numbers.
     pub sizes: Sizes,
+    /// What was counted, by what it was counted of: nodes of a sweep often have the same sizes.
+    counts: Arc<Mutex<BTreeMap<String, Option<Memory>>>>,
 }
 
 impl ArtefactShapes {
     /// Where nothing is made yet.
     pub fn new(free: Option<u64>, sizes: Sizes) -> Self {
-        ArtefactShapes { made: BTreeMap::new(), free, sizes }
+        ArtefactShapes { made: BTreeMap::new(), free, sizes, counts: Arc::default() }
+    }
+
+    /// The memory that `run` takes, counted once for each `what`, which names all that it depends
+    /// on. `None` where it fails: the stage that runs it says why.
+    pub fn counted(
+        &self,
+        what: impl Debug,
+        run: impl FnOnce(&Counting) -> Result<Memory>,
+    ) -> Option<Memory> {
+        let what = format!("{what:?}");
+        let counts = || self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = counts().get(&what) {
+            return *known;
+        }
+        let memory = run(&Counting::new(self.sizes, self.free)).ok();
+        counts().insert(what, memory);
+        memory
     }
 
     /// The model that is referred to; `None` where it is not known yet.
@@ -180,100 +201,7 @@ fn alike(one: &Path, other: &Path) -> Option<usize> {
     (*spec == other.description.spec && blocks > 0).then_some(blocks)
 }
 
-/// A model in training beside the one that it began as.
-pub fn training(
-    from: &Spec,
-    head: HeadKind,
-    trainable: &Trainable,
-    recompute: Recompute,
-) -> Memory {
-    Memory::weights(from, head).training(
-        from,
-        head,
-        trainable,
-        recompute,
-        MICRO_BATCH_TOKENS,
-        MICRO_BATCH_TOKENS,
-    )
-}
-
-/// A model that only scores.
-pub fn scoring(spec: &Spec, head: HeadKind) -> Memory {
-    let scored = if head == HeadKind::Reward { 0 } else { MICRO_BATCH_TOKENS };
-    Memory::weights(spec, head).forward(spec, MICRO_BATCH_TOKENS, scored)
-}
-
-/// The sizes that decide what PPO takes, except for its generation.
-pub struct Reinforced<'a> {
-    /// The policy's.
-    pub policy: &'a Spec,
-    /// The reward model's, and the critic's, where it is a separate network.
-    pub reward: &'a Spec,
-    /// Lowest blocks that the two share; `None` where they do not share even their embeddings.
-    pub shared: Option<usize>,
-    /// What of the policy trains.
-    pub trainable: Trainable,
-    /// What of a critic that is a separate network trains.
-    pub critic: Option<Trainable>,
-    /// What backward passes make again.
-    pub recompute: Recompute,
-    /// Tokens of a step; of them at most in one pass; of these at most in responses.
-    pub tokens: [usize; 3],
-}
-
-impl Reinforced<'_> {
-    /// Policy, reference, value function and reward model.
-    pub fn memory(&self) -> Memory {
-        let Reinforced { policy, reward, shared, trainable, recompute, tokens, .. } = self;
-        let (shared, recompute, [all, pass, scored]) = (*shared, *recompute, *tokens);
-        let frozen = trainable.first_layer();
-        let shared = shared.filter(|_| frozen > 0);
-        let critic_frozen = self.critic.as_ref().map_or(0, |critic| critic.first_layer());
-        let goes_along = critic_frozen == frozen && shared.is_some_and(|shared| shared >= frozen);
-        // What goes into the first blocks that train, for all epochs of a step.
-        let inputs = if frozen > 0 { all * policy.width } else { 0 };
-        let inputs = inputs + if critic_frozen > 0 && !goes_along { all * reward.width } else { 0 };
-
-        let head = HeadKind::LanguageAndValue;
-        let learns = Memory::weights(policy, head)
-            .training(policy, head, trainable, recompute, pass, scored)
-            .forward(policy, pass, scored);
-        // It leaves the policy's pass with a separate copy.
-        let copy = if shared.is_some() { pass * reward.width } else { 0 };
-        let judge = Memory::weights(reward, HeadKind::Reward).sharing(reward, self.shared);
-        let judge = judge.beside(Memory::default().forward(reward, pass, 0).holding(copy));
-        let Some(critic) = &self.critic else { return learns.beside(judge).holding(inputs) };
-        // It runs forward and back while the policy waits for its own way back. The model that it
-        // began as still judges.
-        let fits = Memory::default().training(reward, HeadKind::Value, critic, recompute, pass, 0);
-        learns
-            .beside(judge)
-            .beside(fits.within(Memory::kept(policy, trainable, recompute, pass)))
-            .holding(inputs)
-    }
-}
-
 /// How much of a model's generation is done at a time; changes no sample.
 pub fn limits<B: Backend>(b: &B, spec: &Spec) -> Limits {
     Limits::within(spec, cache_budget(b), b.sizes().stored)
-}
-
-/// A model that also generates: `samples` of a prompt, `positions` of the cache in all, if there is
-/// room for them.
-pub fn generating(
-    shapes: &ArtefactShapes,
-    memory: Memory,
-    spec: &Spec,
-    samples: usize,
-    positions: usize,
-) -> Memory {
-    // A run looks at what is free when its models are there.
-    let left = shapes.free.map(|free| free.saturating_sub(memory.resting().bytes(shapes.sizes)));
-    let limits = Limits::within(spec, cache_share(left), shapes.sizes.stored);
-    let (tokens, rows) = (PREFILL.min(positions), limits.rows.max(samples));
-    memory.beside(
-        Memory::default()
-            .generation(spec, tokens, rows, samples)
-            .cached(spec, positions.min(limits.positions)),
-    )
 }

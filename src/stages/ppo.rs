@@ -7,21 +7,21 @@ use serde::{Deserialize, Serialize};
 
 use super::artefacts::{self, normalisation};
 use super::generation::{self, Prompt, Room};
-use super::models::{self, ArtefactShape, ArtefactShapes, Reinforced};
+use super::models::{self, ArtefactShape, ArtefactShapes};
 use super::reading::{Part, Reading, Splits};
 use super::rollouts::{self, RolloutFiles, Sampler};
 use super::source::Source;
 use super::{Checks, KindInfo, Problem, Stage, lineage};
 use crate::backend::Backend;
+use crate::backend::counting::Counting;
 use crate::dag::context::Context;
 use crate::data::dataset;
 use crate::data::lineage::Lineage;
 use crate::data::rows::Example;
 use crate::data::tokenised::Limits;
 use crate::error::{Result, user};
-use crate::model::batch::MICRO_BATCH_TOKENS;
-use crate::model::memory::Memory;
-use crate::model::params::Trainable;
+use crate::model::memory::{self, Memory};
+use crate::model::params::{HeadKind, Trainable};
 use crate::model::transformer::Recompute;
 use crate::model::weights::Model;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel};
@@ -30,11 +30,12 @@ use crate::rl::compat::{Compat, Overrides};
 use crate::rl::kl::Adaptive;
 use crate::rl::ppo::{PolicyClip, ValueClip};
 use crate::rl::preference::Normalisation;
+use crate::sample::footprint::first_tokens;
 use crate::train::critic;
 use crate::train::optimiser::{OptimiserConfig, TrainState};
 use crate::train::ppo::{Ppo, Settings};
 use crate::train::reward::reward_sequence;
-use crate::train::rollouts::{FrozenModels, RolloutSettings};
+use crate::train::rollouts::{FrozenModels, Rollout, RolloutSettings};
 use crate::train::steps::{self, StepReport};
 
 /// The config of `uses: ppo`.
@@ -240,29 +241,17 @@ impl Stage for PpoStage {
     }
 
     fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
-        let ((spec, _), (reward, _)) =
+        let (policy, (reward, _)) =
             (shapes.model(&self.policy)?, shapes.model(&self.reward_model)?);
-        let prompt = self
-            .max_prompt_tokens
-            .unwrap_or(spec.context)
-            .min(spec.context.saturating_sub(self.max_new_tokens));
-        let tokens = self.batch_size * (prompt + self.max_new_tokens);
-        let learning = Reinforced {
-            policy: &spec,
-            reward: &reward,
-            shared: shapes.shared(&self.policy, &self.reward_model),
-            trainable: Trainable::frozen_fraction(&spec, self.frozen),
-            critic: (self.value.critic == Critic::Separate)
-                .then(|| Trainable::frozen_fraction(&reward, self.frozen)),
-            recompute: self.recompute,
-            // The end of the text that a response may lack.
-            tokens: [
-                tokens + self.batch_size,
-                MICRO_BATCH_TOKENS,
-                MICRO_BATCH_TOKENS.min(self.batch_size * self.max_new_tokens),
-            ],
-        };
-        Some(models::generating(shapes, learning.memory(), &spec, 1, tokens))
+        let shared = shapes.shared(&self.policy, &self.reward_model);
+        let sizes =
+            (self.batch_size, self.minibatches, self.max_prompt_tokens, self.max_new_tokens);
+        let trains = (self.frozen, self.recompute, self.value.critic, self.conventions().scope);
+        shapes.counted(("ppo", &policy, &reward, shared, sizes, trains), |b| {
+            let policy = memory::model(b, &policy.0, policy.1);
+            let reward = memory::model_beside(b, &reward, HeadKind::Reward, &policy, shared);
+            self.count(b, &policy, &reward)
+        })
     }
 
     fn readings(&self, shapes: &ArtefactShapes) -> Vec<Reading> {
@@ -303,7 +292,8 @@ impl Stage for PpoStage {
             return Err(user(message).hint("lower `batch_size`, or give more prompts").into());
         }
         self.room(from.model.spec.context, reward.model.spec.context).check(&prompts)?;
-        let mut ppo = self.begin(b, &from.model, &reward.model, &normalisation)?;
+        let ppo = self.begin(b, &from.model, &reward.model, &normalisation)?;
+        let mut ppo = ppo.with_masters_of(self.policy.path(), self.reward_model.path())?;
         let frozen = FrozenModels { reference: &from.model, reward: &reward.model, normalisation };
         let settings = self.settings(from.tokenizer.pad().unwrap_or(from.tokenizer.eos()));
         let sampler = Sampler {
@@ -396,16 +386,41 @@ impl PpoStage {
                 let critic = critic::of_reward_model(b, reward, normalisation)?;
                 let none = Trainable::above(&policy.spec, policy.spec.layers);
                 let policy = policy.trainable_copy(b, &none);
-                let state = TrainState::new(b, &critic, trainable(&critic))?
-                    .with(self.recompute)
-                    .with_masters_of(b, self.reward_model.path())?;
+                let state = TrainState::new(b, &critic, trainable(&critic))?.with(self.recompute);
                 (policy, critic::Critic::Separate(Box::new(state)))
             }
         };
-        let policy = TrainState::new(b, &policy, trainable(&policy))?
-            .with(self.recompute)
-            .with_masters_of(b, self.policy.path())?;
+        let policy = TrainState::new(b, &policy, trainable(&policy))?.with(self.recompute);
         Ok(Ppo { b, policy, critic, coef: self.kl.coef })
+    }
+
+    /// What a step takes, with prompts and responses of the greatest length.
+    fn count(
+        &self,
+        b: &Counting,
+        policy: &Model<Counting>,
+        reward: &Model<Counting>,
+    ) -> Result<Memory> {
+        let normalisation = Normalisation::IDENTITY;
+        let mut ppo = self.begin(b, policy, reward, &normalisation)?;
+        let (context, new) = (policy.spec.context, self.max_new_tokens);
+        let longest = context.saturating_sub(new).max(1);
+        let prompt = self.max_prompt_tokens.map_or(longest, |most| most.min(longest));
+        let prompts = vec![vec![0; prompt]; self.batch_size];
+        let limits = models::limits(b, &policy.spec);
+        first_tokens(b, &ppo.policy.model, &prompts, (1, new), limits)?;
+
+        let response = vec![0; new];
+        let rollout =
+            |prompt: &Vec<u32>| Rollout::sampled(prompt, &response, vec![0.0; new], false);
+        let mut rollouts: Vec<Rollout> = prompts.iter().map(rollout).collect();
+        let judged: Vec<Vec<u32>> =
+            rollouts.iter().map(|rollout| reward_sequence(&[], &rollout.tokens, 0)).collect();
+        let frozen = FrozenModels { reference: policy, reward, normalisation };
+        // The gradient of a tied head is there from the end of the first epoch on.
+        let settings = Settings { epochs: 2, ..self.settings(0) };
+        ppo.step(self.value.warmup, &mut rollouts, &judged, &frozen, &settings)?;
+        Ok(Memory::of(b, ppo.memory()))
     }
 
     /// The prompts of a step.

@@ -3,7 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::models::{self, ArtefactShape, ArtefactShapes, BlockLineage, ModelShape};
+use super::footprint::Training;
+use super::models::{ArtefactShape, ArtefactShapes, BlockLineage, ModelShape};
 use super::reading::{Part, Reading, Splits};
 use super::source::Source;
 use super::supervised::rows_of;
@@ -126,12 +127,13 @@ impl Stage for PretrainStage {
     }
 
     fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
-        Some(models::training(
-            &self.model.spec(shapes.vocabulary(&self.tokenizer)?),
-            HeadKind::Language,
-            &Trainable::ALL,
-            self.recompute,
-        ))
+        let training = Training {
+            spec: self.model.spec(shapes.vocabulary(&self.tokenizer)?),
+            head: HeadKind::Language,
+            trainable: Trainable::ALL,
+            recompute: self.recompute,
+        };
+        training.supervised(shapes)
     }
 
     fn readings(&self, _: &ArtefactShapes) -> Vec<Reading> {

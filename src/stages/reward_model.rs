@@ -7,7 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::models::{self, ArtefactShape, ArtefactShapes};
+use super::footprint::Training;
+use super::models::{ArtefactShape, ArtefactShapes};
 use super::reading::{Part, Reading, Splits};
 use super::source::Source;
 use super::{Checks, KindInfo, Problem, Stage, artefacts, lineage};
@@ -111,13 +112,9 @@ impl Stage for RewardModelStage {
     }
 
     fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
-        let (spec, _) = shapes.model(&self.policy)?;
-        Some(models::training(
-            &spec,
-            HeadKind::Reward,
-            &Trainable::frozen_fraction(&spec, self.frozen),
-            self.recompute,
-        ))
+        let (spec, head) = shapes.model(&self.policy)?;
+        let trainable = Trainable::frozen_fraction(&spec, self.frozen);
+        Training { spec, head, trainable, recompute: self.recompute }.preferences(shapes)
     }
 
     fn readings(&self, shapes: &ArtefactShapes) -> Vec<Reading> {

@@ -13,7 +13,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::artefacts::{self, Loaded, normalisation};
-use super::models::{self, ArtefactShapes, ModelShape};
+use super::footprint;
+use super::models::{ArtefactShapes, ModelShape};
 use super::reading::{Part as Read, Reading, Splits};
 use super::source::Source;
 use super::{Checks, KindInfo, Problem, Stage};
@@ -124,7 +125,7 @@ impl Stage for ScoreStage {
             }
             By::RewardModel(options) => shapes.model(&options.model)?,
         };
-        Some(models::scoring(&spec, head))
+        footprint::scoring(shapes, &spec, head)
     }
 
     fn readings(&self, shapes: &ArtefactShapes) -> Vec<Reading> {

@@ -3,7 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::models::{self, ArtefactShape, ArtefactShapes};
+use super::footprint::Training;
+use super::models::{ArtefactShape, ArtefactShapes};
 use super::reading::{Part, Reading, Splits};
 use super::source::Source;
 use super::supervised::rows_of;
@@ -89,12 +90,8 @@ impl Stage for SftStage {
 
     fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
         let (spec, head) = shapes.model(&self.policy)?;
-        Some(models::training(
-            &spec,
-            head,
-            &Trainable::frozen_fraction(&spec, self.frozen),
-            self.recompute,
-        ))
+        let trainable = Trainable::frozen_fraction(&spec, self.frozen);
+        Training { spec, head, trainable, recompute: self.recompute }.supervised(shapes)
     }
 
     fn readings(&self, shapes: &ArtefactShapes) -> Vec<Reading> {

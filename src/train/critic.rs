@@ -79,8 +79,9 @@ pub fn of_reward_model<B: Backend>(
     normalisation: &Normalisation,
 ) -> Result<Model<B>> {
     let Normalisation { mean, std } = *normalisation;
-    let raw = reward.download(b).scalar.context("a reward model has a scalar head")?;
-    let weight = raw.weight.iter().map(|weight| (f64::from(*weight) / std) as f32).collect();
+    let raw = reward.weights.scalar.as_ref().context("a reward model has a scalar head")?;
+    let weight = b.download(&raw.weight);
+    let weight = weight.into_iter().map(|weight| (f64::from(weight) / std) as f32).collect();
     let bias = Some(vec![(-mean / std) as f32]);
     Ok(reward.with_scalar(b, Affine { weight, bias }))
 }

@@ -22,11 +22,12 @@ use serde::{Deserialize, Serialize};
 
 use super::archive::Archive;
 use super::schedule::Schedule;
-use crate::backend::{AdamW, Backend};
+use crate::backend::{AdamW, Backend, Sizes};
 use crate::check::{Checks, Problem};
 use crate::error::{Context, Result};
 use crate::model::batch::Batch;
 use crate::model::checkpoint;
+use crate::model::memory::Memory;
 use crate::model::params::{Params, Role, Slot, Trainable};
 use crate::model::transformer::{self, Activations, Recompute};
 use crate::model::weights::{Gradients, Model, unique};
@@ -195,6 +196,24 @@ impl<B: Backend> TrainState<B> {
             }
         }
         model
+    }
+
+    /// The bytes of its parts, except the model's.
+    pub fn memory(&self, b: &B) -> Memory {
+        let numbers = |tensors: &Params<Option<B::Buf>>| -> usize {
+            tensors.iter().flatten().map(|tensor| b.len(tensor)).sum()
+        };
+        let Sizes { wide, host, .. } = b.sizes();
+        let (first, second) = (numbers(&self.first), numbers(&self.second));
+        let bytes = |numbers: usize, size: usize| (numbers * size) as u64;
+        Memory {
+            masters: bytes(numbers(&self.masters), wide),
+            gradients: bytes(self.gradients.count(b), wide),
+            moments: bytes(first + second, wide),
+            // The trained tensors and both moments.
+            checkpoint: bytes(2 * first + second, host),
+            ..Memory::default()
+        }
     }
 
     /// The forward pass over `batch` that a backward pass follows.

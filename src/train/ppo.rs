@@ -12,6 +12,8 @@
 //! 5. In the first `value_warmup` steps only the value function learns, by the loss that it has
 //!    later; a shared one then learns through its head, and the trunk's tensors have no update.
 
+use std::path::Path;
+
 use super::archive::Archive;
 use super::critic::Critic;
 use super::optimiser::{OptimiserConfig, TrainState};
@@ -22,6 +24,7 @@ use super::trunk::Trunk;
 use crate::backend::Backend;
 use crate::error::{Context, Failure, Kind, Result};
 use crate::model::batch::micro_batches;
+use crate::model::memory::Memory;
 use crate::model::params::{Role, Slot};
 use crate::random::Stream;
 use crate::rl::Metrics;
@@ -96,6 +99,25 @@ struct Step<'a, B: Backend> {
 }
 
 impl<B: Backend> Ppo<'_, B> {
+    /// [`TrainState::with_masters_of`] of policy and critic, which were loaded from the folders
+    /// `policy` and `reward`.
+    ///
+    /// # Errors
+    /// Those of reading the folders.
+    pub fn with_masters_of(mut self, policy: &Path, reward: &Path) -> Result<Self> {
+        self.policy = self.policy.with_masters_of(self.b, policy)?;
+        if let Critic::Separate(state) = self.critic {
+            self.critic = Critic::Separate(Box::new(state.with_masters_of(self.b, reward)?));
+        }
+        Ok(self)
+    }
+
+    /// The bytes of the training states of policy and critic.
+    pub fn memory(&self) -> Memory {
+        let critic = self.critic.separate().map(|state| state.memory(self.b));
+        self.policy.memory(self.b).and(critic.unwrap_or_default())
+    }
+
     /// Step number `step` (0 is the first) on sampled responses, whose `score`, `reference` and
     /// `values` it fills in. `judged` are the sequences that the reward model reads: each begins
     /// with the rollout's tokens.

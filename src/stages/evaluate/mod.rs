@@ -28,6 +28,7 @@ mod judging;
 mod leaks;
 mod left_out;
 mod measuring;
+mod memory;
 mod reading;
 mod required;
 mod test_set;
@@ -42,7 +43,7 @@ use self::equal_kl::AtEqualKl;
 use self::judging::Judging;
 use self::left_out::LeftOut;
 use self::measuring::{Answers, Judges};
-use super::models::{self, ArtefactShapes, ModelShape};
+use super::models::ArtefactShapes;
 use super::reading::Reading;
 use super::{Constraint, KindInfo, Problem, Stage};
 use crate::artefacts::comparisons::{COMPARISONS, Comparisons};
@@ -61,7 +62,6 @@ use crate::eval::compare::{Matched, Measured, differences, differences_of, gaps,
 use crate::eval::interval::average;
 use crate::fs;
 use crate::model::memory::Memory;
-use crate::model::params::HeadKind;
 use crate::report::run::Evaluation;
 use crate::report::table::WIDTH;
 use crate::report::text::{markdown, text};
@@ -86,26 +86,7 @@ impl Stage for EvaluateStage {
     }
 
     fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
-        let mut models: Vec<Memory> = Vec::new();
-        if let Some(policy) = &self.reference_policy {
-            let (spec, head) = shapes.model(policy)?;
-            models.push(models::scoring(&spec, head));
-        }
-        if let Some(reward_model) = &self.reward_model {
-            let (spec, _) = shapes.model(reward_model)?;
-            let shared =
-                self.reference_policy.as_ref().and_then(|own| shapes.shared(own, reward_model));
-            models.push(models::scoring(&spec, HeadKind::Reward).sharing(&spec, shared));
-        }
-        for folder in [&self.diversity.encoder, &self.diversity.nli].into_iter().flatten() {
-            let ModelShape { spec, head, .. } = shapes.folder(folder)?;
-            models.push(models::scoring(&spec, head));
-        }
-        if let Some(classifier) = &self.diversity.classifier {
-            let (spec, head) = shapes.model(classifier)?;
-            models.push(models::scoring(&spec, head));
-        }
-        models.into_iter().reduce(Memory::beside)
+        memory::memory(self, shapes)
     }
 
     fn readings(&self, shapes: &ArtefactShapes) -> Vec<Reading> {

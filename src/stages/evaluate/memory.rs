@@ -1,0 +1,46 @@
+//! The memory that an evaluation takes of a device: all its models side by side, of which one works
+//! at a time.
+
+use super::EvaluateStage;
+use crate::backend::counting::Counting;
+use crate::model::memory::{Memory, model, model_beside};
+use crate::model::params::HeadKind;
+use crate::model::weights::Model;
+use crate::stages::footprint::score;
+use crate::stages::models::{ArtefactShapes, ModelShape};
+
+/// `None` where there is no model, or one is not known yet.
+pub(super) fn memory(stage: &EvaluateStage, shapes: &ArtefactShapes) -> Option<Memory> {
+    let policy = match &stage.reference_policy {
+        Some(policy) => Some(shapes.model(policy)?),
+        None => None,
+    };
+    let reward = match &stage.reward_model {
+        Some(reward) => Some(shapes.model(reward)?),
+        None => None,
+    };
+    let shared = stage.reference_policy.as_ref().zip(stage.reward_model.as_ref());
+    let shared = shared.and_then(|(policy, reward)| shapes.shared(policy, reward));
+    let mut others = Vec::new();
+    for folder in [&stage.diversity.encoder, &stage.diversity.nli].into_iter().flatten() {
+        let ModelShape { spec, head, .. } = shapes.folder(folder)?;
+        others.push((spec, head));
+    }
+    if let Some(classifier) = &stage.diversity.classifier {
+        others.push(shapes.model(classifier)?);
+    }
+    if policy.is_none() && reward.is_none() && others.is_empty() {
+        return None;
+    }
+    shapes.counted(("evaluate", &policy, &reward, shared, &others), |b| {
+        let policy = policy.as_ref().map(|(spec, head)| model(b, spec, *head));
+        let reward = reward.as_ref().map(|(spec, _)| match &policy {
+            Some(policy) => model_beside(b, spec, HeadKind::Reward, policy, shared),
+            None => model(b, spec, HeadKind::Reward),
+        });
+        let others = others.iter().map(|(spec, head)| model(b, spec, *head));
+        let models: Vec<Model<Counting>> = policy.into_iter().chain(reward).chain(others).collect();
+        models.iter().for_each(|model| score(b, model));
+        Ok(Memory::of(b, Memory::default()))
+    })
+}

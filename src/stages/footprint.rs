@@ -1,0 +1,104 @@
+//! The memory that stages take of a device: their own passes, run on the counting back end with
+//! batches as large as they can be. Where several stages run one thing, it is counted here.
+
+use super::models::{ArtefactShapes, limits};
+use crate::backend::counting::Counting;
+use crate::data::tokenised::Tokenised;
+use crate::error::{Context, Result};
+use crate::model::batch::MICRO_BATCH_TOKENS;
+use crate::model::init::{self, ScalarInit};
+use crate::model::memory::{self, Memory, Use, sequences};
+use crate::model::params::{HeadKind, Trainable};
+use crate::model::spec::Spec;
+use crate::model::transformer::Recompute;
+use crate::model::weights::Model;
+use crate::sample::PREFILL;
+use crate::sample::footprint::first_tokens;
+use crate::train::language;
+use crate::train::optimiser::TrainState;
+use crate::train::preference::PreferenceGroup;
+use crate::train::reward;
+
+/// A model, what of it trains, and what its backward passes compute again.
+#[derive(Clone, Debug)]
+pub(super) struct Training {
+    pub(super) spec: Spec,
+    /// The heads that it is loaded with.
+    pub(super) head: HeadKind,
+    pub(super) trainable: Trainable,
+    pub(super) recompute: Recompute,
+}
+
+impl Training {
+    /// Supervised training of a language model.
+    pub(super) fn supervised(&self, shapes: &ArtefactShapes) -> Option<Memory> {
+        shapes.counted(("supervised", self), |b| {
+            let from = memory::model(b, &self.spec, self.head);
+            let mut state = TrainState::new(b, &from, self.trainable.clone())?.with(self.recompute);
+            let row = |tokens| Tokenised { tokens, ..Tokenised::default() };
+            let rows: Vec<Tokenised> = self.pass().into_iter().map(row).collect();
+            let rows: Vec<&Tokenised> = rows.iter().collect();
+            // The gradient of a tied head is there from the end of the first pass on.
+            for _ in 0..2 {
+                language::accumulate(b, &mut state, &rows);
+            }
+            Ok(Memory::of(b, state.memory(b)))
+        })
+    }
+
+    /// Training of a reward model on pairs.
+    pub(super) fn preferences(&self, shapes: &ArtefactShapes) -> Option<Memory> {
+        shapes.counted(("preferences", self), |b| {
+            let from = memory::model(b, &self.spec, self.head);
+            let head = init::scalar_head(&self.spec, HeadKind::Reward, ScalarInit::Zero, 0);
+            let model = from.with_scalar(b, head.context("a reward model has a scalar head")?);
+            let mut state =
+                TrainState::new(b, &model, self.trainable.clone())?.with(self.recompute);
+            let group = |text: Vec<u32>| PreferenceGroup {
+                sequences: vec![text.clone(), text],
+                pairs: vec![(0, 1)],
+            };
+            let longest = self.spec.context.min(MICRO_BATCH_TOKENS / 2);
+            let groups: Vec<PreferenceGroup> =
+                sequences(MICRO_BATCH_TOKENS / 2, longest).into_iter().map(group).collect();
+            reward::accumulate(b, &mut state, &groups.iter().collect::<Vec<_>>(), 0.0);
+            Ok(Memory::of(b, state.memory(b)))
+        })
+    }
+
+    /// The sequences of one pass.
+    fn pass(&self) -> Vec<Vec<u32>> {
+        sequences(MICRO_BATCH_TOKENS, self.spec.context)
+    }
+}
+
+/// A model that only scores.
+pub(super) fn scoring(shapes: &ArtefactShapes, spec: &Spec, head: HeadKind) -> Option<Memory> {
+    shapes.counted(("scoring", spec, head), |b| {
+        let model = memory::model(b, spec, head);
+        score(b, &model);
+        Ok(Memory::of(b, Memory::default()))
+    })
+}
+
+/// One pass of a model that scores.
+pub(super) fn score(b: &Counting, model: &Model<Counting>) {
+    memory::forward(b, model, &sequences(MICRO_BATCH_TOKENS, model.spec.context), Use::Head);
+}
+
+/// Generation of `samples` samples, of up to `new` tokens, for prompts of which nothing is known:
+/// as many as the limits take.
+pub(super) fn generate(
+    b: &Counting,
+    model: &Model<Counting>,
+    samples: usize,
+    new: usize,
+) -> Result<()> {
+    let limits = limits(b, &model.spec);
+    let at_once = (limits.rows / samples).max(1);
+    let longest = model.spec.context.saturating_sub(new).max(1);
+    let length = (PREFILL / at_once).clamp(1, longest);
+    // Blocks of a prompt are shared by its samples: only new tokens are sure to take positions.
+    let prompts = limits.positions.div_ceil(samples * new.max(1)).max(at_once);
+    first_tokens(b, model, &vec![vec![0; length]; prompts], (samples, new), limits)
+}
