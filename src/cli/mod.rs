@@ -33,7 +33,6 @@ mod fetch;
 mod gc;
 mod generate;
 mod graph;
-mod live;
 mod load_run;
 mod ls;
 mod number_format;
@@ -46,6 +45,7 @@ mod score;
 mod serve;
 mod show;
 mod stages;
+mod terminal;
 
 /// A declarative, content-hashed DAG runner for the post-training of language models.
 #[derive(Parser)]

@@ -10,11 +10,13 @@ use clap::{Args, ValueEnum};
 use super::common::{Cache, DeviceAndDtype, Source, print, request, terminal_width};
 use super::events::{self, Event, JsonLines, Plain};
 use super::fetch::{Manner, fetch};
-use super::live::Live;
 use super::load_run::{self, load_run};
 use super::number_format::{count, duration, size};
 use super::plan::{check, refuse_taints};
 use super::report;
+use super::terminal::TerminalLines;
+use crate::artefacts::names::METRICS;
+use crate::artefacts::table::TABLE;
 use crate::dag::digest::ObjectId;
 use crate::dag::events::Events;
 use crate::dag::node::{Node, Reporter};
@@ -97,7 +99,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
         }
         (Ok((store, pipeline, outcome)), Log::Json) => {
             let table =
-                tables(store, pipeline, outcome).pop().map(|(_, folder)| folder.join("table.json"));
+                tables(store, pipeline, outcome).pop().map(|(_, folder)| folder.join(TABLE));
             let event = Event::Finished {
                 ok: outcome.kind().is_none(),
                 ran: outcome.count(Ending::Ran),
@@ -157,7 +159,9 @@ fn attempt(arguments: &Arguments) -> Result<(Store, Pipeline, Outcome)> {
     let program = std::env::current_exe().context("cannot tell where this program is")?;
     let mut observer: Box<dyn Observer> = match arguments.log {
         Log::Json => Box::new(JsonLines),
-        Log::Text if !arguments.quiet && std::io::stderr().is_terminal() => Box::new(Live::new()),
+        Log::Text if !arguments.quiet && std::io::stderr().is_terminal() => {
+            Box::new(TerminalLines::new())
+        }
         Log::Text => Box::new(Plain::new(arguments.quiet)),
     };
     let shapes = all_shapes(shapes(&device)?, &pipeline.graph, &Builtin);
@@ -202,7 +206,7 @@ fn tables(store: &Store, pipeline: &Pipeline, outcome: &Outcome) -> Vec<(String,
     let made = outcome.nodes.iter().filter(|node| is_evaluation(&node.name));
     let folders =
         made.filter_map(|node| Some((node.name.clone(), store.object_path(node.object?))));
-    folders.filter(|(_, folder)| folder.join("table.json").exists()).collect()
+    folders.filter(|(_, folder)| folder.join(TABLE).exists()).collect()
 }
 
 /// Writes the page of the run, and gives its path with what is known of the run. A run is no worse
@@ -240,7 +244,7 @@ fn write_events(store: &Store, pipeline: &Pipeline, outcome: &Outcome) {
     {
         let Some((key, object)) = node.key.zip(node.object) else { continue };
         let (folder, metrics) =
-            (store.events_path(&node.name, key), store.object_path(object).join("metrics.jsonl"));
+            (store.events_path(&node.name, key), store.object_path(object).join(METRICS));
         let written = || {
             if folder.exists() {
                 Ok(())

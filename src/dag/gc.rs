@@ -33,7 +33,7 @@ pub struct Garbage {
 
 /// What is to be kept.
 #[derive(Default)]
-struct Kept {
+struct Reachable {
     records: BTreeSet<String>,
     keys: BTreeSet<ActionKey>,
     objects: BTreeSet<ObjectId>,
@@ -151,8 +151,8 @@ fn input_kept(store: &Store) -> impl Fn(&str) -> bool {
     }
 }
 
-fn kept(records: &[Record]) -> Kept {
-    let mut kept = Kept::default();
+fn kept(records: &[Record]) -> Reachable {
+    let mut kept = Reachable::default();
     let mut by_invocation: BTreeMap<(&Path, &[String]), Vec<&Record>> = BTreeMap::new();
     for record in records {
         by_invocation

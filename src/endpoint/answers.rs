@@ -21,7 +21,7 @@ pub struct Reply {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct StoredAnswer {
     endpoint: String,
     question: Value,
     reply: Reply,
@@ -43,7 +43,7 @@ impl Answers {
         let Some(bytes) = fs::read_if_exists(&self.file(endpoint, question))? else {
             return Ok(None);
         };
-        let kept = serde_json::from_slice::<Kept>(&bytes)
+        let kept = serde_json::from_slice::<StoredAnswer>(&bytes)
             .ok()
             .filter(|kept| kept.endpoint == endpoint && kept.question == *question);
         Ok(kept.map(|kept| kept.reply))
@@ -53,7 +53,7 @@ impl Answers {
     pub fn keep(&self, endpoint: &str, question: &Value, reply: &Reply) -> Result<()> {
         let file = self.file(endpoint, question);
         fs::create_dir_all(file.parent().expect("it is in the folder"))?;
-        let kept = Kept {
+        let kept = StoredAnswer {
             endpoint: endpoint.to_owned(),
             question: question.clone(),
             reply: reply.clone(),

@@ -10,10 +10,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::artefacts::{self, normalisation};
 use super::footprint;
 use super::generation::{self, Room, SamplingConfig};
 use super::lineage::{self, Guard, OnLeak};
+use super::model_files::{self, normalisation};
 use super::models::ArtefactShapes;
 use super::reading::{Part, Reading, Splits};
 use super::source::Source;
@@ -142,11 +142,11 @@ impl Stage for BestOfNStage {
     }
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
-        let policy = artefacts::load(b, self.policy.path())?;
+        let policy = model_files::load(b, self.policy.path())?;
         let reward =
-            artefacts::load_beside(b, self.reward_model.path(), &policy, self.policy.path())?;
+            model_files::load_beside(b, self.reward_model.path(), &policy, self.policy.path())?;
         let normalisation = normalisation(self.reward_model.path())?;
-        artefacts::check_same_tokenizer(self.policy.path(), self.reward_model.path())?;
+        model_files::check_same_tokenizer(self.policy.path(), self.reward_model.path())?;
         let prompts = generation::prompts(
             self.dataset.path(),
             &self.splits,
@@ -190,7 +190,7 @@ impl Stage for BestOfNStage {
                     prompt.split
                 )
             };
-            artefacts::check_finite(&raw, "the reward model's score", row)?;
+            model_files::check_finite(&raw, "the reward model's score", row)?;
             let scored = |(sample, raw): (&Sample, f64)| -> Result<Output> {
                 let reward = self.missing_eos.apply(raw, sample.ended);
                 let raw_reward = (reward != raw).then_some(raw);

@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::artefacts;
 use super::footprint;
+use super::model_files;
 use super::models::{ArtefactShape, ArtefactShapes, ModelShape};
 use super::{Checks, KindInfo, Problem, Stage};
 use crate::backend::Backend;
@@ -189,11 +189,11 @@ impl Stage for ClassifierStage {
         self.report(context, &description.labels, &y, &answers)?;
         match tuned {
             Some(model) => {
-                artefacts::save(b, context.out(), &model, &encoder.reader.origin, folder)?
+                model_files::save(b, context.out(), &model, &encoder.reader.origin, folder)?
             }
             None => {
                 checkpoint::save(context.out(), &checkpoint::load(folder)?)?;
-                artefacts::copy_tokenizer(context.out(), folder)?;
+                model_files::copy_tokenizer(context.out(), folder)?;
             }
         }
         description.save(context.out(), &head)?;

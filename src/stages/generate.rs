@@ -8,7 +8,7 @@ use super::lineage::{Guard, OnLeak};
 use super::models::ArtefactShapes;
 use super::reading::{Part, Reading, Splits};
 use super::source::Source;
-use super::{Checks, KindInfo, Problem, Stage, artefacts};
+use super::{Checks, KindInfo, Problem, Stage, model_files};
 use crate::artefacts::names::METRICS;
 use crate::backend::Backend;
 use crate::dag::context::Context;
@@ -92,7 +92,7 @@ impl Stage for GenerateStage {
     }
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
-        let policy = artefacts::load(b, self.policy.path())?;
+        let policy = model_files::load(b, self.policy.path())?;
         let prompts = generation::prompts(
             self.dataset.path(),
             &self.splits,

@@ -3,8 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::artefacts::Loaded;
 use super::lineage::Guard;
+use super::model_files::Loaded;
 use super::{Checks, models};
 use crate::backend::{Backend, Sampling};
 use crate::dag::context::Context;

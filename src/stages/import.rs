@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::models::{ArtefactShape, ArtefactShapes, ModelShape};
-use super::{KindInfo, Problem, Stage, artefacts};
+use super::{KindInfo, Problem, Stage, model_files};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::lineage::Lineage;
@@ -66,7 +66,7 @@ impl Stage for ModelStage {
                 .into());
         }
         checkpoint::save(context.out(), &checkpoint)?;
-        artefacts::copy_tokenizer(context.out(), folder)?;
+        model_files::copy_tokenizer(context.out(), folder)?;
         // A folder that was made here has its lineage in it.
         Lineage::read(folder)?.write(context.out())
     }

@@ -19,10 +19,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::artefacts::{self, Read, normalisation};
 use super::footprint;
 use super::judge_client::{self, Model};
 use super::lineage::{self, Guard, OnLeak, Standing};
+use super::model_files::{self, Read, normalisation};
 use super::models::ArtefactShapes;
 use super::reading::{Part, Reading, Splits};
 use super::source::Source;
@@ -307,7 +307,7 @@ impl JudgeStage {
         pairs: &[AnswerPair],
     ) -> Result<Vec<Judgement>> {
         let (reward, normalisation) =
-            (artefacts::load(b, model.path())?, normalisation(model.path())?);
+            (model_files::load(b, model.path())?, normalisation(model.path())?);
         let mut sequences = Vec::with_capacity(2 * pairs.len());
         for (pair, text) in
             pairs.iter().flat_map(|pair| [(pair, &pair.a.text), (pair, &pair.b.text)])
@@ -343,7 +343,7 @@ impl JudgeStage {
                 pairs[at / 2].split
             )
         };
-        artefacts::check_finite(&scores, "the reward model's score", row)?;
+        model_files::check_finite(&scores, "the reward model's score", row)?;
         Ok(pairs
             .iter()
             .zip(scores.chunks_exact(2))

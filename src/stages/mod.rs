@@ -1,7 +1,6 @@
 //! One file a stage kind: its config struct, the kind of artefact it makes, its run. Imported only
 //! by `pipeline`.
 
-mod artefacts;
 mod best_of_n;
 mod classifier;
 mod command;
@@ -18,6 +17,7 @@ mod judge_client;
 mod judgements;
 mod lineage;
 mod meanings;
+mod model_files;
 pub mod models;
 mod over_seeds;
 mod ppo;

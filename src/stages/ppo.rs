@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::artefacts::{self, normalisation};
 use super::generation::{self, Prompt, Room};
+use super::model_files::{self, normalisation};
 use super::models::{self, ArtefactShape, ArtefactShapes};
 use super::reading::{Part, Reading, Splits};
 use super::rollouts::{self, RolloutFiles, Sampler};
@@ -270,11 +270,11 @@ impl Stage for PpoStage {
     }
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
-        let from = artefacts::load(b, self.policy.path())?;
+        let from = model_files::load(b, self.policy.path())?;
         let reward =
-            artefacts::load_beside(b, self.reward_model.path(), &from, self.policy.path())?;
+            model_files::load_beside(b, self.reward_model.path(), &from, self.policy.path())?;
         let normalisation = normalisation(self.reward_model.path())?;
-        artefacts::check_same_tokenizer(self.policy.path(), self.reward_model.path())?;
+        model_files::check_same_tokenizer(self.policy.path(), self.reward_model.path())?;
         let prompts = generation::prompts(
             self.dataset.path(),
             std::slice::from_ref(&self.split),
@@ -320,7 +320,7 @@ impl Stage for PpoStage {
 
         files.publish(self.steps)?;
         let model = ppo.policy.finished();
-        artefacts::save(b, context.out(), &model, &from.origin, self.policy.path())?;
+        model_files::save(b, context.out(), &model, &from.origin, self.policy.path())?;
         // Each prompt that a step had, once; the order is that of the rows.
         let used: BTreeSet<&str> = (0..self.steps)
             .flat_map(|step| self.batch(&prompts, step))

@@ -8,7 +8,7 @@ use super::models::{ArtefactShape, ArtefactShapes, BlockLineage, ModelShape};
 use super::reading::{Part, Reading, Splits};
 use super::source::Source;
 use super::supervised::rows_of;
-use super::{Checks, KindInfo, Problem, Stage, artefacts};
+use super::{Checks, KindInfo, Problem, Stage, model_files};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset::Dataset;
@@ -180,7 +180,7 @@ impl Stage for PretrainStage {
         };
         let model = training.run(b, context, &model)?;
         let special = SpecialTokens { bos: None, eos: Some(tokenizer.eos()), pad: tokenizer.pad() };
-        artefacts::save(
+        model_files::save(
             b,
             context.out(),
             &model,

@@ -11,7 +11,7 @@ use super::footprint::Training;
 use super::models::{ArtefactShape, ArtefactShapes};
 use super::reading::{Part, Reading, Splits};
 use super::source::Source;
-use super::{Checks, KindInfo, Problem, Stage, artefacts, lineage};
+use super::{Checks, KindInfo, Problem, Stage, lineage, model_files};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::batches::batches;
@@ -131,7 +131,7 @@ impl Stage for RewardModelStage {
     }
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
-        let from = artefacts::load(b, self.policy.path())?;
+        let from = model_files::load(b, self.policy.path())?;
         let dataset = Dataset::open(self.dataset.path())?;
         let rows: Vec<Preference> = dataset.split(&self.split)?;
         let limits = Limits::of_stage(from.model.spec.context, self.max_prompt_tokens);
@@ -159,8 +159,8 @@ impl Stage for RewardModelStage {
 
         let normalising = &groups[..self.normalisation_prompts.min(groups.len())];
         let normalisation = reward::normalisation(b, &state.model, normalising)?;
-        artefacts::save(b, context.out(), &state.finished(), &from.origin, self.policy.path())?;
-        artefacts::save_normalisation(context.out(), &normalisation)?;
+        model_files::save(b, context.out(), &state.finished(), &from.origin, self.policy.path())?;
+        model_files::save_normalisation(context.out(), &normalisation)?;
         let learned =
             Lineage::read(self.policy.path())?.with(Lineage::of_rows(&Rows::Preferences(rows)));
         learned.of_reward_model(lineage::identity(context.out())?).write(context.out())

@@ -12,8 +12,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::artefacts::{self, Loaded, normalisation};
 use super::footprint;
+use super::model_files::{self, Loaded, normalisation};
 use super::models::{ArtefactShapes, ModelShape};
 use super::reading::{Part as Read, Reading, Splits};
 use super::source::Source;
@@ -155,7 +155,7 @@ impl Stage for ScoreStage {
             By::Classifier(options) => Box::new(classifier(context, b, options)?)
                 as Box<dyn Fn(&str, &[Example]) -> Result<Vec<f64>> + '_>,
             By::RewardModel(options) => {
-                let Loaded { model, tokenizer, .. } = artefacts::load(b, options.model.path())?;
+                let Loaded { model, tokenizer, .. } = model_files::load(b, options.model.path())?;
                 let normalisation = normalisation(options.model.path())?;
                 let limits = options.limits(model.spec.context);
                 Box::new(move |split: &str, rows: &[Example]| {
@@ -175,7 +175,7 @@ impl Stage for ScoreStage {
             let mut scored = Vec::with_capacity(rows.len());
             for part in rows.chunks(ROWS_AT_ONCE) {
                 let scores = scores(split, part)?;
-                artefacts::check_finite(&scores, "the score", |at| {
+                model_files::check_finite(&scores, "the score", |at| {
                     format!("row `{}` of split `{split}`", part[at].id)
                 })?;
                 scored.extend(
@@ -213,7 +213,7 @@ fn classifier<'a, B: Backend>(
         let message = format!("{} has no head for classes", folder.display());
         return Err(user(message).hint("a `*ForSequenceClassification` is expected").into());
     }
-    let Loaded { model, tokenizer, origin } = artefacts::load(b, folder)?;
+    let Loaded { model, tokenizer, origin } = model_files::load(b, folder)?;
     let count = if head == HeadKind::Reward { 1 } else { model.spec.labels };
     let label = label(&origin.labels(count), options.label.as_deref())?;
     Ok(move |_: &str, rows: &[Example]| {

@@ -8,7 +8,7 @@ use super::models::{ArtefactShape, ArtefactShapes};
 use super::reading::{Part, Reading, Splits};
 use super::source::Source;
 use super::supervised::rows_of;
-use super::{Checks, KindInfo, Problem, Stage, artefacts};
+use super::{Checks, KindInfo, Problem, Stage, model_files};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset::{self, Dataset};
@@ -108,7 +108,7 @@ impl Stage for SftStage {
     }
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
-        let from = artefacts::load(b, self.policy.path())?;
+        let from = model_files::load(b, self.policy.path())?;
         let limits = Limits::of_stage(from.model.spec.context, self.max_prompt_tokens);
         let dataset = Dataset::open(self.dataset.path())?;
         let (mut warn, folder) = (|message| context.warn(message), self.policy.path());
@@ -126,7 +126,7 @@ impl Stage for SftStage {
             from: Some(self.policy.path()),
         };
         let model = training.run(b, context, &from.model)?;
-        artefacts::save(b, context.out(), &model, &from.origin, self.policy.path())?;
+        model_files::save(b, context.out(), &model, &from.origin, self.policy.path())?;
         let learned = Lineage::of_rows(&dataset.rows(&self.split)?);
         Lineage::read(self.policy.path())?.with(learned).write(context.out())
     }

@@ -29,6 +29,7 @@
 //! # }
 //! ```
 
+use posttrain_artefacts as artefacts;
 use posttrain_backend as backend;
 use posttrain_base::{check, error, fs, random};
 use posttrain_dag as dag;

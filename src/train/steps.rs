@@ -11,6 +11,7 @@
 use serde_json::{Map, Value};
 
 use super::archive::Archive;
+use crate::artefacts::names::METRICS;
 use crate::dag::context::Context;
 use crate::error::{Context as _, Failure, Kind, Result, kind_of, user};
 use crate::{fs, rl::Metrics};
@@ -117,7 +118,7 @@ pub fn run<S: State>(
             return context.interrupted();
         }
     }
-    fs::write_atomic(&context.out().join("metrics.jsonl"), metrics.as_bytes())
+    fs::write_atomic(&context.out().join(METRICS), metrics.as_bytes())
 }
 
 /// One line of `metrics.jsonl`: the step, from 1, and the figures.

@@ -30,10 +30,10 @@ const TABLE: usize = 256;
 
 /// Graphs, blocks and tables that are kept between steps.
 #[derive(Clone, Debug, Default)]
-pub struct GraphCache(Arc<Mutex<Kept>>);
+pub struct GraphCache(Arc<Mutex<Contents>>);
 
 #[derive(Debug, Default)]
-struct Kept {
+struct Contents {
     tables: Option<Tables>,
     blocks: Vec<Block>,
     /// By the digest of a list; `None` after its first occurrence.
@@ -59,7 +59,7 @@ pub struct Step {
 }
 
 impl GraphCache {
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn kept(&self) -> MutexGuard<'_, Contents> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -131,7 +131,7 @@ impl Step {
     pub fn run(&mut self, to: &Queue) {
         let digest = digest(&self.work, self.numbers.len());
         let mut kept = self.cache.kept();
-        let Kept { tables, graphs, .. } = &mut *kept;
+        let Contents { tables, graphs, .. } = &mut *kept;
         let tables = tables.as_mut().expect("made when the step began");
         tables.write(&self.numbers);
         let queue = |stream| {

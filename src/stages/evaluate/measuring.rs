@@ -17,7 +17,7 @@ use crate::model::score;
 use crate::reference::{Ref, RewardModel, Samples};
 use crate::rl::preference::Normalisation;
 use crate::sample::scoring::{self, Group};
-use crate::stages::artefacts::{self, Loaded, Read, normalisation};
+use crate::stages::model_files::{self, Loaded, Read, normalisation};
 use crate::world::{self, Grade};
 
 /// The temperature of all rows, where they have one and the same.
@@ -191,7 +191,7 @@ impl<B: Backend> Rewarder<B> {
         let scores: Vec<f64> =
             raw.into_iter().map(|raw| self.normalisation.apply(f64::from(raw))).collect();
         let row = |at: usize| format!("text {} (after the prompt `{}`)", at + 1, rows[at].prompt);
-        artefacts::check_finite(&scores, "the reward model's score", row)?;
+        model_files::check_finite(&scores, "the reward model's score", row)?;
         Ok(scores)
     }
 }
@@ -200,11 +200,11 @@ impl<'a, B: Backend> Judges<'a, B> {
     /// The models that texts are measured with.
     pub(super) fn load(b: &'a B, config: &EvaluateStage) -> Result<Self> {
         let folder = config.reference_policy.as_ref().map(Ref::path);
-        let policy = folder.map(|folder| artefacts::load(b, folder)).transpose()?;
+        let policy = folder.map(|folder| model_files::load(b, folder)).transpose()?;
         let load = |own: &Ref<RewardModel>| -> Result<Rewarder<B>> {
             let model = match policy.as_ref().zip(folder) {
-                Some((policy, folder)) => artefacts::load_beside(b, own.path(), policy, folder)?,
-                None => artefacts::load(b, own.path())?,
+                Some((policy, folder)) => model_files::load_beside(b, own.path(), policy, folder)?,
+                None => model_files::load(b, own.path())?,
             };
             Ok(Rewarder { model, normalisation: normalisation(own.path())? })
         };
@@ -290,7 +290,7 @@ impl<'a, B: Backend> Judges<'a, B> {
             log_ratios.sum::<f64>() / row.outputs.len() as f64
         };
         let kls: Vec<f64> = rows.iter().map(mean).collect();
-        artefacts::check_finite(&kls, "the KL", |at| {
+        model_files::check_finite(&kls, "the KL", |at| {
             format!("row `{}` of split `{}`", rows[at].id, rows[at].split)
         })?;
         Ok(kls)

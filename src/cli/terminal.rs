@@ -14,16 +14,16 @@ use crate::dag::outcome::NodeOutcome;
 use crate::dag::plan::Plan;
 
 /// Live lines on standard error.
-pub struct Live {
+pub struct TerminalLines {
     lines: MultiProgress,
     running: HashMap<String, (ProgressBar, Meter)>,
     width: usize,
 }
 
-impl Live {
+impl TerminalLines {
     /// Nothing runs yet.
     pub fn new() -> Self {
-        Live { lines: MultiProgress::new(), running: HashMap::new(), width: 0 }
+        TerminalLines { lines: MultiProgress::new(), running: HashMap::new(), width: 0 }
     }
 
     fn line(&mut self, node: &str, message: &str) {
@@ -49,7 +49,7 @@ impl Live {
     }
 }
 
-impl Observer for Live {
+impl Observer for TerminalLines {
     fn planned(&mut self, plan: &Plan) {
         self.width = plan
             .steps
