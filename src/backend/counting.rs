@@ -122,7 +122,13 @@ impl Counting {
         self.meter.count().most
     }
 
-    /// The most channels of a head that attention has had.
+    /// Notes the heads of a model that may not attend.
+    pub fn note(&self, heads: Heads) {
+        let mut count = self.meter.count();
+        count.channels = count.channels.max(heads.channels);
+    }
+
+    /// The most channels of a head that was noted, or that attention has had.
     pub fn channels(&self) -> usize {
         self.meter.count().channels
     }
@@ -135,11 +141,6 @@ impl Counting {
     fn buffer(&self, len: usize, size: usize) -> Buf {
         let held = Held { buffers: (len * size) as u64, caches: 0 };
         Buf { len, _block: self.block(held) }
-    }
-
-    fn attends(&self, heads: Heads) {
-        let mut count = self.meter.count();
-        count.channels = count.channels.max(heads.channels);
     }
 }
 
@@ -249,7 +250,7 @@ impl RotaryOps for Counting {
 
 impl AttentionOps for Counting {
     fn attention_unchecked(&self, attention: Attention<'_, Buf>) {
-        self.attends(attention.heads);
+        self.note(attention.heads);
     }
 
     /// One number for each row and head, as the back ends hold them: the product of the output
@@ -263,7 +264,7 @@ impl CacheOps for Counting {
     type Cache = Cache;
 
     fn cache_unchecked(&self, blocks: usize, heads: Heads) -> Cache {
-        self.attends(heads);
+        self.note(heads);
         let numbers = 2 * blocks * BLOCK * heads.key_value * heads.channels;
         let held = Held { buffers: 0, caches: (numbers * self.sizes.stored) as u64 };
         Cache { blocks, heads, _block: self.block(held) }

@@ -67,11 +67,11 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
         ),
         found("threads", threads.to_string()),
     ];
-    findings.extend(device("cpu", Ok(Device::Cpu), State::Bad));
+    findings.extend(device("cpu", Ok(Device::Host), State::Bad));
     let asked = arguments.device.device(&store, None);
     findings.extend(match asked {
         // One that was not asked for may be absent.
-        Ok(Device::Cpu) => {
+        Ok(Device::Host) => {
             let accelerator = DeviceOption::of(ACCELERATOR.parse().expect("it is a device's name"));
             device(ACCELERATOR, accelerator.device(&store, None), State::Absent)
         }

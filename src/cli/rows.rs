@@ -56,7 +56,7 @@ impl ModelAndRows {
     /// What to compute on. Double precision is the CPU's, where nothing else is asked for.
     pub fn device(&self) -> Result<Device> {
         match (self.dtype, self.device.is_auto()) {
-            (Some(RowsDType::F64), true) => Ok(Device::Cpu),
+            (Some(RowsDType::F64), true) => Ok(Device::Host),
             (dtype, _) => self.device.alone(dtype.and_then(RowsDType::stored)),
         }
     }

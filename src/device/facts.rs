@@ -20,7 +20,7 @@ impl Device {
     /// The machine's: what is missing, and what to do about it.
     pub fn facts(&self) -> Result<Facts> {
         let lines = match self {
-            Device::Cpu => {
+            Device::Host => {
                 let sets: Vec<String> = Level::available()
                     .iter()
                     .map(|level| format!("{level:?}").to_lowercase())

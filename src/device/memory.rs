@@ -14,7 +14,7 @@ impl Device {
     /// Bytes of the numbers in its memory, where it computes in a precision.
     pub fn sizes(&self, precision: Precision) -> Sizes {
         match self {
-            Device::Cpu => match precision {
+            Device::Host => match precision {
                 Precision::Single => Cpu::<f32>::new().sizes(),
                 Precision::Double => Cpu::<f64>::new().sizes(),
             },
@@ -28,7 +28,7 @@ impl Device {
     /// The machine's, if there is no such device.
     pub fn free_memory(&self) -> Result<Option<u64>> {
         match self {
-            Device::Cpu => host_memory(),
+            Device::Host => host_memory(),
             Device::Cuda { index, .. } => Ok(Some(Cuda::free_memory(*index)?)),
         }
     }

@@ -19,7 +19,7 @@ use crate::error::{Result, caught, user};
 pub enum Device {
     /// The CPU.
     #[serde(rename = "cpu")]
-    Cpu,
+    Host,
     /// A CUDA device.
     Cuda {
         /// Its number, counted from 0.
@@ -73,7 +73,7 @@ impl Device {
                 .hint(hint("--gemm", ""))
                 .into());
             }
-            return Ok(Device::Cpu);
+            return Ok(Device::Host);
         };
         let dtype = dtype.unwrap_or(DType::Bf16);
         let products = Cuda::gemm_class(index, dtype, gemm, kernels)?;
@@ -87,7 +87,7 @@ impl Device {
     pub fn numerics(&self) -> &str {
         static PROCESSOR: OnceLock<String> = OnceLock::new();
         match self {
-            Device::Cpu => {
+            Device::Host => {
                 PROCESSOR.get_or_init(|| format!("cpu f32 kernels {KERNELS} {}", class::machine()))
             }
             Device::Cuda { numerics, .. } => numerics,
@@ -119,8 +119,8 @@ impl Device {
         T: Task<Output = Result<R>>,
     {
         match (self, precision) {
-            (Device::Cpu, Precision::Single) => caught(|| task.run(Cpu::<f32>::new())).flatten(),
-            (Device::Cpu, Precision::Double) => caught(|| task.run(Cpu::<f64>::new())).flatten(),
+            (Device::Host, Precision::Single) => caught(|| task.run(Cpu::<f32>::new())).flatten(),
+            (Device::Host, Precision::Double) => caught(|| task.run(Cpu::<f64>::new())).flatten(),
             (Device::Cuda { index, kernels, dtype, gemm, .. }, Precision::Single) => {
                 let cuda = open(*index, *dtype, *gemm, kernels)?;
                 // Operations, and who draws tokens as they come, cannot return errors: they raise
@@ -141,7 +141,7 @@ impl Device {
         T: Task<Output = Result<()>>,
     {
         match self {
-            Device::Cpu => task.run(Cpu::<f32>::new()),
+            Device::Host => task.run(Cpu::<f32>::new()),
             Device::Cuda { index, kernels, dtype, gemm, .. } => {
                 task.run(open(*index, *dtype, *gemm, kernels)?)
             }
@@ -157,7 +157,7 @@ pub fn open(index: usize, dtype: DType, gemm: GemmRequest, kernels: &Path) -> Re
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Device::Cpu => f.write_str("cpu"),
+            Device::Host => f.write_str("cpu"),
             Device::Cuda { index, .. } => write!(f, "cuda:{index}"),
         }
     }

@@ -136,6 +136,7 @@ impl Memory {
 
 /// A model of which only the sizes are known.
 pub fn model(b: &Counting, spec: &Spec, head: HeadKind) -> Model<Counting> {
+    b.note(spec.heads());
     let weights = Params::slots(spec, head).map(|slot| Arc::new(b.zeros(slot.count())));
     Model::from_weights(b, spec.clone(), head, weights)
 }
@@ -150,6 +151,7 @@ pub fn model_beside(
     blocks: Option<usize>,
 ) -> Model<Counting> {
     let Some(blocks) = blocks else { return model(b, spec, head) };
+    b.note(spec.heads());
     let is_low = |slot: &Slot| slot.layer.map_or(slot.role.is_embedding(), |layer| layer < blocks);
     let others = other.slots().into_vec().into_iter().zip(other.weights.iter());
     let shared: BTreeMap<String, &Weight<Counting>> =

@@ -90,6 +90,7 @@ fn ppo_of_seven_billion_parameters_fits_80_gb_with_four_fifths_frozen() {
     let whole = 2 * 32000 * 4096 + 32 * block + 4096;
     let trained = 7 * block + 4096;
     let ppo = memory(&[], "ppo");
+    assert_eq!((ppo.channels, memory(&[], "base").channels), (128, 128));
     // Policy, its copy that trains with a value head, reward model: numbers of two bytes. The
     // angles of both loaded models, 2,048 positions and 64 pairs of channels: of four.
     let angles = 2 * 2 * 2048 * 64;
