@@ -39,3 +39,4 @@ pub mod rollouts;
 pub mod seeds;
 pub mod table;
 pub mod temperatures;
+pub mod validation;

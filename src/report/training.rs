@@ -12,9 +12,11 @@ use super::run::{Curve, Node, Run};
 pub const POINTS: usize = 1000;
 
 /// What comes first, in this order; the rest follows in the order of the file.
-const FIRST: [&str; 6] = [
+const FIRST: [&str; 8] = [
     "loss",
+    "validation/loss",
     "accuracy",
+    "validation/accuracy",
     "objective/scores",
     "objective/kl",
     "objective/rlhf_reward",

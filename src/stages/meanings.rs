@@ -43,6 +43,7 @@ const SOURCES: &[&str] = &[
     include_str!("../rl/ppo.rs"),
     include_str!("../train/optimiser.rs"),
     include_str!("../train/schedule.rs"),
+    include_str!("../train/validation.rs"),
 ];
 
 /// The doc comments of all types of configs.

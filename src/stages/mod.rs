@@ -30,6 +30,7 @@ mod sft;
 pub mod source;
 mod supervised;
 mod tokenizer;
+mod validation;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -8,7 +8,7 @@ use super::models::{ArtefactShape, ArtefactShapes, BlockLineage, ModelShape};
 use super::reading::{Part, Reading, Splits};
 use super::source::Source;
 use super::supervised::rows_of;
-use super::{Checks, KindInfo, Problem, Stage, model_files};
+use super::{Checks, KindInfo, Problem, Stage, model_files, validation};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset::Dataset;
@@ -26,6 +26,7 @@ use crate::reference::{Dataset as DatasetArtefact, Ref, Tokenizer as TokenizerAr
 use crate::tokenizer::tokens::Tokenizer;
 use crate::train::optimiser::OptimiserConfig;
 use crate::train::supervised::Supervised;
+use crate::train::validation::ValidationConfig;
 
 /// The config of `uses: pretrain`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -44,6 +45,10 @@ pub struct PretrainStage {
     pub seed: u64,
     /// Documents of a step.
     pub batch_size: usize,
+    /// Measurement of the model on other rows during training, and the step that is kept. `null`
+    /// measures nothing and keeps the last step.
+    #[serde(default)]
+    pub validation: Option<ValidationConfig>,
     /// Activations that the backward pass computes again instead of keeping them.
     #[serde(default)]
     pub recompute: Recompute,
@@ -112,6 +117,7 @@ impl Stage for PretrainStage {
                 checks.require(false, &format!("model.{field}"), message);
             }
         }
+        validation::check(&mut checks, &self.validation, &self.phases);
         let mut problems = checks.done();
         problems.extend(self.optimiser.problems());
         problems
@@ -139,7 +145,10 @@ impl Stage for PretrainStage {
     fn readings(&self, _: &ArtefactShapes) -> Vec<Reading> {
         vec![Reading {
             dataset: Source::from(&self.dataset),
-            splits: Splits::Named(self.phases.clone()),
+            splits: Splits::Named(validation::splits(
+                &self.phases.iter().collect::<Vec<_>>(),
+                &self.validation,
+            )),
             rows: None,
             tokenizer: Source::from(&self.tokenizer),
             limits: self.limits(),
@@ -154,16 +163,23 @@ impl Stage for PretrainStage {
         let dataset = Dataset::open(self.dataset.path())?;
         let (mut rows, mut phases): (Vec<Tokenised>, Vec<std::ops::Range<usize>>) =
             (Vec::new(), Vec::new());
-        for split in &self.phases {
-            let start = rows.len();
+        let read = |split: &String| -> Result<Vec<Tokenised>> {
             let mut warn = |message| context.warn(message);
             let folder = self.tokenizer.path();
             let read = rows_of(&mut warn, &dataset, split, &tokenizer, self.limits(), folder)?;
-            rows.extend(
-                read.into_iter()
-                    .map(|row| Tokenised { tokens: row.tokens, ..Tokenised::default() }),
-            );
+            let document =
+                |row: Tokenised| Tokenised { tokens: row.tokens, ..Tokenised::default() };
+            Ok(read.into_iter().map(document).collect())
+        };
+        for split in &self.phases {
+            let start = rows.len();
+            rows.extend(read(split)?);
             phases.push(start..rows.len());
+        }
+        let mut measured = Vec::new();
+        if let Some(ValidationConfig { split, .. }) = &self.validation {
+            measured = read(split)?;
+            validation::check_rows(measured.len(), split)?;
         }
         let params = init::language_model(&spec, self.model.init, self.seed);
         let model = Model::upload(b, spec, HeadKind::Language, params);
@@ -177,8 +193,9 @@ impl Stage for PretrainStage {
             recompute: self.recompute,
             trainable: Trainable::ALL,
             from: None,
+            validation: self.validation.as_ref().zip(Some(measured.as_slice())),
         };
-        let model = training.run(b, context, &model)?;
+        let (model, kept) = training.run(b, context, &model)?;
         let special = SpecialTokens { bos: None, eos: Some(tokenizer.eos()), pad: tokenizer.pad() };
         model_files::save(
             b,
@@ -187,9 +204,13 @@ impl Stage for PretrainStage {
             &Origin::new(&model.spec, special),
             self.tokenizer.path(),
         )?;
+        if let Some((config, kept)) = self.validation.as_ref().zip(kept) {
+            validation::save(context, config, kept)?;
+        }
         let learned = self.phases.iter().map(|split| Ok(Lineage::of_rows(&dataset.rows(split)?)));
         let learned: Vec<Lineage> = learned.collect::<Result<_>>()?;
-        learned.into_iter().fold(Lineage::default(), Lineage::with).write(context.out())
+        let learned = learned.into_iter().fold(Lineage::default(), Lineage::with);
+        validation::with_choice(learned, &dataset, &self.validation)?.write(context.out())
     }
 }
 

@@ -11,7 +11,7 @@ use super::footprint::Training;
 use super::models::{ArtefactShape, ArtefactShapes};
 use super::reading::{Part, Reading, Splits};
 use super::source::Source;
-use super::{Checks, KindInfo, Problem, Stage, lineage, model_files};
+use super::{Checks, KindInfo, Problem, Stage, lineage, model_files, validation};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::batches::batches;
@@ -25,10 +25,11 @@ use crate::model::memory::Memory;
 use crate::model::params::{HeadKind, Trainable};
 use crate::model::transformer::Recompute;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref};
-use crate::train::minimise::minimise;
+use crate::train::minimise::Minimise;
 use crate::train::optimiser::{OptimiserConfig, TrainState};
 use crate::train::preference::{PreferenceGroup, groups};
 use crate::train::reward;
+use crate::train::validation::{ValidationConfig, Validator};
 
 /// The config of `uses: reward_model`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -63,6 +64,10 @@ pub struct RewardModelStage {
     /// Number of training prompts whose pairs decide the normalisation of scores.
     #[serde(default = "normalisation_prompts")]
     pub normalisation_prompts: usize,
+    /// Measurement of the model on other rows during training, and the step that is kept. `null`
+    /// measures nothing and keeps the last step.
+    #[serde(default)]
+    pub validation: Option<ValidationConfig>,
     /// Activations that the backward pass computes again instead of keeping them.
     #[serde(default)]
     pub recompute: Recompute,
@@ -102,6 +107,7 @@ impl Stage for RewardModelStage {
             )
             .positive(self.normalisation_prompts, "normalisation_prompts")
             .positive_or_null(self.max_prompt_tokens, "max_prompt_tokens");
+        validation::check(&mut checks, &self.validation, std::slice::from_ref(&self.split));
         let mut problems = checks.done();
         problems.extend(self.optimiser.problems());
         problems
@@ -120,7 +126,7 @@ impl Stage for RewardModelStage {
     fn readings(&self, shapes: &ArtefactShapes) -> Vec<Reading> {
         let reading = |(tokenizer, context)| Reading {
             dataset: Source::from(&self.dataset),
-            splits: Splits::Named(vec![self.split.clone()]),
+            splits: Splits::Named(validation::splits(&[&self.split], &self.validation)),
             rows: None,
             tokenizer,
             limits: Limits::of_stage(context, self.max_prompt_tokens),
@@ -135,7 +141,14 @@ impl Stage for RewardModelStage {
         let dataset = Dataset::open(self.dataset.path())?;
         let rows: Vec<Preference> = dataset.split(&self.split)?;
         let limits = Limits::of_stage(from.model.spec.context, self.max_prompt_tokens);
-        let groups = groups(&rows, &from.tokenizer, limits, MODEL, &self.split)?;
+        let groups_of =
+            |rows: &[Preference], split: &str| groups(rows, &from.tokenizer, limits, MODEL, split);
+        let groups = groups_of(&rows, &self.split)?;
+        let mut measured = Vec::new();
+        if let Some(ValidationConfig { split, .. }) = &self.validation {
+            measured = groups_of(&dataset.split::<Preference>(split)?, split)?;
+            validation::check_rows(measured.len(), split)?;
+        }
 
         let head =
             init::scalar_head(&from.model.spec, HeadKind::Reward, ScalarInit::Normal, self.seed)
@@ -148,21 +161,31 @@ impl Stage for RewardModelStage {
         let batches: Vec<Vec<usize>> = (0..self.epochs)
             .flat_map(|epoch| batches(&lengths, self.batch_size, self.seed, epoch as u64))
             .collect();
-        let shown = &["loss", "accuracy"];
-        let state =
-            minimise(b, context, state, &batches, &self.optimiser, shown, |state, batch| {
-                let batch: Vec<&PreferenceGroup> =
-                    batch.iter().map(|group| &groups[*group]).collect();
-                let metrics = reward::accumulate(b, state, &batch, self.center_rewards_coefficient);
-                (metrics, batch.iter().map(|group| group.tokens()).sum())
-            })?;
+        let centre = self.center_rewards_coefficient;
+        let measure = |state: &TrainState<B>| reward::measure(b, &state.model, &measured, centre);
+        let validator = self.validation.as_ref().map(|config| Validator {
+            every: config.every,
+            keep: config.keep,
+            measure: &measure,
+        });
+        let shown = &["loss", "accuracy", "validation/loss"];
+        let minimise = Minimise { batches: &batches, optimiser: &self.optimiser, shown, validator };
+        let (state, kept) = minimise.run(b, context, state, |state, batch| {
+            let batch: Vec<&PreferenceGroup> = batch.iter().map(|group| &groups[*group]).collect();
+            let metrics = reward::accumulate(b, state, &batch, centre);
+            (metrics, batch.iter().map(|group| group.tokens()).sum())
+        })?;
+        if let Some((config, kept)) = self.validation.as_ref().zip(kept) {
+            validation::save(context, config, kept)?;
+        }
 
         let normalising = &groups[..self.normalisation_prompts.min(groups.len())];
         let normalisation = reward::normalisation(b, &state.model, normalising)?;
         model_files::save(b, context.out(), &state.finished(), &from.origin, self.policy.path())?;
         model_files::save_normalisation(context.out(), &normalisation)?;
-        let learned =
-            Lineage::read(self.policy.path())?.with(Lineage::of_rows(&Rows::Preferences(rows)));
+        let own = Lineage::of_rows(&Rows::Preferences(rows));
+        let own = validation::with_choice(own, &dataset, &self.validation)?;
+        let learned = Lineage::read(self.policy.path())?.with(own);
         learned.of_reward_model(lineage::identity(context.out())?).write(context.out())
     }
 }

@@ -8,7 +8,7 @@ use super::models::{ArtefactShape, ArtefactShapes};
 use super::reading::{Part, Reading, Splits};
 use super::source::Source;
 use super::supervised::rows_of;
-use super::{Checks, KindInfo, Problem, Stage, model_files};
+use super::{Checks, KindInfo, Problem, Stage, model_files, validation};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset::{self, Dataset};
@@ -21,6 +21,7 @@ use crate::model::transformer::Recompute;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref};
 use crate::train::optimiser::OptimiserConfig;
 use crate::train::supervised::Supervised;
+use crate::train::validation::ValidationConfig;
 
 /// The config of `uses: sft`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -49,6 +50,10 @@ pub struct SftStage {
     /// Longest prompt in tokens; a longer prompt loses its beginning. `null` cuts nothing.
     #[serde(default)]
     pub max_prompt_tokens: Option<usize>,
+    /// Measurement of the model on other rows during training, and the step that is kept. `null`
+    /// measures nothing and keeps the last step.
+    #[serde(default)]
+    pub validation: Option<ValidationConfig>,
     /// Activations that the backward pass computes again instead of keeping them.
     #[serde(default)]
     pub recompute: Recompute,
@@ -78,6 +83,7 @@ impl Stage for SftStage {
             .positive(self.epochs, "epochs")
             .fraction(self.frozen, "frozen", "the blocks")
             .positive_or_null(self.max_prompt_tokens, "max_prompt_tokens");
+        validation::check(&mut checks, &self.validation, std::slice::from_ref(&self.split));
         let mut problems = checks.done();
         problems.extend(self.optimiser.problems());
         problems
@@ -97,7 +103,7 @@ impl Stage for SftStage {
     fn readings(&self, shapes: &ArtefactShapes) -> Vec<Reading> {
         let reading = |(tokenizer, context)| Reading {
             dataset: Source::from(&self.dataset),
-            splits: Splits::Named(vec![self.split.clone()]),
+            splits: Splits::Named(validation::splits(&[&self.split], &self.validation)),
             rows: None,
             tokenizer,
             limits: Limits::of_stage(context, self.max_prompt_tokens),
@@ -113,6 +119,11 @@ impl Stage for SftStage {
         let dataset = Dataset::open(self.dataset.path())?;
         let (mut warn, folder) = (|message| context.warn(message), self.policy.path());
         let rows = rows_of(&mut warn, &dataset, &self.split, &from.tokenizer, limits, folder)?;
+        let mut measured = Vec::new();
+        if let Some(ValidationConfig { split, .. }) = &self.validation {
+            measured = rows_of(&mut warn, &dataset, split, &from.tokenizer, limits, folder)?;
+            validation::check_rows(measured.len(), split)?;
+        }
         let phase = 0..rows.len();
         let training = Supervised {
             rows: &rows,
@@ -124,10 +135,15 @@ impl Stage for SftStage {
             recompute: self.recompute,
             trainable: Trainable::frozen_fraction(&from.model.spec, self.frozen),
             from: Some(self.policy.path()),
+            validation: self.validation.as_ref().zip(Some(measured.as_slice())),
         };
-        let model = training.run(b, context, &from.model)?;
+        let (model, kept) = training.run(b, context, &from.model)?;
         model_files::save(b, context.out(), &model, &from.origin, self.policy.path())?;
+        if let Some((config, kept)) = self.validation.as_ref().zip(kept) {
+            validation::save(context, config, kept)?;
+        }
         let learned = Lineage::of_rows(&dataset.rows(&self.split)?);
+        let learned = validation::with_choice(learned, &dataset, &self.validation)?;
         Lineage::read(self.policy.path())?.with(learned).write(context.out())
     }
 }

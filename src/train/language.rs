@@ -14,6 +14,8 @@ use crate::backend::Backend;
 use crate::data::tokenised::Tokenised;
 use crate::model::batch::{Batch, micro_batches};
 use crate::model::heads::{self, TargetTokens};
+use crate::model::transformer;
+use crate::model::weights::Model;
 use crate::rl::Metrics;
 
 /// Adds the gradient of the mean loss over `batch` to the gradients of `state`; returns `loss`,
@@ -49,6 +51,24 @@ pub fn accumulate<B: Backend>(b: &B, state: &mut TrainState<B>, batch: &[&Tokeni
         ("entropy", entropy / count as f64),
         ("num_tokens", count as f64),
     ]
+}
+
+/// The mean loss over `rows`, `validation/loss`, in nats a token: that of [`accumulate`], without a
+/// gradient.
+pub fn measure<B: Backend>(b: &B, model: &Model<B>, rows: &[Tokenised]) -> Metrics {
+    let rows: Vec<&Tokenised> = rows.iter().collect();
+    let count: usize = rows.iter().map(|row| learned(row).count()).sum();
+    let mut loss = 0.0;
+    for run in micro_batches(rows.iter().map(|row| row.tokens.len())) {
+        let part = &rows[run];
+        let sequences: Vec<&[u32]> = part.iter().map(|row| row.tokens.as_slice()).collect();
+        let (rows, targets) = learned_tokens(part);
+        let hidden = transformer::hidden(b, model, &Batch::new(&sequences));
+        let scored = TargetTokens { rows: &rows, targets: &targets, temperature: 1.0 };
+        let scores = heads::token_logprobs(b, model, &hidden, scored, false);
+        loss -= b.download_f64(&scores.logprobs).iter().sum::<f64>();
+    }
+    vec![("validation/loss", loss / count as f64)]
 }
 
 /// The positions whose tokens are learned. Nothing comes before the first token, so it never is.

@@ -54,3 +54,4 @@ pub mod steps;
 pub mod supervised;
 pub mod text_pairs;
 pub mod trunk;
+pub mod validation;

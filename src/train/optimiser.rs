@@ -330,6 +330,33 @@ const FIRST: &str = "first";
 const SECOND: &str = "second";
 
 impl<B: Backend> TrainState<B> {
+    /// The trained tensors on the host, with all digits that the optimiser has.
+    pub fn trained(&self, b: &B) -> Vec<Vec<f32>> {
+        let tensors = self.model.weights.iter().zip(self.masters.iter()).zip(self.first.iter());
+        let trained = tensors.filter(|(_, first)| first.is_some());
+        trained.map(|((weight, master), _)| b.download(master.as_ref().unwrap_or(weight))).collect()
+    }
+
+    /// Sets the trained tensors to what [`TrainState::trained`] gave. Moments stay.
+    ///
+    /// # Panics
+    /// If there is not one for each tensor that trains.
+    pub fn set_trained(&mut self, b: &B, tensors: &[Vec<f32>]) {
+        let mut tensors = tensors.iter();
+        let own = self.model.weights.iter_mut().zip(self.masters.iter_mut());
+        for ((weight, master), first) in own.zip(self.first.iter()) {
+            if first.is_none() {
+                continue;
+            }
+            let tensor = tensors.next().expect("there is one for each tensor that trains");
+            *unique(weight) = b.upload(tensor);
+            if let Some(master) = master {
+                *master = b.upload_wide(tensor);
+            }
+        }
+        assert!(tensors.next().is_none(), "there is one for each tensor that trains");
+    }
+
     /// Puts the trained tensors and their moments into a checkpoint, under `name`.
     pub fn save(&self, b: &B, name: &str, archive: &mut Archive) {
         let slots = self.model.slots();

@@ -65,6 +65,26 @@ pub fn accumulate<B: Backend>(
     metrics
 }
 
+/// The mean loss of `groups`, `validation/loss`, and the share of pairs that are ordered as
+/// labelled, `validation/accuracy`: those of [`accumulate`], without a gradient. `centre` as there.
+pub fn measure<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    groups: &[PreferenceGroup],
+    centre: f64,
+) -> Metrics {
+    let mut statistics = PairStatistics::default();
+    for group in groups {
+        let scores = last_scalars(b, model, &group.slices().collect::<Vec<_>>());
+        score_gradients(&mut statistics, &[group], &scores, groups.len(), centre);
+    }
+    let figure = |wanted| {
+        let metrics = statistics.metrics();
+        metrics.into_iter().find(|(name, _)| *name == wanted).map_or(f64::NAN, |(_, x)| x)
+    };
+    vec![("validation/loss", figure("loss")), ("validation/accuracy", figure("accuracy"))]
+}
+
 /// The normalisation of the model's scores, from both texts of the pairs of `groups`.
 ///
 /// # Errors

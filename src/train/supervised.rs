@@ -5,8 +5,9 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::language;
-use super::minimise::minimise;
+use super::minimise::Minimise;
 use super::optimiser::{OptimiserConfig, TrainState};
+use super::validation::{Kept, ValidationConfig, Validator};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::batches::phased_batches;
@@ -36,12 +37,20 @@ pub struct Supervised<'a> {
     pub trainable: Trainable,
     /// The folder that the model was loaded from, if it was.
     pub from: Option<&'a Path>,
+    /// How the model is measured meanwhile, and the rows, if it is.
+    pub validation: Option<(&'a ValidationConfig, &'a [Tokenised])>,
 }
 
 impl Supervised<'_> {
     /// Trains a copy of the model, and writes `metrics.jsonl`. The model that comes back is to be
-    /// written: [`TrainState::finished`].
-    pub fn run<B: Backend>(&self, b: &B, context: &Context, model: &Model<B>) -> Result<Model<B>> {
+    /// written ([`TrainState::finished`]); with it comes the step that it is of, where it was
+    /// measured.
+    pub fn run<B: Backend>(
+        &self,
+        b: &B,
+        context: &Context,
+        model: &Model<B>,
+    ) -> Result<(Model<B>, Option<Kept>)> {
         let lengths: Vec<usize> = self.rows.iter().map(|row| row.tokens.len()).collect();
         let epoch = |epoch: usize| {
             phased_batches(&lengths, self.phases, self.batch_size, self.seed, epoch as u64)
@@ -51,12 +60,22 @@ impl Supervised<'_> {
         if let Some(folder) = self.from {
             state = state.with_masters_of(b, folder)?;
         }
-        let state =
-            minimise(b, context, state, &batches, self.optimiser, &["loss"], |state, batch| {
-                let batch: Vec<&Tokenised> = batch.iter().map(|row| &self.rows[*row]).collect();
-                let tokens = batch.iter().map(|row| row.tokens.len()).sum();
-                (language::accumulate(b, state, &batch), tokens)
-            })?;
-        Ok(state.finished())
+        let measure = |state: &TrainState<B>| {
+            let (_, rows) = self.validation.expect("a validator has rows");
+            language::measure(b, &state.model, rows)
+        };
+        let validator = self.validation.map(|(config, _)| Validator {
+            every: config.every,
+            keep: config.keep,
+            measure: &measure,
+        });
+        let (optimiser, shown) = (self.optimiser, &["loss", "validation/loss"]);
+        let minimise = Minimise { batches: &batches, optimiser, shown, validator };
+        let (state, kept) = minimise.run(b, context, state, |state, batch| {
+            let batch: Vec<&Tokenised> = batch.iter().map(|row| &self.rows[*row]).collect();
+            let tokens = batch.iter().map(|row| row.tokens.len()).sum();
+            (language::accumulate(b, state, &batch), tokens)
+        })?;
+        Ok((state.finished(), kept))
     }
 }

@@ -55,6 +55,10 @@ pub fn cases() -> Vec<(&'static str, Value)> {
             "frozen": frozen,
             "center_rewards_coefficient": 0.01, "optimiser": optimiser()})
     };
+    let measured = |mut config: Value| {
+        config["validation"] = json!({"split": "test/ood", "every": 2});
+        config
+    };
     let ppo = |more: Value| {
         let mut config = json!({"policy": at("policy"), "reward_model": at("reward"),
             "dataset": at("dataset"), "steps": 3,
@@ -123,8 +127,10 @@ pub fn cases() -> Vec<(&'static str, Value)> {
         ("model", json!({"path": at("policy")})),
         ("sft/whole", sft(0.0)),
         ("sft/frozen", sft(0.8)),
+        ("sft/validation", measured(sft(0.0))),
         ("reward_model/whole", reward_model(0.0)),
         ("reward_model/frozen", reward_model(0.8)),
+        ("reward_model/validation", measured(reward_model(0.0))),
         (
             "ppo/shared",
             ppo(json!({"value": {"critic": "shared", "head_ratio": 10.0, "warmup": 1}})),

@@ -19,3 +19,4 @@ mod sampling;
 mod shared;
 mod training;
 mod trajectories;
+mod validation;

@@ -22,6 +22,16 @@ pub fn optimiser(pairs: &mut Vec<Pair>, three: Value) {
     ]);
 }
 
+/// A run of two steps or more.
+fn validation(pairs: &mut Vec<Pair>) {
+    let beside = json!({"validation": {"split": "test/ood", "every": 1}});
+    pairs.extend([
+        ("validation.split", json!("test/id"), beside.clone()),
+        ("validation.every", json!(2), beside.clone()),
+        ("validation.keep", json!("last"), beside),
+    ]);
+}
+
 fn sampling(pairs: &mut Vec<Pair>) {
     pairs.extend([
         ("sampling.temperature", json!(0.5), json!({})),
@@ -53,6 +63,7 @@ pub fn pretrain(others: &Others) -> Case {
         plain("seed", json!(1)),
         plain("batch_size", json!(3)),
     ];
+    validation(&mut pairs);
     optimiser(&mut pairs, json!({}));
     Case::new(base, pairs)
 }
@@ -72,6 +83,7 @@ pub fn sft(others: &Others) -> Case {
         plain("frozen", json!(0.6)),
         plain("max_prompt_tokens", json!(5)),
     ];
+    validation(&mut pairs);
     optimiser(&mut pairs, json!({}));
     Case::new(base, pairs)
 }
@@ -93,6 +105,7 @@ pub fn reward_model(others: &Others) -> Case {
         plain("center_rewards_coefficient", json!(0.1)),
         plain("normalisation_prompts", json!(3)),
     ];
+    validation(&mut pairs);
     optimiser(&mut pairs, json!({}));
     Case::new(base, pairs)
 }

@@ -1,0 +1,67 @@
+//! Validation of stages that train on rows: the checks of its config, and the file that names the
+//! step whose model the artefact is.
+
+use super::Checks;
+use crate::artefacts::validation::{VALIDATION, Validation};
+use crate::dag::context::Context;
+use crate::data::dataset::Dataset;
+use crate::data::lineage::Lineage;
+use crate::error::{Result, user};
+use crate::fs;
+use crate::train::validation::{Keep, Kept, ValidationConfig};
+
+/// Refuses a split that is trained on, and measurements after no steps.
+pub(super) fn check(checks: &mut Checks, config: &Option<ValidationConfig>, trained: &[String]) {
+    let Some(ValidationConfig { split, every, .. }) = config else { return };
+    checks.positive(*every, "validation.every").require(
+        !trained.contains(split),
+        "validation.split",
+        format!("expected a split that is not trained on, found `{split}`"),
+    );
+}
+
+/// The splits that a stage reads: those that are trained on, and that of the validation.
+pub(super) fn splits(trained: &[&String], config: &Option<ValidationConfig>) -> Vec<String> {
+    let own = config.iter().map(|config| &config.split);
+    trained.iter().copied().chain(own).cloned().collect()
+}
+
+/// Refuses a split without rows.
+pub(super) fn check_rows(rows: usize, split: &str) -> Result<()> {
+    match rows {
+        0 => Err(user(format!("the validation split `{split}` has no rows"))
+            .hint("name another split under `validation`")
+            .into()),
+        _ => Ok(()),
+    }
+}
+
+/// Writes `validation.json`.
+pub(super) fn save(context: &Context, config: &ValidationConfig, kept: Kept) -> Result<()> {
+    let ValidationConfig { split, keep, .. } = config;
+    let file = Validation {
+        split: split.clone(),
+        keep: match keep {
+            Keep::Best => "best".into(),
+            Keep::Last => "last".into(),
+        },
+        step: kept.step,
+        loss: kept.loss,
+    };
+    fs::write_atomic(&context.out().join(VALIDATION), &serde_json::to_vec_pretty(&file)?)
+}
+
+/// `learned` with the rows that chose the step: a result on them would be of rows that the model
+/// was fitted to.
+pub(super) fn with_choice(
+    learned: Lineage,
+    dataset: &Dataset,
+    config: &Option<ValidationConfig>,
+) -> Result<Lineage> {
+    match config {
+        Some(ValidationConfig { split, keep: Keep::Best, .. }) => {
+            Ok(learned.with(Lineage::of_rows(&dataset.rows(split)?)))
+        }
+        _ => Ok(learned),
+    }
+}

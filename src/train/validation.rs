@@ -1,0 +1,126 @@
+//! Validation during training: figures of the model on rows that it does not learn from, and which
+//! step's model is kept. Knows no rows.
+//!
+//! 1. The model is measured after every `every`-th step and after the last one. A figure's name in
+//!    `metrics.jsonl` is that of the training figure below `validation/`.
+//! 2. The best step is the first with the lowest validation loss. Its trained tensors are on the
+//!    host, with all digits that the optimiser has, and in every checkpoint: a run that was stopped
+//!    keeps the same step.
+
+use serde::{Deserialize, Serialize};
+
+use super::archive::Archive;
+use super::optimiser::TrainState;
+use crate::backend::Backend;
+use crate::error::{Context, Result};
+use crate::rl::Metrics;
+
+/// The figure that decides which step is the best.
+const LOSS: &str = "validation/loss";
+
+/// The `validation:` part of a training stage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ValidationConfig {
+    /// Split of `dataset` that the model is measured on, and never learns from.
+    pub split: String,
+    /// Number of steps from one measurement to the next; the last step is always measured.
+    pub every: usize,
+    /// Step whose model is the artefact.
+    #[serde(default)]
+    pub keep: Keep,
+}
+
+/// Which step's model is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    /// The measured step with the lowest validation loss, the first of equals.
+    #[default]
+    Best,
+    /// The last step.
+    Last,
+}
+
+/// How a run measures its model.
+pub struct Validator<'a, B: Backend> {
+    /// Steps from one measurement to the next.
+    pub every: usize,
+    /// Which step's model is kept.
+    pub keep: Keep,
+    /// Gives the figures of the model on the validation rows, `validation/loss` among them.
+    pub measure: &'a dyn Fn(&TrainState<B>) -> Metrics,
+}
+
+/// The step whose model is kept, from 1, and its validation loss.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Kept {
+    /// The step.
+    pub step: usize,
+    /// Mean validation loss.
+    pub loss: f64,
+}
+
+/// The best step so far, with its trained tensors.
+#[derive(Default)]
+pub(super) struct Best(Option<(Kept, Vec<Vec<f32>>)>);
+
+impl Best {
+    /// Measures the model after `step` of `total` steps, where it is due; takes note of a step that
+    /// is better than those before.
+    pub(super) fn after<B: Backend>(
+        &mut self,
+        b: &B,
+        validator: &Validator<'_, B>,
+        state: &TrainState<B>,
+        (step, total): (usize, usize),
+    ) -> Metrics {
+        if !step.is_multiple_of(validator.every) && step < total {
+            return Metrics::new();
+        }
+        let figures = (validator.measure)(state);
+        let loss = figures.iter().find(|(name, _)| *name == LOSS);
+        let (_, loss) = *loss.expect("the figures have the validation loss");
+        let is_better = match (&self.0, validator.keep) {
+            (None, _) | (_, Keep::Last) => true,
+            (Some((best, _)), Keep::Best) => loss < best.loss,
+        };
+        if is_better {
+            let tensors = match validator.keep {
+                Keep::Best => state.trained(b),
+                Keep::Last => Vec::new(),
+            };
+            self.0 = Some((Kept { step, loss }, tensors));
+        }
+        figures
+    }
+
+    /// Gives the model in training the tensors of the step that is kept, which comes back.
+    pub(super) fn restore<B: Backend>(self, b: &B, state: &mut TrainState<B>) -> Option<Kept> {
+        let (kept, tensors) = self.0?;
+        if !tensors.is_empty() {
+            state.set_trained(b, &tensors);
+        }
+        Some(kept)
+    }
+
+    /// Puts it into a checkpoint.
+    pub(super) fn save(&self, archive: &mut Archive) {
+        let Some((Kept { step, loss }, tensors)) = &self.0 else { return };
+        archive.put_text("best", format!("{step} {} {}", loss.to_bits(), tensors.len()));
+        for (at, tensor) in tensors.iter().enumerate() {
+            archive.put(format!("best.{at}"), tensor.clone());
+        }
+    }
+
+    /// Takes it back; there is none before the first measurement.
+    pub(super) fn load(archive: &Archive) -> Result<Self> {
+        let Ok(text) = archive.text("best") else { return Ok(Best(None)) };
+        let numbers: Vec<u64> = text.split(' ').filter_map(|word| word.parse().ok()).collect();
+        let numbers = <[u64; 3]>::try_from(numbers).ok();
+        let [step, loss, tensors] = numbers.context("a checkpoint's best step is three numbers")?;
+        let tensor = |at| Ok(archive.get(&format!("best.{at}"))?.to_vec());
+        let tensors = (0..tensors).map(tensor).collect::<Result<_>>()?;
+        Ok(Best(Some((Kept { step: step as usize, loss: f64::from_bits(loss) }, tensors))))
+    }
+}

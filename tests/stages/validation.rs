@@ -1,0 +1,142 @@
+//! Validation during training: what is measured, which step is kept, and that a run which was
+//! stopped keeps the same one.
+
+use serde_json::{Value, json};
+
+use super::bench::{Made, make, make_with_stops, problems, refusal};
+use super::fixture::fixture;
+
+fn optimiser() -> Value {
+    json!({"learning_rate": 0.05})
+}
+
+fn sft(validation: Value) -> Value {
+    json!({"policy": fixture().at("policy"), "dataset": fixture().at("dataset"), "batch_size": 5,
+        "epochs": 3, "optimiser": optimiser(), "validation": validation})
+}
+
+fn reward_model(validation: Value) -> Value {
+    json!({"policy": fixture().at("policy"), "dataset": fixture().at("preferences"),
+        "batch_size": 5, "epochs": 3, "optimiser": optimiser(), "validation": validation})
+}
+
+fn pretrain(validation: Value) -> Value {
+    json!({"dataset": fixture().at("dataset"), "tokenizer": fixture().at("tokenizer"),
+        "phases": ["notes", "pretrain"], "batch_size": 2, "validation": validation,
+        "model": {"width": 16, "layers": 2, "heads": 2, "feed_forward": 24, "context": 128},
+        "optimiser": {"learning_rate": 0.2}})
+}
+
+/// Each measured step with its validation loss.
+fn losses(made: &Made) -> Vec<(u64, f64)> {
+    let lines = made.text("metrics.jsonl");
+    let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines
+        .filter_map(|line| Some((line["step"].as_u64()?, line["validation/loss"].as_f64()?)))
+        .collect()
+}
+
+fn kept(made: &Made) -> Value {
+    serde_json::from_str(&made.text("validation.json")).unwrap()
+}
+
+/// The kinds, each with a validation set on which an early step is the best: texts of another kind.
+fn kinds() -> [(&'static str, fn(Value) -> Value, &'static str); 3] {
+    [
+        ("sft", sft, "test/ood"),
+        ("reward_model", reward_model, "test/ood"),
+        ("pretrain", pretrain, "test/ood"),
+    ]
+}
+
+#[test]
+fn every_so_many_steps_and_the_last_one_are_measured_and_the_best_is_kept() {
+    let mut earlier = 0;
+    for (kind, config, split) in kinds() {
+        let all = make(kind, config(json!({"split": split, "every": 1})));
+        let measured = losses(&all);
+        let steps = all.metric("step").len();
+        assert_eq!(measured.len(), steps, "{kind}");
+        let sparse = make(kind, config(json!({"split": split, "every": 2, "keep": "last"})));
+        let expected: Vec<(u64, f64)> = measured
+            .iter()
+            .filter(|(step, _)| step % 2 == 0 || *step == steps as u64)
+            .copied()
+            .collect();
+        assert_eq!(losses(&sparse), expected, "{kind}: measuring changes no step");
+        let best = measured.iter().copied().reduce(|a, b| if b.1 < a.1 { b } else { a }).unwrap();
+        assert_eq!(
+            kept(&all),
+            json!({"split": split, "keep": "best", "step": best.0, "loss": best.1}),
+            "{kind}"
+        );
+        let last = measured.last().unwrap();
+        assert_eq!(
+            kept(&sparse),
+            json!({"split": split, "keep": "last", "step": last.0, "loss": last.1}),
+            "{kind}"
+        );
+        earlier += usize::from(best.0 < steps as u64);
+        let same = all.checkpoint().params == sparse.checkpoint().params;
+        assert_eq!(same, best.0 == steps as u64, "{kind}: step {} of {steps}", best.0);
+    }
+    assert!(earlier > 0, "no kind has its best step before the last one");
+}
+
+/// The model that is kept is that of its step: without a learning rate it does not move from there,
+/// and its first measurement is the loss that the file names.
+#[test]
+fn the_model_that_is_kept_has_the_loss_of_its_step() {
+    let validation = json!({"split": "test/ood", "every": 1});
+    let made = make("sft", sft(validation.clone()));
+    let mut again = sft(validation);
+    again["policy"] = made.reference();
+    again["optimiser"] = json!({"learning_rate": 0.0});
+    assert_eq!(losses(&make("sft", again))[0].1, kept(&made)["loss"].as_f64().unwrap());
+}
+
+/// A model at rest has on one split, as the split that is trained on, the loss that validation
+/// gives for it.
+#[test]
+fn validation_loss_is_the_loss_of_training_without_its_gradient() {
+    for (kind, config) in [("sft", sft as fn(Value) -> Value), ("reward_model", reward_model)] {
+        let mut still = config(json!({"split": "test/id", "every": 1}));
+        still["optimiser"] = json!({"learning_rate": 0.0});
+        still["batch_size"] = json!(100);
+        let measured = losses(&make(kind, still.clone()))[0].1;
+        still["split"] = json!("test/id");
+        still["validation"] = Value::Null;
+        let trained = make(kind, still).metric("loss")[0];
+        assert!((measured - trained).abs() < 1e-6, "{kind}: {measured} {trained}");
+    }
+}
+
+#[test]
+fn a_run_that_was_stopped_keeps_the_same_step() {
+    for (kind, config, split) in kinds() {
+        let config = config(json!({"split": split, "every": 2}));
+        let undisturbed = make(kind, config.clone());
+        let (stopped, stops) = make_with_stops(kind, config);
+        assert!(stops > 1, "{kind}");
+        assert_eq!(stopped.text("metrics.jsonl"), undisturbed.text("metrics.jsonl"), "{kind}");
+        assert_eq!(stopped.object(), undisturbed.object(), "{kind}");
+    }
+}
+
+#[test]
+fn a_split_that_is_trained_on_measures_nothing() {
+    let found = problems("sft", sft(json!({"split": "sft", "every": 0})));
+    let found: Vec<String> =
+        found.iter().map(|problem| format!("{}: {}", problem.field, problem.message)).collect();
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(
+        found.contains(
+            &"validation.split: expected a split that is not trained on, found `sft`".to_owned()
+        ),
+        "{found:?}"
+    );
+    let phases = problems("pretrain", pretrain(json!({"split": "notes", "every": 1})));
+    assert_eq!(phases.len(), 1);
+    let missing = refusal("sft", sft(json!({"split": "nowhere", "every": 1})));
+    assert!(missing.contains("nowhere"), "{missing}");
+}
