@@ -27,6 +27,8 @@ pub(super) struct Training {
     pub(super) head: HeadKind,
     pub(super) trainable: Trainable,
     pub(super) recompute: Recompute,
+    /// Whether the trained tensors of the best step are kept on the host.
+    pub(super) keeps_best: bool,
 }
 
 impl Training {
@@ -42,7 +44,7 @@ impl Training {
             for _ in 0..2 {
                 language::accumulate(b, &mut state, &rows);
             }
-            Ok(Memory::of(b, state.memory(b)))
+            Ok(self.memory(b, &state))
         })
     }
 
@@ -62,8 +64,18 @@ impl Training {
             let groups: Vec<PreferenceGroup> =
                 sequences(MICRO_BATCH_TOKENS / 2, longest).into_iter().map(group).collect();
             reward::accumulate(b, &mut state, &groups.iter().collect::<Vec<_>>(), 0.0);
-            Ok(Memory::of(b, state.memory(b)))
+            Ok(self.memory(b, &state))
         })
+    }
+
+    /// What is counted; a checkpoint has the best step's tensors next to the last one's, of which
+    /// it has three with the moments, and they are on the host all the time.
+    fn memory(&self, b: &Counting, state: &TrainState<Counting>) -> Memory {
+        let mut training = state.memory(b);
+        if self.keeps_best {
+            training.checkpoint += 2 * training.checkpoint / 3;
+        }
+        Memory::of(b, training)
     }
 
     /// The sequences of one pass.

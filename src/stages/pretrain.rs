@@ -138,6 +138,7 @@ impl Stage for PretrainStage {
             head: HeadKind::Language,
             trainable: Trainable::ALL,
             recompute: self.recompute,
+            keeps_best: validation::keeps_best(&self.validation),
         };
         training.supervised(shapes)
     }

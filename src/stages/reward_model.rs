@@ -120,7 +120,8 @@ impl Stage for RewardModelStage {
     fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
         let (spec, head) = shapes.model(&self.policy)?;
         let trainable = Trainable::frozen_fraction(&spec, self.frozen);
-        Training { spec, head, trainable, recompute: self.recompute }.preferences(shapes)
+        let (recompute, keeps_best) = (self.recompute, validation::keeps_best(&self.validation));
+        Training { spec, head, trainable, recompute, keeps_best }.preferences(shapes)
     }
 
     fn readings(&self, shapes: &ArtefactShapes) -> Vec<Reading> {

@@ -26,6 +26,11 @@ pub(super) fn splits(trained: &[&String], config: &Option<ValidationConfig>) -> 
     trained.iter().copied().chain(own).cloned().collect()
 }
 
+/// Whether the best step's tensors are kept.
+pub(super) fn keeps_best(config: &Option<ValidationConfig>) -> bool {
+    config.as_ref().is_some_and(|config| config.keep == Keep::Best)
+}
+
 /// Refuses a split without rows.
 pub(super) fn check_rows(rows: usize, split: &str) -> Result<()> {
     match rows {
@@ -58,10 +63,8 @@ pub(super) fn with_choice(
     dataset: &Dataset,
     config: &Option<ValidationConfig>,
 ) -> Result<Lineage> {
-    match config {
-        Some(ValidationConfig { split, keep: Keep::Best, .. }) => {
-            Ok(learned.with(Lineage::of_rows(&dataset.rows(split)?)))
-        }
-        _ => Ok(learned),
+    match config.as_ref().filter(|_| keeps_best(config)) {
+        Some(config) => Ok(learned.with(Lineage::of_rows(&dataset.rows(&config.split)?))),
+        None => Ok(learned),
     }
 }
