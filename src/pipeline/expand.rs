@@ -342,7 +342,8 @@ impl Expander<'_> {
                         name: name.clone(),
                         stage: typed.kind.name.to_owned(),
                         version: typed.kind.version,
-                        output: typed.kind.output.to_owned(),
+                        output: typed::output_of(&self.document.stages, &self.decoded, typed)
+                            .to_owned(),
                         config,
                         neutral: typed.kind.byte_neutral,
                         defaults,

@@ -174,6 +174,12 @@ impl Made<'_> {
         let config = &self.nodes[node.as_str()].config;
         let own = stages_at(config, inner)?;
         match rule {
+            Rule::IsSet => Ok(within(config, inner).is_none_or(Value::is_null).then(|| {
+                (
+                    format!("`{node}` has no `{inner}`"),
+                    "it is needed here: add it to that stage, or name another stage",
+                )
+            })),
             Rule::Is(wanted) => {
                 let is = own.len() == 1 && self.identity(&own[0])? == self.identity(wanted)?;
                 let found =

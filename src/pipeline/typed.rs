@@ -308,11 +308,51 @@ impl Walk {
     }
 }
 
+/// The kind of artefact that a stage makes: of a stage that passes on what it is given, that of its
+/// first reference; [`Any`] where that is not known.
+pub fn output_of(stages: &[Entry], decoded: &[(usize, Typed)], typed: &Typed) -> &'static str {
+    let is_stage = |name: &str| stages.iter().any(|stage| stage.key == name);
+    let mut typed = typed;
+    // A chain that is longer than the file has stages is a circle, which is a mistake of its own.
+    for _ in 0..=stages.len() {
+        let first = match typed.references.first() {
+            Some(first) if typed.kind.output == Any::KIND => first,
+            _ => break,
+        };
+        let name = Target::of(&first.name, is_stage).stage();
+        match decoded.iter().find(|(stage, _)| stages[*stage].key == name) {
+            Some((_, next)) => typed = next,
+            None => break,
+        }
+    }
+    typed.kind.output
+}
+
+/// References of a stage that passes on one of them, to artefacts of several kinds.
+fn mixed_kinds(stages: &[Entry], decoded: &[(usize, Typed)], typed: &Typed) -> Option<Mistake> {
+    let is_stage = |name: &str| stages.iter().any(|stage| stage.key == name);
+    let kinds = typed.references.iter().filter_map(|reference| {
+        let name = Target::of(&reference.name, is_stage).stage();
+        let (_, other) = decoded.iter().find(|(stage, _)| stages[*stage].key == name)?;
+        Some((reference, name, output_of(stages, decoded, other)))
+    });
+    let kinds: Vec<_> = kinds.filter(|(.., kind)| *kind != Any::KIND).collect();
+    let (_, first, kind) = kinds.first()?;
+    let (reference, name, other) = kinds.iter().find(|(_, _, other)| other != kind)?;
+    let message = format!(
+        "expected stages that make one kind of artefact, but `{first}` makes a `{kind}` and \
+         `{name}` a `{other}`"
+    );
+    Some(Mistake::new(reference.span, message).help("name stages of one kind"))
+}
+
 /// References to stages that do not exist or that make something else. `decoded` holds each stage
 /// of the file (by index) as often as it was decoded; a stage with mistakes is not in
 /// it.
 pub fn check_references(stages: &[Entry], decoded: &[(usize, Typed)]) -> Vec<Mistake> {
-    let mut mistakes = Vec::new();
+    let passing = decoded.iter().filter(|(_, typed)| typed.kind.output == Any::KIND);
+    let mut mistakes: Vec<Mistake> =
+        passing.filter_map(|(_, typed)| mixed_kinds(stages, decoded, typed)).collect();
     let is_stage = |name: &str| stages.iter().any(|stage| stage.key == name);
     for reference in decoded.iter().flat_map(|(_, typed)| &typed.references) {
         let name = Target::of(&reference.name, is_stage).stage();
@@ -326,8 +366,11 @@ pub fn check_references(stages: &[Entry], decoded: &[(usize, Typed)]) -> Vec<Mis
             mistakes.push(node.mistake(format!("there is no stage `{name}`")).help(help));
             continue;
         };
-        let misfit =
-            |typed: &&Typed| reference.kind != Any::KIND && typed.kind.output != reference.kind;
+        let output = |typed: &Typed| output_of(stages, decoded, typed);
+        let misfit = |typed: &&Typed| {
+            let made = output(typed);
+            reference.kind != Any::KIND && made != Any::KIND && made != reference.kind
+        };
         let Some(typed) = decoded
             .iter()
             .filter(|(stage, _)| *stage == index)
@@ -337,13 +380,14 @@ pub fn check_references(stages: &[Entry], decoded: &[(usize, Typed)]) -> Vec<Mis
             continue;
         };
         let fits = |(stage, typed): &(usize, Typed)| {
-            (typed.kind.output == reference.kind).then_some(stages[*stage].key.as_str())
+            (output(typed) == reference.kind).then_some(stages[*stage].key.as_str())
         };
         let mut fitting: Vec<&str> = decoded.iter().filter_map(fits).collect();
         fitting.dedup();
         let message = format!(
             "expected a stage that makes a `{}`, but `{name}` makes a `{}`",
-            reference.kind, typed.kind.output
+            reference.kind,
+            output(typed)
         );
         let help = match fitting.is_empty() {
             true => format!("no stage of this pipeline makes a `{}`", reference.kind),

@@ -25,6 +25,7 @@ const SOURCES: &[&str] = &[
     include_str!("pretrain.rs"),
     include_str!("reward_model.rs"),
     include_str!("score.rs"),
+    include_str!("select.rs"),
     include_str!("sft.rs"),
     include_str!("tokenizer.rs"),
     include_str!("../artefacts/leaks.rs"),

@@ -26,6 +26,7 @@ pub mod reading;
 mod reward_model;
 mod rollouts;
 mod score;
+mod select;
 mod sft;
 pub mod source;
 mod supervised;
@@ -153,6 +154,8 @@ pub struct Constraint {
 /// What must hold of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rule {
+    /// It is not `null`.
+    IsSet,
     /// It refers to this node, or one that makes the same.
     Is(String),
     /// It says what the field of the same name of this node says.
@@ -196,6 +199,7 @@ stages![
     import::ModelStage,
     sft::SftStage,
     reward_model::RewardModelStage,
+    select::SelectStage,
     ppo::PpoStage,
     generate::GenerateStage,
     best_of_n::BestOfNStage,

@@ -55,6 +55,14 @@ impl BlockLineage {
         self
     }
 
+    /// What both share, and of how many blocks both do.
+    fn in_both(&self, other: &BlockLineage) -> BlockLineage {
+        let least = |(name, blocks): (&String, &usize)| {
+            Some((name.clone(), *blocks.min(other.0.get(name)?)))
+        };
+        BlockLineage(self.0.iter().filter_map(least).collect())
+    }
+
     /// The lowest blocks that two models have in common with the same third, or with each other.
     fn common(&self, other: &BlockLineage) -> Option<usize> {
         self.0.iter().filter_map(|(name, blocks)| Some(*blocks.min(other.0.get(name)?))).max()
@@ -146,6 +154,18 @@ impl ArtefactShapes {
             lineage: shape.lineage.trained(&trainable),
             ..shape
         }))
+    }
+
+    /// The shape of one of several models, which is not known yet: that of all, if they have one
+    /// shape, with the blocks that each of them shares.
+    pub fn one_of<A: Artefact>(&self, references: &[Ref<A>]) -> Option<ArtefactShape> {
+        let mut shapes = references.iter().map(|reference| self.shape(reference));
+        let first = shapes.next()??;
+        let shape = shapes.try_fold(first, |all, own| {
+            let own = own.filter(|own| own.spec == all.spec && own.head == all.head)?;
+            Some(ModelShape { lineage: all.lineage.in_both(&own.lineage), ..all })
+        })?;
+        Some(ArtefactShape::Model(shape))
     }
 
     fn lineage<A: Artefact>(&self, reference: &Ref<A>) -> BlockLineage {

@@ -7,6 +7,7 @@ mod lengths;
 mod memory;
 mod mistakes;
 mod noise;
+mod select;
 mod sweeps;
 mod toys;
 mod values;

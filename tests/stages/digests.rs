@@ -131,6 +131,7 @@ pub fn cases() -> Vec<(&'static str, Value)> {
         ("reward_model/whole", reward_model(0.0)),
         ("reward_model/frozen", reward_model(0.8)),
         ("reward_model/validation", measured(reward_model(0.0))),
+        ("select", json!({"of": [at("measured/a"), at("measured/b")]})),
         (
             "ppo/shared",
             ppo(json!({"value": {"critic": "shared", "head_ratio": 10.0, "warmup": 1}})),

@@ -106,6 +106,12 @@ impl Fixture {
         self.model("policy", HeadKind::Language, 1);
         self.model("other", HeadKind::Language, 2);
         self.model("reward", HeadKind::Reward, 3);
+        for (name, seed, loss) in [("a", 4, 0.5), ("b", 5, 0.25), ("c", 6, 0.125)] {
+            let name = format!("measured/{name}");
+            self.model(&name, HeadKind::Language, seed);
+            let measured = json!({"split": "validation", "keep": "best", "step": 3, "loss": loss});
+            self.write(&format!("{name}/validation.json"), &measured.to_string());
+        }
         self.write("reward/normalisation.json", "{\"mean\": 0.25, \"std\": 0.5}");
         self.write(
             "candidates/samples.jsonl",

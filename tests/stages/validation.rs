@@ -1,6 +1,7 @@
 //! Validation during training: what is measured, which step is kept, and that a run which was
 //! stopped keeps the same one.
 
+use posttrain::dag::tree::{Links, hash_files, hash_tree, walk};
 use serde_json::{Value, json};
 
 use super::bench::{Made, make, make_with_stops, problems, refusal};
@@ -121,6 +122,24 @@ fn a_run_that_was_stopped_keeps_the_same_step() {
         assert_eq!(stopped.text("metrics.jsonl"), undisturbed.text("metrics.jsonl"), "{kind}");
         assert_eq!(stopped.object(), undisturbed.object(), "{kind}");
     }
+}
+
+#[test]
+fn the_model_with_the_lowest_loss_is_selected_as_it_is_and_the_first_of_equals() {
+    let at = |name: &str| fixture().at(&format!("measured/{name}"));
+    let object = |folder: &str| {
+        let root = fixture().path(&format!("measured/{folder}"));
+        let files: Vec<String> =
+            walk(&root, Links::Refuse).unwrap().into_iter().map(|file| file.0).collect();
+        hash_tree(&hash_files(&root, &files).unwrap().unwrap()).to_hex().to_string()
+    };
+    for (of, best) in [(["a", "b", "c"], "c"), (["a", "b", "a"], "b"), (["c", "a", "c"], "c")] {
+        let made = make("select", json!({"of": of.map(at)}));
+        assert_eq!(made.object(), object(best), "{of:?}");
+    }
+    let missing = refusal("select", json!({"of": [at("a"), fixture().at("policy")]}));
+    assert!(missing.contains("validation.json"), "{missing}");
+    assert_eq!(problems("select", json!({"of": [at("a")]})).len(), 1);
 }
 
 #[test]

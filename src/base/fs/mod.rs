@@ -321,6 +321,26 @@ pub fn rename_unless_taken(from: &Path, to: &Path) -> Result<Renamed> {
     }
 }
 
+/// Copies all files and folders in `from` into `to`, which exists.
+///
+/// # Errors
+/// The machine's, with the path.
+pub fn copy_all(from: &Path, to: &Path) -> Result<()> {
+    for name in list(from)? {
+        let (source, target) = (from.join(&name), to.join(&name));
+        if source.is_dir() {
+            create_dir_all(&target)?;
+            copy_all(&source, &target)?;
+        } else {
+            gate(&target)
+                .and_then(|()| std::fs::copy(&source, &target))
+                .map_err(|error| wrote("copy to", &target, error))?;
+            make_own(&target)?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes a file or a folder with all that is in it. It need not exist. A symbolic link is
 /// removed, never followed.
 pub fn remove_all(path: &Path) -> Result<()> {

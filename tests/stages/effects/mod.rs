@@ -306,6 +306,7 @@ kinds! {
     "model": every_field_of_model_has_an_effect => data::model;
     "sft": every_field_of_sft_has_an_effect => training::sft;
     "reward_model": every_field_of_reward_model_has_an_effect => training::reward_model;
+    "select": every_field_of_select_has_an_effect => training::select;
     "ppo": every_field_of_ppo_has_an_effect => training::ppo;
     "generate": every_field_of_generate_has_an_effect => training::generate;
     "best_of_n": every_field_of_best_of_n_has_an_effect => training::best_of_n;

@@ -110,6 +110,12 @@ pub fn reward_model(others: &Others) -> Case {
     Case::new(base, pairs)
 }
 
+pub fn select(_: &Others) -> Case {
+    let at = |name| fixture().at(name);
+    let base = json!({"of": [at("measured/a"), at("measured/b")]});
+    Case::new(base, vec![plain("of.0", at("measured/c"))])
+}
+
 pub fn ppo(others: &Others) -> Case {
     let at = |name| fixture().at(name);
     let optimised = json!({"learning_rate": 0.01});
