@@ -62,6 +62,7 @@ fn keys_of_the_shipped_pipelines_are_as_recorded() {
         ("first", Vec::new()),
         ("smoke", Vec::new()),
         ("summarisation", Vec::new()),
+        ("selection", Vec::new()),
         ("instruction_following", Vec::new()),
         ("headlines", files(&["posts", "articles"])),
         ("alpaca", files(&["demonstrations", "pairs", "easy", "hard"])),
