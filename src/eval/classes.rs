@@ -1,5 +1,5 @@
 //! Functional classes of the samples of one prompt: the partition, how many classes there are, what
-//! the first sample of each is worth, and how evenly samples are spread over them. Knows no model.
+//! the first sample of each is worth, and how samples are spread over them. Knows no model.
 //!
 //! 1. [`partition`]: in order, a sample joins the first class whose first member it is equivalent
 //!    to, else it opens a new class (Zhang et al. 2025, "NoveltyBench: Evaluating language models
@@ -11,10 +11,12 @@
 //! 3. [`utility`], utility_k: sum over i = 1 to k of p^(i - 1) u(y_i) over the samples that open a
 //!    class, divided by the sum of p^(i - 1) over all k: what a user gains who goes on to the next
 //!    sample with the chance p, the patience.
-//! 4. [`entropy`]: -sum of n_c / K ln(n_c / K) over classes with n_c of the K samples, in nats. From
-//!    K samples it is too low, by about (C - 1) / (2 K) where C classes have samples (Miller 1955,
-//!    "Note on the bias of information estimates"), and it is at most ln K: sets of unequal sizes
-//!    do not compare.
+//! 4. [`entropy`]: -sum of n_c / K ln(n_c / K) over classes with n_c of the K samples, in nats. It
+//!    is too low, by about (C - 1) / (2 K) where C classes have samples (Miller 1955, "Note on the
+//!    bias of information estimates"), and at most ln K: sets of unequal sizes do not compare.
+//! 5. [`simpson`]: the share of the pairs of samples that are of two classes, Simpson's index of
+//!    diversity (Simpson 1949, "Measurement of diversity", Nature 163:688). It is unbiased for any
+//!    number of samples, so that it compares sets of unequal sizes.
 
 use super::text::rouge_n;
 
@@ -123,6 +125,17 @@ pub fn entropy(classes: &[usize]) -> f64 {
     counts.iter().map(|count| -share(count) * share(count).ln()).sum::<f64>().max(0.0)
 }
 
+/// The share of the pairs of the samples at `places` that are of two classes; 0 where there is no
+/// pair.
+pub fn simpson(classes: &[usize], places: &[usize]) -> f64 {
+    let (mut apart, mut pairs) = (0usize, 0usize);
+    for (at, &j) in places.iter().enumerate() {
+        apart += places[..at].iter().filter(|&&i| classes[i] != classes[j]).count();
+        pairs += at;
+    }
+    if pairs == 0 { 0.0 } else { apart as f64 / pairs as f64 }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -198,6 +211,19 @@ mod tests {
         close(entropy(&[0, 1, 2, 3]), 4f64.ln());
         close(entropy(&[0, 0, 0, 1]), 4f64.ln() - 0.75 * 3f64.ln());
         assert_eq!((entropy(&[0; 5]), entropy(&[])), (0.0, 0.0));
+    }
+
+    /// Of the six pairs of 0, 1, 0, 2 one is of one class. The mean over all triples is that of all
+    /// pairs: no size is favoured.
+    #[test]
+    fn pairs_of_two_classes_are_counted_without_bias() {
+        let classes = [0, 1, 0, 2];
+        close(simpson(&classes, &[0, 1, 2, 3]), 5.0 / 6.0);
+        let triples = [[0, 1, 2], [0, 1, 3], [0, 2, 3], [1, 2, 3]];
+        let found = triples.map(|places| simpson(&classes, &places));
+        found.iter().zip([2.0 / 3.0, 1.0, 2.0 / 3.0, 1.0]).for_each(|(a, b)| close(*a, b));
+        close(found.iter().sum::<f64>() / 4.0, 5.0 / 6.0);
+        assert_eq!((simpson(&classes, &[2]), simpson(&classes, &[])), (0.0, 0.0));
     }
 
     /// Of all 81 outcomes of four draws from three equal classes: the mean entropy is below ln 3 by

@@ -10,13 +10,12 @@
 //!    not. (Quality-filtered diversity: released code of arXiv 2604.16027. The sum is exact prompt
 //!    by prompt, by definition.) Prompts that one method alone is good on are left out of both
 //!    sides: a better method would else be measured on harder prompts.
-//! 3. [`effective`], effective semantic diversity: the mean over pairs i < j of q_i q_j d(i, j) with
-//!    qualities q in [0, 1] and distances d in [0, 1] (Shypula et al. 2025, "Evaluating the
-//!    diversity and quality of LLM generated content", arXiv 2504.12522). A bad text adds nothing,
-//!    and takes its pairs from the mean.
-//! 4. [`pass_at_k`]: 1 - C(K - c, k) / C(K, k), the share of the subsets of k of K samples that have
-//!    one of the c good ones: unbiased (Chen et al. 2021, "Evaluating large language models trained
-//!    on code", arXiv 2107.03374, eq. 1).
+//! 3. [`effective`], effective semantic diversity: the mean over pairs i < j of q_i q_j d(i, j),
+//!    qualities q and distances d in [0, 1] (Shypula et al. 2025, "Evaluating the diversity and
+//!    quality of LLM generated content", arXiv 2504.12522). The pairs of a bad text count, as 0.
+//! 4. [`pass_at_k`]: 1 - C(K - c, k) / C(K, k), the share of the subsets of k of K samples that
+//!    have one of the c good ones: unbiased (Chen et al. 2021, "Evaluating large language models
+//!    trained on code", arXiv 2107.03374, eq. 1).
 //! 5. [`best_at_k`]: sum over j of r_(j) C(j - 1, k - 1) / C(K, k), r_(j) the j-th smallest of K
 //!    scores: the mean over subsets of k of their greatest score, unbiased. It is of the score that
 //!    chooses, so it is what an error-free chooser reaches.
@@ -173,7 +172,8 @@ mod tests {
             let scores: Vec<f64> = scores.into_iter().map(f64::from).collect();
             let good = good(&scores, f64::from(threshold));
             for k in 1..=scores.len() {
-                let subsets = (0u32..1 << scores.len()).filter(|set| set.count_ones() as usize == k);
+                let of_k = |set: &u32| set.count_ones() as usize == k;
+                let subsets = (0u32..1 << scores.len()).filter(of_k);
                 let (mut passed, mut best, mut count) = (0usize, 0.0, 0usize);
                 for set in subsets {
                     let members = || (0..scores.len()).filter(|at| set >> at & 1 == 1);
