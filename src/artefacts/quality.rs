@@ -37,6 +37,12 @@ pub const GOOD: &str = "_per_input_good";
 /// Ending of the first minus the second.
 pub const QUALITY_CONTROL: &str = "_per_input_quality_control";
 
+/// Whether a metric is of the diversity of good samples: of inputs that are others for each method,
+/// and that a method may have none of.
+pub fn is_of_good(metric: &str) -> bool {
+    [TOTAL, GOOD, QUALITY_CONTROL].iter().any(|ending| metric.ends_with(ending))
+}
+
 /// What a method reaches with k samples, for every k.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AtK {

@@ -8,7 +8,7 @@ use super::layout::{Cell, Line, Listing, Verdict, decimals, distinct};
 use super::metrics::DIFFERENCE;
 use super::run::Evaluation;
 use crate::artefacts::comparisons::Comparisons;
-use crate::artefacts::quality::{DISTINCT_K, GOOD, QUALITY_CONTROL, SIMPSON, TOTAL, UTILITY_K};
+use crate::artefacts::quality::{DISTINCT_K, GOOD, QUALITY_CONTROL, SIMPSON};
 use crate::artefacts::table::{DIVERSITY, Row, Table};
 use crate::eval::compare::{Difference, least_p};
 use crate::eval::interval::Interval;
@@ -119,9 +119,8 @@ pub(super) fn printed(comparisons: &Comparisons) -> Table {
     let metrics = distinct(comparisons.differences.iter().map(|one| one.metric.as_str()));
     let performance = ["gold", "rm"].into_iter().find(|metric| metrics.contains(metric));
     let judges = metrics.iter().copied().filter(|metric| metric.starts_with("win_rate_"));
-    let [total, good, control] =
-        [TOTAL, GOOD, QUALITY_CONTROL].map(|way| format!("{SIMPSON}{way}"));
-    let graded = [DISTINCT_K, UTILITY_K, &total, &good, &control];
+    let [good, control] = [GOOD, QUALITY_CONTROL].map(|way| format!("{SIMPSON}{way}"));
+    let graded = [DISTINCT_K, &good, &control];
     let shown = performance.into_iter().chain(judges).chain([DIVERSITY]).chain(graded);
     Table { rows: shown.flat_map(|metric| by(comparisons, metric)).collect(), ..Table::default() }
 }

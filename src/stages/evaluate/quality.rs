@@ -37,6 +37,9 @@ use crate::fs;
 use crate::stages::Checks;
 use crate::world;
 
+/// All measures of the diversity of good samples, among what is left out.
+const GOOD_DIVERSITY: &str = "diversity_of_good";
+
 /// Quality of samples beside their diversity.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,8 +52,8 @@ pub struct QualityConfig {
     #[serde(default)]
     pub classes: Classes,
     /// The k of `distinct_k` and `utility_k`, which are of the first k samples of an input, and of
-    /// `pass_at_k` and `best_at_k`, which are of any k. `null` takes as many as every input of every
-    /// method has.
+    /// `pass_at_k` and `best_at_k`, which are of any k. `null` takes as many as every input of
+    /// every method has.
     #[serde(default)]
     pub k: Option<usize>,
     /// Weight of a sample in `utility_k` over that of the sample before it.
@@ -373,6 +376,11 @@ impl Input<'_> {
 }
 
 impl Graders<'_> {
+    /// Whether an input has enough good samples for their diversity.
+    fn has_good(&self) -> bool {
+        self.inputs.iter().any(|input| input.good.len() >= FEWEST_GOOD)
+    }
+
     /// The values of one of the figures that every input has.
     fn values(&self, at: usize) -> Vec<f64> {
         self.inputs.iter().map(|input| input.figures[at].1).collect()
@@ -426,15 +434,14 @@ impl Found {
                 figures.insert((*metric).to_owned(), value);
             }
         }
-        for (measure, of_inputs) in &own.of_good {
+        if !own.has_good() {
+            let why = "no input has two good samples";
+            self.left_out.note(&[GOOD_DIVERSITY], Some(own.method), test_set, why);
+        }
+        for (measure, of_inputs) in own.of_good.iter().filter(|_| own.has_good()) {
             for (ending, part) in PARTS {
                 let metric = format!("{measure}{ending}");
                 let values: Vec<f64> = of_inputs.iter().flatten().copied().map(part).collect();
-                if values.is_empty() {
-                    let why = "no input has two good samples";
-                    self.left_out.note(&[&metric], Some(own.method), test_set, why);
-                    continue;
-                }
                 let row = Row::new(own.method, test_set, &metric, of_values(&metric, &values));
                 self.table.rows.push(row);
                 self.quality.partial.push(measured(&metric, values));
@@ -469,20 +476,23 @@ impl Found {
     /// The diversity of good samples of one method beside that of another, over the inputs of which
     /// both have enough.
     fn narrowing(&mut self, test_set: &str, method: &Graders<'_>, with: &Graders<'_>) {
+        if !method.has_good() || !with.has_good() {
+            return;
+        }
         let place: BTreeMap<&str, usize> =
             with.inputs.iter().enumerate().map(|(at, input)| (input.id, at)).collect();
         for ((measure, own), (_, other)) in method.of_good.iter().zip(&with.of_good) {
             let theirs: Vec<Option<Diversity>> =
                 method.inputs.iter().map(|input| other[*place.get(input.id)?]).collect();
             let both = shared(own, &theirs);
+            if both.is_empty() {
+                let name = format!("{} - {}", method.method, with.method);
+                let why = "no input has two good samples of both";
+                self.left_out.note(&[GOOD_DIVERSITY], Some(&name), test_set, why);
+                return;
+            }
             for (ending, part) in PARTS {
                 let metric = format!("{measure}{ending}");
-                if both.is_empty() {
-                    let name = format!("{} - {}", method.method, with.method);
-                    let why = "no input has two good samples of both";
-                    self.left_out.note(&[&metric], Some(&name), test_set, why);
-                    continue;
-                }
                 let measured =
                     |name: &str, of: fn(&(Diversity, Diversity)) -> Diversity| Measured {
                         metric: metric.clone(),

@@ -100,7 +100,7 @@ fn close(found: &Interval, expected: &Interval, place: &str) {
     );
 }
 
-fn of<T: serde::de::DeserializeOwned>(made: &Made, file: &str) -> T {
+fn of_json<T: serde::de::DeserializeOwned>(made: &Made, file: &str) -> T {
     serde_json::from_str(&made.text(file)).unwrap()
 }
 
@@ -118,7 +118,7 @@ fn every_figure_is_that_of_the_independent_script() {
     let (_folder, dataset, methods) = inputs();
     for expected in golden().cases {
         let made = make("evaluate", config(&dataset, &methods, &expected.quality));
-        let table: Table = of(&made, "table.json");
+        let table: Table = of_json(&made, "table.json");
         let rows: Vec<&Row> = table.rows.iter().filter(|row| is_graded(&row.metric)).collect();
         assert_eq!(rows.len(), expected.rows.len());
         for one in &expected.rows {
@@ -126,7 +126,7 @@ fn every_figure_is_that_of_the_independent_script() {
             let found = rows.iter().find(same).unwrap_or_else(|| panic!("{}", one.metric));
             close(&found.figure, &one.figure, &format!("{} of {}", one.metric, one.method));
         }
-        let compared: Value = of(&made, "comparisons.json");
+        let compared: Value = of_json(&made, "comparisons.json");
         let all: Vec<Difference> = serde_json::from_value(compared["differences"].clone()).unwrap();
         let all: Vec<&Difference> = all.iter().filter(|one| is_graded(&one.metric)).collect();
         assert_eq!(all.len(), expected.differences.len());
@@ -137,7 +137,7 @@ fn every_figure_is_that_of_the_independent_script() {
             };
             close(&all.iter().find(same).expect(&place).interval, &one.figure, &place);
         }
-        let curves: Vec<AtK> = of(&made, "quality.json");
+        let curves: Vec<AtK> = of_json(&made, "quality.json");
         assert_eq!(curves.len(), expected.curves.len());
         for (found, one) in curves.iter().zip(&expected.curves) {
             assert_eq!((&found.method, &found.metric), (&one.method, &one.metric));
@@ -176,7 +176,7 @@ fn the_parts_of_a_difference_add_up_and_are_of_shared_inputs() {
     let (_folder, dataset, methods) = inputs();
     let quality = json!({"by": "gold", "good": 0.3, "classes": "gold"});
     let made = make("evaluate", config(&dataset, &methods, &quality));
-    let compared: Value = of(&made, "comparisons.json");
+    let compared: Value = of_json(&made, "comparisons.json");
     let all: Vec<Difference> = serde_json::from_value(compared["differences"].clone()).unwrap();
     for measure in ["simpson", "ead"] {
         let [total, narrowing, control] = ["total", "good", "quality_control"].map(|part| {
@@ -191,12 +191,12 @@ fn the_parts_of_a_difference_add_up_and_are_of_shared_inputs() {
         assert!(total.n < 13, "fewer than both have samples of");
     }
     let text = made.text("table.txt");
-    for words in
-        ["distinct_k", "simpson_per_input_good_difference", "Left out: `simpson_per_input_"]
-    {
+    for words in [
+        "simpson_per_input_good_difference",
+        "Left out: `diversity_of_good` of `base`: no input has two good samples.",
+    ] {
         assert!(text.contains(words), "{words}: {text}");
     }
-    assert!(text.contains("KL, diversity and quality beside it") || !text.contains("KL and"));
 }
 
 /// With outputs, the figures are beside the scores of each answer. Without `quality` there is none
@@ -215,6 +215,7 @@ fn answers_have_the_figures_and_an_evaluation_without_quality_has_no_file() {
     let inputs: Vec<Input> = made.rows("inputs.jsonl");
     let graded: Vec<Graded> = made.rows("quality.jsonl");
     assert_eq!((inputs.len(), graded.len()), (10, 10));
+    assert!(made.text("table.txt").contains("KL, diversity and quality beside it are of samples"));
     for (input, one) in inputs.iter().zip(&graded) {
         let answer = input.answer("policy").unwrap();
         assert_eq!((&input.test_set, &input.id), (&one.test_set, &one.id));
@@ -260,4 +261,43 @@ fn what_cannot_be_graded_is_refused() {
         let fields: Vec<&str> = found.iter().map(|problem| problem.field.as_str()).collect();
         assert_eq!(fields, [field], "{more}");
     }
+}
+
+/// Over seeds a figure that one seed lacks is left out, with a warning; one of good samples has no
+/// difference between methods, which have it of other inputs.
+#[test]
+fn over_seeds_leaves_out_what_a_seed_lacks() {
+    let folder = tempfile::tempdir().unwrap();
+    let of = |seed: &str, rows: &[(&str, &str, f64)]| {
+        let row = |(method, metric, mean): &(&str, &str, f64)| {
+            json!({"method": method, "test_set": "id", "metric": metric, "mean": mean, "low": null,
+                "high": null, "n": 3})
+        };
+        let rows: Vec<Value> = rows.iter().map(row).collect();
+        write(&folder.path().join(seed).join("table.json"), &json!({"rows": rows}).to_string());
+        json!({"$path": folder.path().join(seed)})
+    };
+    let (good, distinct) = ("simpson_per_input_good", "distinct_k");
+    let one = [("sft", distinct, 3.0), ("ppo", distinct, 2.0), ("sft", good, 0.5)];
+    let lacking = of("a", &one);
+    let whole = of("b", &[&one[..], &[("ppo", good, 0.25)]].concat());
+    let made = make("over_seeds", json!({"evaluations": [lacking, whole]}));
+    let warning = "`simpson_per_input_good` of `ppo` on `id` is not over seeds: with one of them no \
+        input has two good samples";
+    assert_eq!(made.warnings(), [warning]);
+    let seeds: Vec<Value> = of_json(&made, "seeds.json");
+    let found: Vec<(&str, bool, f64)> = seeds
+        .iter()
+        .map(|one| {
+            let metric = one["metric"].as_str().unwrap();
+            (metric, one["with"].is_string(), one["mean"].as_f64().unwrap())
+        })
+        .collect();
+    let expected = [
+        (distinct, false, 3.0),
+        (distinct, false, 2.0),
+        (good, false, 0.5),
+        (distinct, true, -1.0),
+    ];
+    assert_eq!(found, expected);
 }
