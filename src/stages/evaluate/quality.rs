@@ -24,6 +24,7 @@ use crate::artefacts::quality::{
 };
 use crate::artefacts::table::Row;
 use crate::backend::Backend;
+use crate::dag::context::Context;
 use crate::data::dataset::test_split;
 use crate::data::rows::{self, Example};
 use crate::data::samples::{Output, Sampled};
@@ -131,7 +132,7 @@ impl QualityConfig {
             let stranger = rows.iter().find(|row| world::gold(row, "", true).is_none());
             if let Some(row) = stranger.filter(|_| self.is_of_world()) {
                 let message = format!(
-                    "`quality` is by gold, but row `{}` of test set `{test_set}` is of no \
+                    "`quality` needs gold, but row `{}` of test set `{test_set}` is of no \
                      synthetic world",
                     row.id
                 );
@@ -140,13 +141,12 @@ impl QualityConfig {
                     .into());
             }
             let split = &test_split(test_set);
-            let samples = methods.iter().flat_map(|method| {
+            let mut samples = methods.iter().flat_map(|method| {
                 rows.iter().filter_map(move |row| Some((method, method.sampled(split, &row.id)?)))
             });
             let few = |(_, row): &(&Answers, &Sampled)| {
                 (1..self.k.unwrap_or(1)).contains(&row.outputs.len())
             };
-            let mut samples = samples;
             if let Some((method, row)) = samples.find(few) {
                 let message = format!(
                     "`quality.k` is {}, but method `{}` has {} samples of row `{}` of test set \
@@ -198,14 +198,14 @@ impl Quality {
 type OfGood = (&'static str, Vec<Option<Diversity>>);
 
 /// The samples of a method on a test set.
-struct Graders<'a> {
+struct GradedMethod<'a> {
     method: &'a str,
-    inputs: Vec<Input<'a>>,
+    inputs: Vec<GradedInput<'a>>,
     of_good: Vec<OfGood>,
 }
 
 /// The samples of a method for one input.
-struct Input<'a> {
+struct GradedInput<'a> {
     id: &'a str,
     scores: Vec<f64>,
     classes: Vec<usize>,
@@ -216,9 +216,11 @@ struct Input<'a> {
 }
 
 impl QualityConfig {
-    /// The quality of every method's samples on a test set.
+    /// The quality of every method's samples on a test set; samples that do not count are told to
+    /// `warned`.
     pub(super) fn test_set<B: Backend>(
         &self,
+        warned: Option<&Context>,
         found: &mut Found,
         (judge, measures): (&Judges<'_, B>, &Measures<'_, B>),
         (test_set, examples): (&str, &[Example]),
@@ -226,8 +228,16 @@ impl QualityConfig {
     ) -> Result<()> {
         let counts = methods.iter().flat_map(|(_, rows)| rows).map(|row| row.outputs.len());
         let Some(samples) = counts.filter(|count| *count > 0).min() else { return Ok(()) };
-        let mut graded: Vec<Graders<'_>> = Vec::new();
+        let mut graded: Vec<GradedMethod<'_>> = Vec::new();
         for (method, rows) in methods {
+            let most = rows.iter().map(|row| row.outputs.len()).max().unwrap_or(0);
+            if let Some(context) = warned.filter(|_| most > samples) {
+                context.warn(format!(
+                    "quality: of the {most} samples of method `{}` the first {samples} of each \
+                     input count, as many as every method has",
+                    method.name
+                ));
+            }
             let rows: Vec<(&Example, &[Output])> =
                 rows.iter().filter_map(|row| first(examples, row, samples)).collect();
             if !rows.is_empty() {
@@ -258,8 +268,9 @@ fn first<'a>(
 }
 
 /// The names of the inputs that every method has.
-fn in_all<'a>(graded: &[Graders<'a>]) -> BTreeSet<&'a str> {
-    let ids = |one: &Graders<'a>| one.inputs.iter().map(|input| input.id).collect::<BTreeSet<_>>();
+fn in_all<'a>(graded: &[GradedMethod<'a>]) -> BTreeSet<&'a str> {
+    let ids =
+        |one: &GradedMethod<'a>| one.inputs.iter().map(|input| input.id).collect::<BTreeSet<_>>();
     let all = graded.iter().map(ids);
     all.reduce(|all, own| &all & &own).unwrap_or_default()
 }
@@ -272,10 +283,10 @@ impl QualityConfig {
         test_set: &str,
         method: &'a str,
         rows: &[(&'a Example, &[Output])],
-    ) -> Result<Graders<'a>> {
+    ) -> Result<GradedMethod<'a>> {
         let scores = self.scores(judge, test_set, rows)?;
         let thresholds = self.thresholds();
-        let inputs: Vec<Input<'a>> = rows
+        let inputs: Vec<GradedInput<'a>> = rows
             .iter()
             .zip(scores)
             .map(|((example, outputs), scores)| {
@@ -287,16 +298,17 @@ impl QualityConfig {
             .iter()
             .map(|(_, outputs)| outputs.iter().map(|output| output.text.as_str()).collect())
             .collect();
-        let of_classes =
-            |input: &Input<'_>| input.of_good(|places| classes::simpson(&input.classes, places));
+        let of_classes = |input: &GradedInput<'_>| {
+            input.of_good(|places| classes::simpson(&input.classes, places))
+        };
         let mut of_good = vec![(SIMPSON, inputs.iter().map(of_classes).collect())];
         for (metric, of_inputs) in measures.of_parts(&texts)? {
-            let one = |(input, measure): (&Input<'_>, &OfSet<'_>)| {
+            let one = |(input, measure): (&GradedInput<'_>, &OfSet<'_>)| {
                 input.of_good(|places| average(&measure(places)))
             };
             of_good.push((metric.name(), inputs.iter().zip(&of_inputs).map(one).collect()));
         }
-        Ok(Graders { method, inputs, of_good })
+        Ok(GradedMethod { method, inputs, of_good })
     }
 
     /// The scores of each row's samples.
@@ -343,7 +355,7 @@ impl QualityConfig {
         scores: Vec<f64>,
         classes: Vec<usize>,
         thresholds: &[f64],
-    ) -> Input<'a> {
+    ) -> GradedInput<'a> {
         let samples = scores.len();
         let k = self.k.unwrap_or(samples);
         let good = good(&scores, self.good);
@@ -361,11 +373,11 @@ impl QualityConfig {
             (EFFECTIVE, effective(&qualities, apart)),
             (CLASS_ENTROPY, classes::entropy(&classes)),
         ];
-        Input { id, scores, classes, good, figures }
+        GradedInput { id, scores, classes, good, figures }
     }
 }
 
-impl Input<'_> {
+impl GradedInput<'_> {
     /// A measure of the samples at some places: of all and of the good ones, where these are
     /// enough.
     fn of_good(&self, measure: impl Fn(&[usize]) -> f64) -> Option<Diversity> {
@@ -375,7 +387,7 @@ impl Input<'_> {
     }
 }
 
-impl Graders<'_> {
+impl GradedMethod<'_> {
     /// Whether an input has enough good samples for their diversity.
     fn has_good(&self) -> bool {
         self.inputs.iter().any(|input| input.good.len() >= FEWEST_GOOD)
@@ -389,7 +401,7 @@ impl Graders<'_> {
     /// pass@k and best@k, for every k.
     fn curves(&self, test_set: &str) -> [AtK; 2] {
         let samples = self.inputs.iter().map(|input| input.scores.len()).min().unwrap_or(0);
-        let curve = |metric: &str, of: &dyn Fn(&Input<'_>, usize) -> f64| {
+        let curve = |metric: &str, of: &dyn Fn(&GradedInput<'_>, usize) -> f64| {
             let at = |k| {
                 let values: Vec<f64> = self.inputs.iter().map(|input| of(input, k)).collect();
                 of_values(metric, &values)
@@ -405,13 +417,16 @@ impl Graders<'_> {
     }
 }
 
+/// One figure of a measure's diversity of all and of good samples.
+type Part = fn(Diversity) -> f64;
+
 /// The three figures of a measure's diversity of good samples, by their endings.
-const PARTS: [(&str, fn(Diversity) -> f64); 3] =
+const PARTS: [(&str, Part); 3] =
     [(TOTAL, |of| of.all), (GOOD, |of| of.good), (QUALITY_CONTROL, Diversity::control)];
 
 impl Found {
     /// Rows, curves and inputs of one method; `common` are the inputs that methods are compared on.
-    fn quality_of(&mut self, test_set: &str, own: &Graders<'_>, common: &BTreeSet<&str>) {
+    fn quality_of(&mut self, test_set: &str, own: &GradedMethod<'_>, common: &BTreeSet<&str>) {
         let measured = |metric: &str, values: Vec<f64>| Measured {
             metric: metric.into(),
             test_set: test_set.into(),
@@ -464,7 +479,7 @@ impl Found {
     }
 
     /// Puts what every input has beside the scores of a method's answer to it.
-    fn answered(&mut self, test_set: &str, method: &str, own: &Input<'_>) {
+    fn answered(&mut self, test_set: &str, method: &str, own: &GradedInput<'_>) {
         let same = |input: &&mut inputs::Input| input.test_set == test_set && input.id == own.id;
         let answers = self.inputs.iter_mut().find(same).map(|input| &mut input.answers);
         if let Some(answer) = answers.into_iter().flatten().find(|answer| answer.method == method) {
@@ -475,7 +490,7 @@ impl Found {
 
     /// The diversity of good samples of one method beside that of another, over the inputs of which
     /// both have enough.
-    fn narrowing(&mut self, test_set: &str, method: &Graders<'_>, with: &Graders<'_>) {
+    fn narrowing(&mut self, test_set: &str, method: &GradedMethod<'_>, with: &GradedMethod<'_>) {
         if !method.has_good() || !with.has_good() {
             return;
         }

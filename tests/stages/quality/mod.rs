@@ -118,6 +118,9 @@ fn every_figure_is_that_of_the_independent_script() {
     let (_folder, dataset, methods) = inputs();
     for expected in golden().cases {
         let made = make("evaluate", config(&dataset, &methods, &expected.quality));
+        let warning = "quality: of the 5 samples of method `sft` the first 4 of each input count, as \
+            many as every method has";
+        assert_eq!(made.warnings(), [warning]);
         let table: Table = of_json(&made, "table.json");
         let rows: Vec<&Row> = table.rows.iter().filter(|row| is_graded(&row.metric)).collect();
         assert_eq!(rows.len(), expected.rows.len());
@@ -196,6 +199,35 @@ fn the_parts_of_a_difference_add_up_and_are_of_shared_inputs() {
         "Left out: `diversity_of_good` of `base`: no input has two good samples.",
     ] {
         assert!(text.contains(words), "{words}: {text}");
+    }
+}
+
+/// Where all samples are good, the diversity of good ones is that of all, by every measure, and the
+/// same as without quality.
+#[test]
+fn where_all_are_good_every_measure_is_that_of_all_samples() {
+    let metrics = ["ead", "distinct", "entropy", "self_bleu", "vendi", "embedding"];
+    let measures = [&metrics[..], &["embedding_vendi", "compression"]].concat();
+    let methods = [json!({"name": "policy", "samples": fixture().at("samples")})];
+    let mut config =
+        config(&fixture().at("dataset"), &methods, &json!({"by": "gold", "good": -1.0}));
+    config["diversity"] = json!({"metrics": measures, "encoder": fixture().at("policy")});
+    let table: Table = of_json(&make("evaluate", config), "table.json");
+    let of = |test_set: &str, metric: &str| {
+        let same = |row: &&Row| (row.test_set.as_str(), row.metric.as_str()) == (test_set, metric);
+        table.rows.iter().find(same).unwrap_or_else(|| panic!("{metric}")).figure
+    };
+    for test_set in ["id", "ood"] {
+        for measure in &measures {
+            let [all, total, good, control] = ["", "_total", "_good", "_quality_control"]
+                .map(|part| of(test_set, &format!("{measure}_per_input{part}")));
+            let near = |a: f64, b: f64| (a - b).abs() < 1e-12;
+            assert!(near(total.mean, all.mean) && near(good.mean, all.mean), "{measure}");
+            assert_eq!((control.mean, total.n, good.n), (0.0, all.n, all.n), "{measure}");
+        }
+        let [pairs, effective] = ["simpson_per_input_good", "effective_semantic_diversity"]
+            .map(|metric| of(test_set, metric));
+        assert_eq!(pairs.mean, effective.mean);
     }
 }
 
