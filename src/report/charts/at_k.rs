@@ -34,8 +34,8 @@ fn chart(evaluation: &Evaluation, metric: &str, name: &str, test_set: &str) -> O
     let layout = json!({"yaxis": {"title": {"text": evaluation.axis(metric)}},
         "xaxis": {"title": {"text": "k, samples of an input"}, "type": "log",
             "tickvals": powers, "ticktext": names}});
-    let note = "Where the lines of two methods cross, one is better with few samples and the other \
-        reaches more with many: training sharpened what was there.";
+    let note = "Where the lines of two methods cross, the one that is ahead with few samples reaches \
+        less with many.";
     Some(Chart {
         id: format!("{metric} {test_set}"),
         title: format!("{name} on {test_set}"),
