@@ -4,7 +4,7 @@
 //! 1. [`partition`]: in order, a sample joins the first class whose first member it is equivalent
 //!    to, else it opens a new class (Zhang et al. 2025, "NoveltyBench: Evaluating language models
 //!    for humanlike diversity", arXiv 2504.05228, section 3, and released code). The order of the
-//!    samples matters where the equivalence is not transitive, as that of [`is_similar`] is not.
+//!    samples matters where the equivalence is not transitive, as [`Words::is_similar`] is not.
 //! 2. [`distinct`], distinct_k: classes among the first k samples. The file that the released code
 //!    writes has one less under `distinct`, the index of the last class; its summary counts
 //!    classes.
@@ -18,9 +18,11 @@
 //!    diversity (Simpson 1949, "Measurement of diversity", Nature 163:688). It is unbiased for any
 //!    number of samples, so that it compares sets of unequal sizes.
 
-use super::text::rouge_n;
+use std::collections::BTreeMap;
 
-/// Words of a text up to which [`is_similar`] compares words rather than ROUGE.
+use super::text::rouge_words;
+
+/// Words of a text up to which [`Words::is_similar`] compares words rather than ROUGE.
 pub const FEW_WORDS: usize = 5;
 
 /// ROUGE-1 F1 above which two texts are of one class: the threshold of NoveltyBench's released
@@ -61,26 +63,54 @@ pub fn partition(count: usize, mut same: impl FnMut(usize, usize) -> bool) -> Ve
         .collect()
 }
 
-/// Whether two texts are of one class by their words: of texts of at most [`FEW_WORDS`] words, if
-/// the words that both have, each counted once, are at least half of the words of the longer one;
-/// of others, if their ROUGE-1 F1 is above [`ROUGE_1`]. Short texts are compared by words in lower
-/// case that white space separates.
-///
-/// Both rules are of NoveltyBench's released code, which applies the first beside its classifier
-/// only. A text that differs in one decisive word, a negation or a number, is of the same class.
-pub fn is_similar(a: &str, b: &str) -> bool {
-    let words = |text: &str| -> Vec<String> {
-        text.to_lowercase().split_whitespace().map(str::to_owned).collect()
-    };
-    let (of_a, mut of_b) = (words(a), words(b));
-    let longer = of_a.len().max(of_b.len());
-    if longer > FEW_WORDS {
-        return rouge_n(a, b, 1) > ROUGE_1;
+/// A text made ready to be compared with others.
+#[derive(Clone, Debug)]
+pub struct Words {
+    /// Words in lower case that white space separates: how many, and each once, sorted.
+    count: usize,
+    distinct: Vec<String>,
+    /// ROUGE's words: how many, and how often each occurs.
+    rouge_count: usize,
+    rouge: BTreeMap<String, usize>,
+}
+
+impl Words {
+    /// Of a text.
+    pub fn new(text: &str) -> Self {
+        let lower = text.to_lowercase();
+        let mut distinct: Vec<String> = lower.split_whitespace().map(str::to_owned).collect();
+        let count = distinct.len();
+        distinct.sort_unstable();
+        distinct.dedup();
+        let words = rouge_words(text);
+        let rouge_count = words.len();
+        let mut rouge = BTreeMap::new();
+        words.into_iter().for_each(|word| *rouge.entry(word).or_default() += 1);
+        Words { count, distinct, rouge_count, rouge }
     }
-    of_b.sort_unstable();
-    of_b.dedup();
-    let shared = of_b.iter().filter(|word| of_a.contains(word)).count();
-    2 * shared >= longer
+
+    /// Whether two texts are of one class by their words: of texts of at most [`FEW_WORDS`] words,
+    /// if the words that both have, each counted once, are at least half of the words of the longer
+    /// one; of others, if their ROUGE-1 F1 is above [`ROUGE_1`].
+    ///
+    /// Both rules are of NoveltyBench's released code, which applies the first beside its
+    /// classifier only. A text that differs in one decisive word, a negation or a number, is of the
+    /// same class.
+    pub fn is_similar(&self, other: &Words) -> bool {
+        let longer = self.count.max(other.count);
+        if longer > FEW_WORDS {
+            return self.rouge_1(other) > ROUGE_1;
+        }
+        let is_shared = |word: &&String| other.distinct.binary_search(word).is_ok();
+        2 * self.distinct.iter().filter(is_shared).count() >= longer
+    }
+
+    /// ROUGE-1 F1; 0 where either text has no word.
+    fn rouge_1(&self, other: &Words) -> f64 {
+        let often = |(word, count): (&String, &usize)| other.rouge.get(word).map(|n| *count.min(n));
+        let shared: usize = self.rouge.iter().filter_map(often).sum();
+        2.0 * shared as f64 / (self.rouge_count + other.rouge_count).max(1) as f64
+    }
 }
 
 /// distinct_k: the number of classes among the first k samples.
@@ -141,6 +171,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::text::rouge_n;
+
+    fn is_similar(a: &str, b: &str) -> bool {
+        Words::new(a).is_similar(&Words::new(b))
+    }
 
     fn close(found: f64, expected: f64) {
         assert!((found - expected).abs() < 1e-12, "{found} for {expected}");
@@ -197,6 +232,8 @@ mod tests {
             ("a b c d e f 2 3 4 5 6 7", "a b c d e f g h i j k l", true),
         ] {
             assert_eq!((is_similar(a, b), is_similar(b, a)), (same, same), "{a} and {b}");
+            let rouge = Words::new(a).rouge_1(&Words::new(b));
+            assert_eq!(rouge, rouge_n(a, b, 1), "{a} and {b}");
         }
         let long = |shared: usize, other: &str| {
             (0..24).map(|at| format!("{}{at} ", if at < shared { "w" } else { other })).collect()

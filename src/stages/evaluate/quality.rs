@@ -29,7 +29,7 @@ use crate::data::dataset::test_split;
 use crate::data::rows::{self, Example};
 use crate::data::samples::{Output, Sampled};
 use crate::error::{Context as _, Result, user};
-use crate::eval::classes;
+use crate::eval::classes::{self, Words};
 use crate::eval::compare::{Difference, Measured, differences_of, of_values};
 use crate::eval::interval::average;
 use crate::eval::quality::{Diversity, FEWEST_GOOD, best_at_k, effective, good, pass_at_k, shared};
@@ -337,9 +337,11 @@ impl QualityConfig {
     /// The functional classes of a row's samples.
     fn classes(&self, example: &Example, outputs: &[Output]) -> Vec<usize> {
         match self.classes {
-            Classes::Rouge1 => classes::partition(outputs.len(), |i, j| {
-                classes::is_similar(&outputs[i].text, &outputs[j].text)
-            }),
+            Classes::Rouge1 => {
+                let texts: Vec<Words> =
+                    outputs.iter().map(|output| Words::new(&output.text)).collect();
+                classes::partition(outputs.len(), |i, j| texts[i].is_similar(&texts[j]))
+            }
             Classes::Gold => {
                 let stated: Vec<Option<String>> =
                     outputs.iter().map(|output| world::statement(example, &output.text)).collect();
