@@ -9,9 +9,10 @@ pub const LEFT_OUT: &str = "left_out.json";
 /// Figures that are left out for one reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
-    /// Metrics of the table, or `diversity`: all measures of samples.
+    /// Metrics of the table, `diversity`: all measures of samples, or `diversity_of_good`: all of
+    /// good ones.
     pub figures: Vec<String>,
-    /// Of which method; of all, where none is named.
+    /// Of which method, or difference `a - b`; of all, where none is named.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
     /// On which test sets; on all, where none is named.

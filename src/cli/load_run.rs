@@ -13,6 +13,7 @@ use crate::artefacts::judgements::SUMMARY;
 use crate::artefacts::leaks::{LEAKS, Leaks};
 use crate::artefacts::left_out::{LEFT_OUT, LeftOut};
 use crate::artefacts::names::{METRICS, NOTES};
+use crate::artefacts::quality::QUALITY;
 use crate::artefacts::reward_model::REWARD_MODEL;
 use crate::artefacts::seeds::SEEDS;
 use crate::artefacts::table::TABLE;
@@ -155,6 +156,7 @@ pub fn evaluation(node: &str, folder: &Path) -> Result<Option<Evaluation>> {
             .into_iter()
             .map(|left_out| left_out.note)
             .collect(),
+        at_k: json(&folder.join(QUALITY))?.unwrap_or_default(),
         best_of_n: json(&folder.join(BEST_OF_N))?.unwrap_or_default(),
         over_optimisation: json(&folder.join(OVER_OPTIMISATION))?.unwrap_or_default(),
         reward_model: json(&folder.join(REWARD_MODEL))?.unwrap_or_default(),

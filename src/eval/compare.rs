@@ -222,11 +222,13 @@ pub fn gaps(measured: &[Measured]) -> Vec<Gap> {
     found
 }
 
-/// Whether a metric of an input is an outcome, 1, 0, or one half for a tie, whose mean is a share.
+/// Whether a metric of an input is an outcome, 1, 0, or one half for a tie, or a share of several
+/// outcomes: its mean is a share.
 pub fn is_share(metric: &str) -> bool {
     let wins = metric == "win_rate" || metric.starts_with("win_rate_");
     let pairs = ["rm_accuracy", "rm_accuracy_clean", "noise_ceiling"].contains(&metric);
-    wins || pairs || metric == "exact" || metric.starts_with("coverage_")
+    let graded = ["good_share", "pass_at_k"].contains(&metric);
+    wins || pairs || graded || metric == "exact" || metric.starts_with("coverage_")
 }
 
 /// The mean of a metric, one value an input.

@@ -11,11 +11,13 @@ use posttrain_rl as rl;
 
 pub mod agreement;
 pub mod best_of_n;
+pub mod classes;
 pub mod compare;
 pub mod compression;
 pub mod diversity;
 pub mod interval;
 pub mod pairs;
+pub mod quality;
 pub mod reward;
 pub mod seeds;
 pub mod self_bleu;

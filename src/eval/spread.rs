@@ -395,7 +395,7 @@ impl Inputs {
 }
 
 /// The mean distance of vectors at some indices, or their Vendi score.
-fn of_vectors<'a>(set: Vec<&'a [f64]>, vendi: bool) -> OfSet<'a> {
+pub fn of_vectors<'a>(set: Vec<&'a [f64]>, vendi: bool) -> OfSet<'a> {
     if vendi {
         return Box::new(move |indices| {
             vec![vendi::of_vectors(&indices.iter().map(|&at| set[at]).collect::<Vec<&[f64]>>())]

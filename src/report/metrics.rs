@@ -6,9 +6,11 @@
 //!    cut to a common length ([`MATCHED`]).
 //! 2. A comparison has the name of the metric compared and an ending ([`COMPARISONS`]).
 //! 3. `coverage_NAME` is a part of the gold score, `win_rate_NAME` the win rate by the judge NAME.
-//! 4. The rest is listed: [`RESULTS`], [`PARTS`], [`TRAINING`].
+//! 4. The rest is listed: [`RESULTS`], [`GRADED`], [`PARTS`], [`TRAINING`].
 
 use serde::Serialize;
+
+use crate::artefacts::quality::{GOOD, QUALITY_CONTROL, TOTAL};
 
 /// Which values of a figure are wanted, or are more diverse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -87,6 +89,7 @@ const JUDGES: &str = "win-rates-by-other-judges";
 const COMPARED: &str = "comparisons";
 const TABLE: &str = "the-table-of-evaluate";
 const CURVES: &str = "training";
+const QUALITY: &str = "quality-beside-diversity";
 
 /// Figures of methods and of the reward model.
 const RESULTS: &[Entry] = &[
@@ -141,6 +144,59 @@ const RESULTS: &[Entry] = &[
         "share",
         Neither,
         TABLE,
+    ),
+];
+
+/// Figures of quality beside diversity, of the samples of one input.
+const GRADED: &[Entry] = &[
+    (
+        "good_share",
+        "share of the samples of one input that are good",
+        "share",
+        HigherIsBetter,
+        QUALITY,
+    ),
+    (
+        "distinct_k",
+        "functional classes of the first k samples of one input",
+        "classes",
+        HigherIsMoreDiverse,
+        QUALITY,
+    ),
+    (
+        "utility_k",
+        "utility of the first samples of classes among the first k samples of one input",
+        "utility",
+        HigherIsBetter,
+        QUALITY,
+    ),
+    (
+        "pass_at_k",
+        "chance that one of k samples of one input is good",
+        "share",
+        HigherIsBetter,
+        QUALITY,
+    ),
+    (
+        "best_at_k",
+        "expected best score of k samples of one input",
+        "score",
+        HigherIsBetter,
+        QUALITY,
+    ),
+    (
+        "effective_semantic_diversity",
+        "share of the pairs of samples of one input that are good and of two classes",
+        "share",
+        HigherIsMoreDiverse,
+        QUALITY,
+    ),
+    (
+        "class_entropy",
+        "entropy of the functional classes of the samples of one input",
+        "nats",
+        HigherIsMoreDiverse,
+        QUALITY,
     ),
 ];
 
@@ -213,6 +269,13 @@ const MEASURES: &[Entry] = &[
         Neither,
         DIVERSE,
     ),
+    (
+        "simpson",
+        "share of pairs that are of two functional classes",
+        "share",
+        HigherIsMoreDiverse,
+        QUALITY,
+    ),
 ];
 
 /// A way of measuring diversity: the ending of its metrics, the title of a block, what is measured.
@@ -220,24 +283,56 @@ pub(super) struct Way {
     pub(super) ending: &'static str,
     pub(super) title: &'static str,
     words: &'static str,
+    /// The section of docs/evaluation.md that defines it.
+    section: &'static str,
+    /// Whether the measure's direction holds.
+    is_directed: bool,
 }
 
 /// The ways of measuring diversity. An ending comes before a shorter one that it begins with.
-pub(super) const WAYS: [Way; 3] = [
+pub(super) const WAYS: [Way; 6] = [
     Way {
         ending: "_per_input",
         title: "diversity of the samples of one input, mean over inputs",
         words: "of the samples of one input, mean over inputs",
+        section: DIVERSE,
+        is_directed: true,
     },
     Way {
         ending: "_across_inputs_first",
         title: "diversity of the first sample of each input",
         words: "of the first sample of each input",
+        section: DIVERSE,
+        is_directed: true,
     },
     Way {
         ending: "_across_inputs",
         title: "diversity of one sample of each input, mean over the choices of the sample",
         words: "of one sample of each input, mean over the choices of the sample",
+        section: DIVERSE,
+        is_directed: true,
+    },
+    Way {
+        ending: TOTAL,
+        title: "diversity of all samples of one input, mean over inputs with two good samples",
+        words: "of all samples of one input, mean over inputs with two good samples",
+        section: QUALITY,
+        is_directed: true,
+    },
+    Way {
+        ending: GOOD,
+        title: "diversity of the good samples of one input, mean over inputs with two",
+        words: "of the good samples of one input, mean over inputs with two",
+        section: QUALITY,
+        is_directed: true,
+    },
+    Way {
+        ending: QUALITY_CONTROL,
+        title: "diversity of all samples of one input less that of the good ones, mean over inputs \
+            with two",
+        words: "of all samples of one input less that of the good ones, mean over inputs with two",
+        section: QUALITY,
+        is_directed: false,
     },
 ];
 
@@ -394,7 +489,7 @@ pub fn define(metric: &str) -> Option<Definition> {
             return Some(Definition { heading, unit, direction: Neither, section: COMPARED });
         }
     }
-    if let Some(entry) = RESULTS.iter().chain(PARTS).find(|entry| entry.0 == metric) {
+    if let Some(entry) = RESULTS.iter().chain(GRADED).chain(PARTS).find(|entry| entry.0 == metric) {
         return Some(plain(entry));
     }
     if let Some(name) = metric.strip_prefix(COVERAGE).filter(|name| !name.is_empty()) {
@@ -408,10 +503,11 @@ pub fn define(metric: &str) -> Option<Definition> {
         return Some(Definition { heading, unit, direction, section: JUDGES });
     }
     let (measure, way, matched) = taken(metric)?;
-    let (_, heading, unit, direction, section) = measure;
+    let (_, heading, unit, direction, _) = measure;
     let cut = if matched { ", texts cut to a common length" } else { "" };
     let heading = format!("{heading} {}{cut}", way.words);
-    Some(Definition { heading, unit, direction: *direction, section })
+    let direction = if way.is_directed { *direction } else { Neither };
+    Some(Definition { heading, unit, direction, section: way.section })
 }
 
 /// What a figure by step is; `None` of a name that no stage writes.
@@ -444,7 +540,12 @@ pub(super) fn is_taken(metric: &str, way: &Way) -> bool {
 
 /// Whether a metric is measured on several samples of an input rather than on its first output.
 pub(super) fn is_of_samples(metric: &str) -> bool {
-    metric == "kl" || measure(metric).is_some()
+    metric == "kl" || measure(metric).is_some() || is_graded(metric)
+}
+
+/// Whether a metric is one of quality beside diversity.
+pub(super) fn is_graded(metric: &str) -> bool {
+    GRADED.iter().any(|entry| entry.0 == metric)
 }
 
 /// Whether a metric is of texts cut to a common length.
@@ -464,7 +565,7 @@ pub(super) fn is_spread(metric: &str) -> bool {
 
 /// Every name that is listed, and one of each that is made of parts: what documents must have.
 pub fn names() -> Vec<(&'static str, &'static str)> {
-    let listed = RESULTS.iter().chain(PARTS).chain(MEASURES);
+    let listed = RESULTS.iter().chain(GRADED).chain(PARTS).chain(MEASURES);
     listed.chain(TRAINING).map(|entry| (entry.0, entry.4)).collect()
 }
 
@@ -508,7 +609,7 @@ mod tests {
     /// another's.
     #[test]
     fn no_name_is_listed_twice() {
-        for list in [[RESULTS, PARTS].concat(), MEASURES.to_vec(), TRAINING.to_vec()] {
+        for list in [[RESULTS, GRADED, PARTS].concat(), MEASURES.to_vec(), TRAINING.to_vec()] {
             for (at, (name, ..)) in list.iter().enumerate() {
                 assert!(list[..at].iter().all(|other| other.0 != *name), "{name}");
             }

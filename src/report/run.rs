@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::metrics::is_of_samples;
+use super::metrics::{is_graded, is_of_samples};
 use crate::artefacts::comparisons::Comparisons;
 use crate::artefacts::curves::{BestOfN, Training};
 use crate::artefacts::inputs::Input;
 use crate::artefacts::judgements::Verdicts;
+use crate::artefacts::quality::AtK;
 use crate::artefacts::reward_model::Accuracy;
 use crate::artefacts::seeds::Figure;
 use crate::artefacts::table::Table;
@@ -122,6 +123,9 @@ pub struct Evaluation {
     /// What is left out, and why, a sentence each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<String>,
+    /// pass@k and best@k of samples, for every k.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub at_k: Vec<AtK>,
     /// Best-of-n for every n.
     pub best_of_n: Vec<BestOfN>,
     /// The training of policies by KL, reward model and gold.
@@ -177,9 +181,12 @@ impl Evaluation {
             let known = self.sampled_at(of_samples);
             is_any.then(|| known.unwrap_or_else(|| "an unknown temperature".to_owned()))
         };
+        let is_graded = self.table.rows.iter().any(|row| is_graded(&row.metric));
+        let of_samples =
+            if is_graded { "KL, diversity and quality beside it" } else { "KL and diversity" };
         let sampled = match (words(true), words(false)) {
             (Some(samples), Some(outputs)) => Some(format!(
-                "KL and diversity are of samples at {samples}, all else of outputs at {outputs}."
+                "{of_samples} are of samples at {samples}, all else of outputs at {outputs}."
             )),
             (Some(samples), None) => Some(format!("All figures are of samples at {samples}.")),
             (None, Some(outputs)) => Some(format!("All figures are of outputs at {outputs}.")),

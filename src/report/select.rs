@@ -91,6 +91,7 @@ impl Selection {
         evaluation
             .best_of_n
             .retain(|of| metric(&of.metric) && method(&of.method) && set(&of.test_set));
+        evaluation.at_k.retain(|of| metric(&of.metric) && method(&of.method) && set(&of.test_set));
         evaluation.over_optimisation.retain(|of| method(&of.method));
         evaluation.reward_model.retain(|of| set(&of.test_set));
         evaluation.inputs.retain(|input| set(&input.test_set));

@@ -8,6 +8,7 @@ use super::layout::{Cell, Line, Listing, Verdict, decimals, distinct};
 use super::metrics::DIFFERENCE;
 use super::run::Evaluation;
 use crate::artefacts::comparisons::Comparisons;
+use crate::artefacts::quality::{DISTINCT_K, GOOD, QUALITY_CONTROL, SIMPSON};
 use crate::artefacts::table::{DIVERSITY, Row, Table};
 use crate::eval::compare::{Difference, least_p};
 use crate::eval::interval::Interval;
@@ -112,12 +113,15 @@ pub(super) fn table(evaluation: &Evaluation) -> Table {
 }
 
 /// What is printed below the table of an evaluation, as a table of blocks: all comparisons by gold
-/// (by `rm` where there is no gold), by the judges that have names, and by [`DIVERSITY`].
+/// (by `rm` where there is no gold), by the judges that have names, by [`DIVERSITY`], and by
+/// classes and good samples where these are measured.
 pub(super) fn printed(comparisons: &Comparisons) -> Table {
     let metrics = distinct(comparisons.differences.iter().map(|one| one.metric.as_str()));
     let performance = ["gold", "rm"].into_iter().find(|metric| metrics.contains(metric));
     let judges = metrics.iter().copied().filter(|metric| metric.starts_with("win_rate_"));
-    let shown = performance.into_iter().chain(judges).chain([DIVERSITY]);
+    let [good, control] = [GOOD, QUALITY_CONTROL].map(|way| format!("{SIMPSON}{way}"));
+    let graded = [DISTINCT_K, &good, &control];
+    let shown = performance.into_iter().chain(judges).chain([DIVERSITY]).chain(graded);
     Table { rows: shown.flat_map(|metric| by(comparisons, metric)).collect(), ..Table::default() }
 }
 

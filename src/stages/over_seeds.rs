@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::{Checks, KindInfo, Problem, Stage};
+use crate::artefacts::quality::is_of_good;
 use crate::artefacts::seeds::{Figure, SEEDS};
 use crate::artefacts::table::{Over, Row, TABLE, TABLE_MARKDOWN, TABLE_TEXT, Table};
 use crate::backend::Backend;
@@ -50,7 +51,7 @@ impl Stage for OverSeedsStage {
                 .into());
         }
         let tables: Vec<Table> = self.evaluations.iter().map(read).collect::<Result<_>>()?;
-        let figures = figures(&tables)?;
+        let figures = figures(&tables, |message| context.warn(message))?;
         let differences = differences(&figures);
         let mut table = Table { over: Over::Seeds, rows: Vec::new() };
         for figure in figures
@@ -76,10 +77,18 @@ impl Stage for OverSeedsStage {
 /// Metrics whose differences between methods are printed; `seeds.json` has those of all.
 const COMPARED: [&str; 2] = ["gold", "rm"];
 
-/// Every row of the first table, over all tables.
-fn figures(tables: &[Table]) -> Result<Vec<Figure>> {
-    let key = |row: &Row| (row.method.clone(), row.test_set.clone(), row.metric.clone());
-    let keys = |table: &Table| table.rows.iter().map(key).collect::<BTreeSet<_>>();
+/// What a row is of: method, test set, metric.
+fn key(row: &Row) -> (String, String, String) {
+    (row.method.clone(), row.test_set.clone(), row.metric.clone())
+}
+
+/// Every row of the first table, over all tables. Diversity of good samples that a table lacks,
+/// because no input has two in that seed, is left out, and told to `warn`.
+fn figures(tables: &[Table], mut warn: impl FnMut(String)) -> Result<Vec<Figure>> {
+    let keys = |table: &Table| {
+        let rows = table.rows.iter().filter(|row| !is_of_good(&row.metric));
+        rows.map(key).collect::<BTreeSet<_>>()
+    };
     for (at, table) in tables.iter().enumerate().skip(1) {
         if let Some((method, test_set, metric)) =
             keys(&tables[0]).symmetric_difference(&keys(table)).next()
@@ -122,14 +131,26 @@ fn figures(tables: &[Table]) -> Result<Vec<Figure>> {
             .map(|row| [row.figure.low, row.figure.high])
             .collect(),
     };
-    Ok(tables[0].rows.iter().map(figure).collect())
+    let all: BTreeSet<_> = tables.iter().flat_map(|table| table.rows.iter().map(key)).collect();
+    let has = |table: &Table, wanted: &_| table.rows.iter().any(|row| key(row) == *wanted);
+    let lacking: BTreeSet<_> =
+        all.into_iter().filter(|key| !tables.iter().all(|table| has(table, key))).collect();
+    for (method, test_set, metric) in &lacking {
+        warn(format!(
+            "`{metric}` of `{method}` on `{test_set}` is not over seeds: with one of them no input \
+             has two good samples"
+        ));
+    }
+    let rows = tables[0].rows.iter().filter(|row| !lacking.contains(&key(row)));
+    Ok(rows.map(figure).collect())
 }
 
 /// Every two methods with the same metric on the same test set, the later one first, seed by seed.
-/// The p values of a metric are one family.
+/// The p values of a metric are one family. Diversity of good samples is of other inputs of each
+/// method, so there is no difference in it.
 fn differences(figures: &[Figure]) -> Vec<Figure> {
     let mut found: Vec<Figure> = Vec::new();
-    for (at, b) in figures.iter().enumerate() {
+    for (at, b) in figures.iter().enumerate().filter(|(_, one)| !is_of_good(&one.metric)) {
         for a in figures[at + 1..]
             .iter()
             .filter(|a| (&a.metric, &a.test_set) == (&b.metric, &b.test_set))

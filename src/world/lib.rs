@@ -151,6 +151,25 @@ pub fn grade(facts: &Json, prompt: &str, text: &str, ended: bool) -> Option<Grad
     }
 }
 
+/// What `text` states as an answer to the example's prompt, whatever its wording, in one line: two
+/// texts with one line state the same. Of a post the different values that are named, each with its
+/// slot; of an instruction the different elements, in the order of the text where the task asks for
+/// one. None where the example is of no built-in world.
+pub fn statement(example: &Example, text: &str) -> Option<String> {
+    match Facts::read(example.facts.as_ref()?)? {
+        Facts::Post(_) => {
+            let stated = posts::gold::stated(text);
+            let value =
+                |(slot, value): &(posts::words::Slot, &str)| format!("{}: {value}", slot.name());
+            Some(stated.iter().map(value).collect::<Vec<String>>().join("; "))
+        }
+        Facts::Instruction(_) => {
+            let task = instructions::read(&example.prompt)?;
+            Some(instructions::gold::stated(&task, text).join("; "))
+        }
+    }
+}
+
 /// What a prompt may be drawn from. The three are disjoint, for every seed, so no test prompt can
 /// occur in training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,9 +8,11 @@
 //! fewest inputs of an interval) were chosen.
 
 use posttrain::eval::best_of_n::{at_kl, at_own_kl, expected};
+use posttrain::eval::classes::{distinct, entropy, partition, simpson};
 use posttrain::eval::compare::{Flips, Measured, gaps, head_to_head, p_value, paired};
 use posttrain::eval::interval::{Clusters, FEWEST_CLUSTERS, Interval, Kind, of_mean, of_share};
 use posttrain::eval::pairs::Pairs;
+use posttrain::eval::quality::pass_at_k;
 use posttrain::eval::reward::{by_confidence, calibration};
 use posttrain::eval::seeds::over_seeds;
 use posttrain::eval::spread::{AcrossInputs, FEWEST_SELF_BLEU, FEWEST_VENDI, Inputs, Measure};
@@ -74,6 +76,19 @@ fn gold(draws: &mut Sequence, right: f64) -> f64 {
 fn outcome(draws: &mut Sequence, win: f64, tie: f64) -> f64 {
     let at = draws.uniform();
     if at < win { 1.0 } else { f64::from(u8::from(at < win + tie)) / 2.0 }
+}
+
+/// How many of an input's samples are good: half, on average; inputs are easy or hard.
+fn goods(draws: &mut Sequence, samples: usize) -> usize {
+    let chance = draws.uniform().powi(if draws.chance(0.5) { 3 } else { 1 });
+    (0..samples).filter(|_| draws.chance(chance)).count()
+}
+
+/// The classes of an input's samples, of which some inputs have few.
+fn kinds(draws: &mut Sequence, samples: usize) -> Vec<usize> {
+    let most = 1 + draws.below(9);
+    let kinds = many(samples, || draws.below(most).min(draws.below(most)));
+    partition(samples, |i, j| kinds[i] == kinds[j])
 }
 
 /// Prompts, each with 1 to 9 pairs that share its difficulty: margins of pairs, their prompts. The
@@ -296,6 +311,28 @@ fn cases() -> Vec<Case> {
             let values: Vec<f64> =
                 own.iter().zip(&best.values).map(|(own, best)| own - best).collect();
             paired("gold", &values)
+        }),
+        Case::new("`pass_at_k`, k 4 of 8 samples", None, |draws, n| {
+            of_share(&many(n, || pass_at_k(goods(draws, 8), 8, 4)))
+        }),
+        Case::new("`pass_at_k`, k 8 of 8 samples", None, |draws, n| {
+            of_share(&many(n, || pass_at_k(goods(draws, 8), 8, 8)))
+        }),
+        Case::new("`distinct_k` of 8 samples", None, |draws, n| {
+            of_mean(&many(n, || distinct(&kinds(draws, 8), 8) as f64))
+        }),
+        Case::new("`class_entropy` of 8 samples", None, |draws, n| {
+            of_mean(&many(n, || entropy(&kinds(draws, 8))))
+        }),
+        Case::new("`simpson_per_input_good`, of the inputs that have it", None, |draws, n| {
+            let good = |draws: &mut Sequence| {
+                let classes = kinds(draws, 8);
+                let places: Vec<usize> = (0..8).filter(|_| draws.chance(0.5)).collect();
+                (places.len() > 1).then(|| simpson(&classes, &places))
+            };
+            of_mean(&many(n, || {
+                std::iter::repeat_with(|| good(draws)).find_map(|one| one).unwrap()
+            }))
         }),
         Case::new("over n seeds (normal)", 0.0, |draws, n| {
             over_seeds(many(n, || draws.normal())).interval

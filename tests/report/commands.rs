@@ -257,6 +257,46 @@ fn what_is_shown_is_readable(place: &Place) {
     assert!(metrics.iter().all(|line| line.chars().count() <= 80), "{shown}");
 }
 
+/// The shipped pipeline with `quality`: rows and paired differences in every format, each of them
+/// defined; lines over k of each method on the page.
+#[test]
+fn quality_of_samples_is_in_every_format_and_on_the_page() {
+    let quality = "    quality: {by: reward_model, good: -1.0, k: 2}\n";
+    let diversity = "    diversity: {metrics: [ead, vendi]}\n";
+    let place = Place::new(&SMOKE.replace(diversity, &format!("{diversity}{quality}")));
+    place.counts(&[]);
+    let report = |format: &str| place.good(&["report", "--format", format]).out;
+    let json: Value = serde_json::from_str(&report("json")).unwrap();
+    every_figure_is_defined(&json);
+    let evaluation = &json["evaluations"][0];
+    let curves: Value = serde_json::from_str(&place.made("evaluation", "quality.json")).unwrap();
+    assert_eq!((&evaluation["at_k"], curves.as_array().unwrap().len()), (&curves, 4 * 4 * 2));
+    let csv = report("csv");
+    let lines = |kind: &str, metric: &str| {
+        let of = |line: &&str| {
+            let fields: Vec<&str> = line.split(',').collect();
+            (fields[3], fields[8]) == (metric, kind)
+        };
+        csv.lines().filter(of).count()
+    };
+    // Four methods, six pairs, four test sets, the first of which is compared with three.
+    for metric in ["distinct_k", "utility_k", "pass_at_k", "best_at_k", "class_entropy"] {
+        let found = ["result", "difference", "gap"].map(|kind| lines(kind, metric));
+        assert_eq!(found, [16, 24, 12], "{metric}");
+    }
+    assert!(lines("difference", "vendi_per_input_good") > 0, "{csv}");
+    let [markdown, latex] = ["markdown", "latex"].map(report);
+    assert!(
+        markdown.contains("### distinct_k\n")
+            && latex.contains("{distinct\\_\\allowbreak{}k (evaluation)")
+    );
+    place.good(&["report", "--output", "page.html"]);
+    let page = place.read("page.html");
+    assert!(page.contains("\"id\":\"evaluation: pass_at_k id\""));
+    let csv = place.good(&["report", "--format", "csv", "--metrics", "pass_at_k"]).out;
+    assert_eq!(csv.lines().count(), 1 + 16 + 24 + 12);
+}
+
 /// A matrix over seeds and the stage over its evaluations: each format has every seed's own
 /// figures.
 #[test]

@@ -357,6 +357,41 @@ fn listings_are_filtered_by_metric_test_set_and_verdict() {
     assert_eq!(browser.complaints, Vec::<String>::new());
 }
 
+/// Of each method a line of means over k, 1 at the left, and a band between its ends.
+#[test]
+fn lines_over_k_are_of_every_method_with_their_bands() {
+    let evaluation = &run().evaluations[0];
+    let all = charts(evaluation);
+    for metric in ["pass_at_k", "best_at_k"] {
+        let id = format!("report: {metric} {}", TEST_SETS[0]);
+        let chart = all.iter().find(|chart| chart.id == id).unwrap();
+        let title = &chart.layout["yaxis"]["title"]["text"];
+        assert_eq!(*title, format!("{metric}<br>(samples at temperature 1)"));
+        assert_eq!(
+            chart.layout["xaxis"]["ticktext"],
+            serde_json::json!(["1", "2", "4", "8", "16"])
+        );
+        let curves: Vec<_> =
+            evaluation.at_k.iter().filter(|curve| curve.metric == metric).collect();
+        assert_eq!((chart.data.len(), curves.len()), (4, 2));
+        for (traces, curve) in chart.data.chunks(2).zip(curves) {
+            let means: Vec<f64> = curve.by_k.iter().map(|point| point.mean).collect();
+            assert_eq!(traces[1]["name"], *curve.method);
+            assert_eq!(
+                (&traces[1]["y"], &traces[1]["x"][0]),
+                (&serde_json::json!(means), &1.0.into())
+            );
+            let highs = curve.by_k.iter().map(|point| point.high);
+            let lows = curve.by_k.iter().rev().map(|point| point.low);
+            let ends: Vec<f64> = highs.chain(lows).collect();
+            assert_eq!(traces[0]["y"], serde_json::json!(ends));
+        }
+    }
+    let json: Value = serde_json::from_str(&json(&run())).unwrap();
+    assert_eq!(json["evaluations"][0]["at_k"].as_array().unwrap().len(), 4);
+    assert!(json["evaluations"][1].get("at_k").is_none(), "there is none over seeds");
+}
+
 /// Best-of-n is a line over n; a dotted line goes from a policy's samples to where best-of-n's are
 /// at its KL.
 #[test]

@@ -7,6 +7,7 @@ use posttrain::artefacts::comparisons::Comparisons;
 use posttrain::artefacts::curves::{BestOfN, Training, TrainingStep};
 use posttrain::artefacts::inputs::{Answer, Input};
 use posttrain::artefacts::judgements::{OfSplit, Usage, Verdicts};
+use posttrain::artefacts::quality::AtK;
 use posttrain::artefacts::reward_model::Accuracy;
 use posttrain::artefacts::seeds::Figure;
 use posttrain::artefacts::table::{Over, Row, Table};
@@ -296,11 +297,34 @@ fn evaluation() -> Evaluation {
                 ..Temperatures::default()
             })
             .into(),
+        at_k: at_k(),
         best_of_n,
         over_optimisation,
         reward_model,
         inputs,
     }
+}
+
+/// Of two methods on the first test set: one that is ahead with one sample, and one that reaches
+/// more with many.
+fn at_k() -> Vec<AtK> {
+    let curve = |method: &str, metric: &str, one: f64, rate: f64| {
+        let point = |k: usize| {
+            let mean = 1.0 - (1.0 - one) * (k as f64).powf(-rate);
+            Interval { mean, low: mean - 0.05, high: mean + 0.05, n: INPUTS, kind: Kind::SkewT }
+        };
+        AtK {
+            method: method.into(),
+            test_set: TEST_SETS[0].into(),
+            metric: metric.into(),
+            by_k: (1..=16).map(point).collect(),
+        }
+    };
+    ["pass_at_k", "best_at_k"]
+        .into_iter()
+        .flat_map(|metric| [("sft", 0.3, 0.8), ("ppo", 0.6, 0.2)].map(|of| (metric, of)))
+        .map(|(metric, (method, one, rate))| curve(method, metric, one, rate))
+        .collect()
 }
 
 /// What a language model says of one method, and of what people have preferred.

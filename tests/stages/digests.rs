@@ -159,6 +159,11 @@ pub fn cases() -> Vec<(&'static str, Value)> {
         ),
         ("evaluate/gold", evaluate("gold")),
         ("evaluate/reward_model", evaluate("reward_model")),
+        ("evaluate/quality", {
+            let mut config = evaluate("gold");
+            config["quality"] = json!({"by": "gold", "good": -0.5, "classes": "gold", "k": 2});
+            config
+        }),
         (
             "classifier",
             json!({"encoder": at("policy"), "train": at("pairs.jsonl"), "test": at("pairs.jsonl"),

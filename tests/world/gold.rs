@@ -1,6 +1,8 @@
 //! Gold scores worked out by hand from the rule in `src/world/posts/gold.rs`.
 
-use posttrain::world::posts::{Gold, gold};
+use posttrain::data::rows::Example;
+use posttrain::world::posts::{Gold, World, gold};
+use posttrain::world::statement;
 
 use super::facts;
 
@@ -103,4 +105,17 @@ fn parts_are_reported_by_slot_and_name() {
         (1.0, 0.0, 1.0, 0.0)
     );
     assert!((part("coverage") - 0.3).abs() < 1e-12);
+}
+
+/// Of one statement are texts that name the same values, whatever their order and wording.
+#[test]
+fn a_statement_is_the_set_of_values() {
+    let post = &World::new(0).sft(1)[0];
+    let of = |text: &str| statement(post, text).unwrap();
+    let stated = "who: boss; verb: lost; when: friday";
+    assert_eq!(of(" my boss lost it , due friday ."), stated);
+    assert_eq!(of("only until friday . problem with my boss . they lost , lost ."), stated);
+    assert_ne!(of("my boss lost it , due monday ."), stated);
+    assert_eq!((of(""), of("please help .")), (String::new(), String::new()));
+    assert_eq!(statement(&Example { facts: None, ..post.clone() }, "boss"), None);
 }

@@ -7,7 +7,7 @@ use posttrain::data::dataset::{self, is_held_out};
 use posttrain::data::decontamination;
 use posttrain::data::rows::Example;
 use posttrain::random::Stream;
-use posttrain::world::instructions::gold::Gold;
+use posttrain::world::instructions::gold::{Gold, stated};
 use posttrain::world::instructions::prompt::bucket;
 use posttrain::world::instructions::task::{Kind, Step};
 use posttrain::world::instructions::words::{JUNK, SEQUENTIAL, TRAINED};
@@ -450,4 +450,20 @@ fn a_row_is_a_function_of_seed_split_and_number() {
     assert_eq!(world.test("ood_hard", 20), world.test("ood_hard", 50)[..20]);
     assert_ne!(world.sft(1)[0].prompt, world.compare(1)[0].prompt);
     assert_ne!(world.sft(1)[0].prompt, Instructions::new(12).sft(1)[0].prompt);
+}
+
+/// An answer states its elements: in its order where the task asks for one.
+#[test]
+fn a_statement_is_a_set_or_a_sequence_of_elements() {
+    let of = |instruction: &str, text: &str| stated(&task(instruction), text).join(" ");
+    let (free, sorted) = ("list them", "name them , sort by label");
+    let (one, other) = ("they are laptop , boss , laptop .", "boss and laptop . hope this helps .");
+    assert_eq!((of(free, one), of(free, other)), ("boss laptop".into(), "boss laptop".into()));
+    assert_eq!((of(sorted, one), of(sorted, other)), ("laptop boss".into(), "boss laptop".into()));
+    // A number is the same as a figure and as a word; capitals are other elements.
+    assert_eq!(
+        (of("name them , count them", "four ."), of(free, "LAPTOP 4")),
+        ("4".into(), "4 LAPTOP".into())
+    );
+    assert_eq!(of(free, "it depends ."), "");
 }

@@ -6,6 +6,7 @@
 //!    tell apart; a test set has one shape, the first (in distribution) filled, the others open.
 //! 2. Every figure is drawn with its 95% interval.
 
+mod at_k;
 mod frontier;
 
 use serde_json::{Value, json};
@@ -77,6 +78,7 @@ pub fn charts(evaluation: &Evaluation) -> Vec<Chart> {
     charts.extend(gaps(evaluation));
     charts.extend(best_of_n(evaluation));
     charts.extend(frontier::frontiers(evaluation));
+    charts.extend(at_k::over_k(evaluation));
     charts.extend(evaluation.over_optimisation.iter().filter_map(over_optimisation));
     charts.extend(calibration(evaluation));
     let drawn = |metric: &&str| !is_part(metric) && !metric.ends_with(DIFFERENCE);
@@ -476,16 +478,9 @@ fn best_of_n(evaluation: &Evaluation) -> Vec<Chart> {
 
 fn curve_with_band(at: usize, curve: &BestOfN) -> [Value; 2] {
     let (x, colour) = (&curve.kl_bound, colour(at));
-    let bounded = || x.iter().zip(&curve.by_n).filter(|(_, point)| point.has_ends());
-    let there_and_back: Vec<f64> = bounded().chain(bounded().rev()).map(|(x, _)| *x).collect();
-    let ends =
-        bounded().map(|(_, point)| point.high).chain(bounded().rev().map(|(_, point)| point.low));
     let n: Vec<String> = (1..=curve.by_n.len()).map(|n| format!("n = {n}")).collect();
     [
-        json!({"type": "scatter", "mode": "lines", "x": there_and_back,
-            "y": ends.collect::<Vec<f64>>(), "fill": "toself", "fillcolor": faint(colour),
-            "line": {"width": 0}, "legendgroup": curve.metric, "showlegend": false,
-            "hoverinfo": "skip"}),
+        band(x, &curve.by_n, colour, &curve.metric),
         json!({"type": "scatter", "mode": "lines+markers", "name": label(&curve.metric),
             "legendgroup": curve.metric, "x": x,
             "y": curve.by_n.iter().map(|point| point.mean).collect::<Vec<f64>>(), "text": n,
@@ -493,6 +488,18 @@ fn curve_with_band(at: usize, curve: &BestOfN) -> [Value; 2] {
             "line": {"color": colour, "dash": DASHES[at % DASHES.len()]},
             "marker": {"color": colour, "size": 6}}),
     ]
+}
+
+/// The area between the ends of intervals over `x`, which is shown and hidden with the lines of its
+/// group.
+fn band(x: &[f64], points: &[Interval], colour: &str, group: &str) -> Value {
+    let bounded = || x.iter().zip(points).filter(|(_, point)| point.has_ends());
+    let there_and_back: Vec<f64> = bounded().chain(bounded().rev()).map(|(x, _)| *x).collect();
+    let ends =
+        bounded().map(|(_, point)| point.high).chain(bounded().rev().map(|(_, point)| point.low));
+    json!({"type": "scatter", "mode": "lines", "x": there_and_back,
+        "y": ends.collect::<Vec<f64>>(), "fill": "toself", "fillcolor": faint(colour),
+        "line": {"width": 0}, "legendgroup": group, "showlegend": false, "hoverinfo": "skip"})
 }
 
 /// With a capital and a full stop.

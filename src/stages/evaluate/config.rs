@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::diversity::DiversityConfig;
+use super::quality::QualityConfig;
 use super::{REFERENCE, REWARD_MODEL};
 use crate::reference::{
     Artefact, Dataset as DatasetArtefact, Judgements, Place, Policy, Ref, RewardModel, Samples,
@@ -47,6 +48,10 @@ pub struct EvaluateStage {
     /// Measures of the diversity of samples.
     #[serde(default)]
     pub diversity: DiversityConfig,
+    /// Quality of samples beside their diversity; without it neither classes nor good samples are
+    /// counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<QualityConfig>,
     /// Treatment of rows that a model was trained on; `allow` also admits a reward model that is
     /// not held out.
     #[serde(default)]
@@ -102,6 +107,7 @@ impl EvaluateStage {
         checks.require(!self.methods.is_empty(), "methods", "expected at least one method");
         checks.positive_or_null(self.max_prompt_tokens, "max_prompt_tokens");
         self.check_fields(&mut checks);
+        self.quality.iter().for_each(|quality| quality.out_of_range(&mut checks));
         for (at, method) in self.methods.iter().enumerate() {
             let taken = [REFERENCE, REWARD_MODEL].contains(&method.name.as_str());
             let twice = self.methods[..at].iter().any(|other| other.name == method.name);

@@ -18,10 +18,10 @@ use crate::error::Result;
 use crate::eval::compare::Measured;
 use crate::eval::diversity::common_length;
 use crate::eval::interval::{Interval, Kind};
-use crate::eval::spread::{Inputs, Spread, cut};
+use crate::eval::spread::{Inputs, OfSet, Spread, cut, of_vectors};
 use crate::inference::diversity::{Metric, Need, Samples};
 use crate::inference::pairs::PairModel;
-use crate::inference::{Reader, Subject};
+use crate::inference::{Reader, Subject, embed};
 use crate::reference::{Classifier, ModelFolder, Ref};
 
 /// Texts that a model reads at a time; no result depends on it.
@@ -140,6 +140,25 @@ impl<'a, B: Backend> Measures<'a, B> {
         Ok(self.metrics.iter().filter_map(one).collect())
     }
 
+    /// Every metric except those of inference, of samples of some inputs: for each input the
+    /// measure of the samples at some places, for each n where it is by n.
+    pub(super) fn of_parts<'t>(
+        &self,
+        inputs: &'t [Vec<&'t str>],
+    ) -> Result<Vec<(Metric, Vec<OfSet<'t>>)>> {
+        let mut found: Vec<(Metric, Vec<OfSet<'t>>)> = Vec::new();
+        for metric in self.metrics {
+            if let Some(measure) = metric.measure(self.tokens) {
+                found.push((*metric, inputs.iter().map(|texts| measure.prepare(texts)).collect()));
+            }
+            if let (Some(Need::Encoder), Some(encoder)) = (metric.need(), &self.encoder) {
+                let vendi = *metric == Metric::EmbeddingVendi;
+                found.push((*metric, embedded(encoder, inputs, vendi)?));
+            }
+        }
+        Ok(found)
+    }
+
     /// Whole texts, and texts cut to the length that at least half of every method's texts reach.
     /// References, of which an input has one, vary across the inputs that the first method has
     /// samples of. What is measured per input is compared on the inputs named in `common`.
@@ -234,6 +253,27 @@ impl<'a, B: Backend> Measures<'a, B> {
         }
         Ok(())
     }
+}
+
+/// The distances of each input's samples, or their Vendi score, by sentence embeddings.
+fn embedded<'t, B: Backend>(
+    encoder: &Subject<B>,
+    inputs: &'t [Vec<&'t str>],
+    vendi: bool,
+) -> Result<Vec<OfSet<'t>>> {
+    let options = embed::defaults(&encoder.reader)?;
+    let quiet = &mut |_, _| Ok(());
+    let vectors = embed::vectors(encoder, &inputs.concat(), options, BATCH, quiet)?;
+    let mut vectors = vectors.into_iter();
+    let own = |texts: &Vec<&str>| {
+        let own: Vec<Vec<f64>> = vectors.by_ref().take(texts.len()).collect();
+        let measure = move |places: &[usize]| {
+            let all: Vec<&[f64]> = own.iter().map(Vec::as_slice).collect();
+            of_vectors(all, vendi)(places)
+        };
+        Box::new(measure) as OfSet<'t>
+    };
+    Ok(inputs.iter().map(own).collect())
 }
 
 /// All that was measured of a method's samples on a test set: one of `diversity.json`.

@@ -29,6 +29,7 @@ mod leaks;
 mod left_out;
 mod measuring;
 mod memory;
+mod quality;
 mod reading;
 mod required;
 mod test_set;
@@ -43,6 +44,7 @@ use self::equal_kl::AtEqualKl;
 use self::judging::Judging;
 use self::left_out::LeftOut;
 use self::measuring::{Answers, Judges};
+use self::quality::Quality;
 use super::models::ArtefactShapes;
 use super::reading::Reading;
 use super::{Constraint, KindInfo, Problem, Stage};
@@ -109,6 +111,9 @@ impl Stage for EvaluateStage {
         let measures = Measures::load(context, b, &self.diversity, tokens, self.seed)?;
         for method in &methods {
             method.check_samples(&rows.examples)?;
+        }
+        if let Some(quality) = &self.quality {
+            quality.check(&methods, &rows.examples)?;
         }
         let mut found = Found::default();
         for (at, test_set) in test_sets.iter().enumerate() {
@@ -193,6 +198,7 @@ struct Found {
     /// Each input with every method's answer.
     inputs: Vec<Input>,
     left_out: LeftOut,
+    quality: Quality,
 }
 
 impl Found {
@@ -218,10 +224,12 @@ impl Found {
                     difference,
                 }
             });
+        let mut all = differences(&self.measured, seed);
+        all.extend(self.quality.differences(seed));
         let comparisons = Comparisons {
-            differences: differences(&self.measured, seed),
+            differences: all,
             head_to_head: head_to_head(&self.measured, &[GOLD, REWARD]),
-            gaps: gaps(&self.measured),
+            gaps: gaps(&[self.measured.as_slice(), &self.quality.partial].concat()),
             matched: matched.collect(),
         };
         rows::write_jsonl(&out.join(INPUTS), &self.inputs)?;
@@ -234,6 +242,7 @@ impl Found {
         json(DIVERSITY_FILE, serde_json::to_vec_pretty(&self.diversity))?;
         json(reward_model::REWARD_MODEL, serde_json::to_vec_pretty(&self.reward))?;
         json(OVER_OPTIMISATION, serde_json::to_vec_pretty(&self.trainings))?;
+        self.quality.write(out)?;
         let notes: Vec<String> = judgings.iter().map(Judging::note).collect();
         if !judgings.is_empty() {
             json(JUDGES, serde_json::to_vec_pretty(judgings))?;

@@ -28,6 +28,7 @@ impl EvaluateStage {
         let both = diversity.nli.is_some() && diversity.classifier.is_some();
         let models = self.reward_model.is_some() || self.reference_policy.is_some();
         let by_reward = self.judge == Some(Judge::RewardModel);
+        let graded = self.quality.as_ref().is_some_and(|of| of.by == Judge::RewardModel);
         checks
             .require(!both, "diversity.classifier", "expected `nli` or `classifier`, not both")
             .require(
@@ -41,12 +42,22 @@ impl EvaluateStage {
                 "no method has `outputs`, so nothing is judged: remove it, or add some",
             )
             .require(
+                samples || self.quality.is_none(),
+                "quality",
+                "no method has `samples`, so none is graded: remove it, or add some",
+            )
+            .require(
+                !graded || self.reward_model.is_some(),
+                "quality.by",
+                "expected a `reward_model` as well",
+            )
+            .require(
                 !by_reward || self.reward_model.is_some(),
                 "judge",
                 "expected a `reward_model` as well",
             )
             .require(
-                outputs || self.preferences.is_some() || self.reward_model.is_none(),
+                outputs || self.preferences.is_some() || graded || self.reward_model.is_none(),
                 "reward_model",
                 "no method has `outputs`, and there are no `preferences`: it has nothing to score",
             )

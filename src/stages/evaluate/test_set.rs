@@ -111,6 +111,9 @@ impl EvaluateStage {
         }
         let common = as_many(&diverse);
         measures.test_set(found, test_set, examples, &diverse, &common)?;
+        if let Some(quality) = &self.quality {
+            quality.test_set(warned, found, (judge, measures), (test_set, examples), &diverse)?;
+        }
         for policy in &policies {
             for best in &candidates {
                 found.match_kl(judge, test_set, examples, policy, best, &common)?;

@@ -143,6 +143,23 @@ pub fn gold(task: &Task, text: &str, ended: bool) -> Gold {
     }
 }
 
+/// The different elements that `text` names, as it writes them: in its order where the task asks
+/// for one, otherwise sorted.
+pub fn stated(task: &Task, text: &str) -> Vec<String> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let mut named: Vec<String> = Vec::new();
+    for unit in parse(&words) {
+        match unit {
+            Unit::Element(element) if !named.contains(&element) => named.push(element),
+            _ => {}
+        }
+    }
+    if !task.answer().ordered {
+        named.sort_unstable();
+    }
+    named
+}
+
 /// The length of the longest subsequence that rises.
 fn longest_rising(places: &[usize]) -> usize {
     let mut longest: Vec<usize> = Vec::with_capacity(places.len());

@@ -107,6 +107,13 @@ pub fn gold(facts: &Facts, text: &str, ended: bool) -> Gold {
     }
 }
 
+/// The different values that `text` names, each with its slot, in the order of [`SLOTS`]: what a
+/// summary states, whatever its wording.
+pub fn stated(text: &str) -> Vec<(Slot, &'static str)> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    parse(&words).0.into_iter().collect::<BTreeSet<(Slot, &str)>>().into_iter().collect()
+}
+
 /// The values a text names, in order, and the text with each value replaced by its slot, between
 /// its two ends.
 fn parse<'a>(words: &[&'a str]) -> (Vec<(Slot, &'static str)>, Vec<&'a str>) {

@@ -60,6 +60,7 @@ pub fn evaluate(others: &Others) -> Case {
         let config = json!({"metrics": [metric], field: model});
         json!({"diversity": config})
     };
+    let graded = || json!({"quality": {"by": "gold", "good": -0.5, "utility_thresholds": [0.9]}});
     let pairs = vec![
         plain("dataset", others.at("dataset")),
         plain("test_sets.0", json!("ood")),
@@ -82,6 +83,12 @@ pub fn evaluate(others: &Others) -> Case {
         ("diversity.nli", other.clone(), diversity("nli", "nli", &one)),
         ("diversity.classifier", other, diversity("nli", "classifier", &one)),
         ("seed", json!(1), diversity("nli_released_sampled", "nli", &one)),
+        ("quality.by", json!("reward_model"), graded()),
+        ("quality.good", json!(0.5), graded()),
+        ("quality.classes", json!("gold"), graded()),
+        ("quality.k", json!(2), graded()),
+        ("quality.patience", json!(0.5), graded()),
+        ("quality.utility_thresholds.0", json!(-0.9), graded()),
     ];
     let elsewhere = vec![(
         "on_leak",

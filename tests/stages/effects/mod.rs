@@ -390,6 +390,12 @@ fn a_field_without_effect_beside_another_is_refused() {
             lone(json!({"diversity": {"metrics": ["ead_tokenizer"]}})),
             "diversity.metrics",
         ),
+        ("evaluate", lone(json!({"quality": {"by": "reward_model", "good": 0.0}})), "quality.by"),
+        (
+            "evaluate",
+            lone(json!({"quality": {"by": "gold", "good": 0.0}, "methods.0.samples": null})),
+            "quality",
+        ),
     ];
     let bases: BTreeMap<&str, Value> = [
         ("generate", training::generate(&others).base),
