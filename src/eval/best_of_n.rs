@@ -133,6 +133,54 @@ pub fn kl_bound(n: usize) -> f64 {
     }
 }
 
+/// Best-of-n of outcomes whose probabilities are known, exactly: with F the probability of a reward
+/// of at most that of y, and F' of a lower one, y is chosen with probability (F^n - F'^n) p(y) /
+/// P(its reward): equal rewards are told apart by chance.
+///
+/// # Panics
+/// If there is not one reward a probability, or n is 0.
+pub fn exact(probabilities: &[f64], rewards: &[f64], n: usize) -> Vec<f64> {
+    assert_eq!(probabilities.len(), rewards.len(), "one reward a probability");
+    assert!(n > 0, "best of none");
+    let mass = |within: &dyn Fn(f64) -> bool| {
+        let own = probabilities.iter().zip(rewards).filter(|(_, reward)| within(**reward));
+        own.map(|(p, _)| p).sum::<f64>()
+    };
+    let chosen = |(p, &own): (&f64, &f64)| {
+        let (below, equal) = (mass(&|reward| reward < own), mass(&|reward| reward == own));
+        let power = |x: f64| x.powi(i32::try_from(n).unwrap_or(i32::MAX));
+        if equal > 0.0 { (power(below + equal) - power(below)) * p / equal } else { 0.0 }
+    };
+    probabilities.iter().zip(rewards).map(chosen).collect()
+}
+
+/// KL(q || p) of two lists of probabilities of the same outcomes, in nats.
+///
+/// # Panics
+/// If they are of unequal lengths.
+pub fn kl(q: &[f64], p: &[f64]) -> f64 {
+    assert_eq!(q.len(), p.len(), "two probabilities an outcome");
+    q.iter().zip(p).filter(|(q, _)| **q > 0.0).map(|(q, p)| q * (q / p).ln()).sum()
+}
+
+/// The KL of best-of-n from the policy it samples from, in nats, as an expectation over the texts
+/// that it chooses: what the text with log-probability `logprob` contributes (Beirami et al. 2024,
+/// "Theoretical guarantees on the best-of-n alignment policy"). With p = exp(logprob):
+/// (1-p)^n (log n + (n-1) log(1-p) - (n-1)/n) + (1 - (1-p)^n) log((1 - (1-p)^n) / p). Exact where
+/// all other mass is in texts of small probability and no two rewards are equal; never above
+/// [`kl_bound`], and equal to it as p goes to 0.
+pub fn kl_of_choice(logprob: f64, n: usize) -> f64 {
+    let (p, n, rest) = (logprob.exp(), n as f64, n as f64 - 1.0);
+    // log(1 - p), where the text is not all there is.
+    let log_others = (-p).ln_1p();
+    if log_others == f64::NEG_INFINITY {
+        return 0.0;
+    }
+    let (none, some) = ((n * log_others).exp(), -(n * log_others).exp_m1());
+    let chosen = if some > 0.0 { some * (some.ln() - logprob) } else { 0.0 };
+    none * (n.ln() + rest * log_others - rest / n) + chosen
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -227,6 +275,41 @@ mod tests {
             let kl: f64 =
                 (1..=4).map(picked).filter(|p| *p > 0.0).map(|p| p * (4.0 * p).ln()).sum();
             assert!(kl <= kl_bound(n as usize) + 1e-12, "{n}: {kl}");
+        }
+    }
+
+    #[test]
+    fn best_of_n_of_known_outcomes_is_exact() {
+        let (p, rewards) = ([0.5, 0.3, 0.15, 0.05], [0.0, 1.0, 1.0, 2.0]);
+        let q = exact(&p, &rewards, 4);
+        for (found, expected) in q.iter().zip([0.0625, 0.501338, 0.250669, 0.185494]) {
+            assert!((found - expected).abs() < 1e-6, "{q:?}");
+        }
+        assert!((kl(&q, &p) - 0.49937).abs() < 1e-5 && kl(&q, &p) < kl_bound(4));
+        // Against one independent draw, a tie counting half.
+        let wins = (0..4).flat_map(|a| (0..4).map(move |b| (a, b))).map(|(a, b)| {
+            let won = if rewards[a] == rewards[b] { 0.5 } else { f64::from(u8::from(a > b)) };
+            q[a] * p[b] * won
+        });
+        assert!((wins.sum::<f64>() - 0.741686).abs() < 1e-6);
+        assert!(exact(&p, &rewards, 1).iter().zip(p).all(|(q, p)| (q - p).abs() < 1e-12));
+    }
+
+    #[test]
+    fn what_a_choice_contributes_to_the_kl_has_published_values() {
+        for (n, p, expected) in [
+            (16, 1e-9, 1.835089),
+            (16, 0.01, 1.834948),
+            (16, 0.1, 1.756142),
+            (16, 0.5, 0.692991),
+            (4, 0.3, 0.602116),
+        ] {
+            let found = kl_of_choice(f64::ln(p), n);
+            assert!((found - expected).abs() < 1e-6, "{n} {p}: {found}");
+        }
+        assert_eq!((kl_of_choice(0.0, 16), kl_of_choice(-3.0, 1)), (0.0, 0.0));
+        for tiny in [-60.0, -800.0, f64::NEG_INFINITY] {
+            assert!((kl_of_choice(tiny, 16) - kl_bound(16)).abs() < 1e-12, "{tiny}");
         }
     }
 

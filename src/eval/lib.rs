@@ -15,6 +15,7 @@ pub mod compare;
 pub mod compression;
 pub mod diversity;
 pub mod interval;
+pub mod optimum;
 pub mod pairs;
 pub mod reward;
 pub mod seeds;
