@@ -8,6 +8,7 @@
 //! | [`inputs`] | `inputs.jsonl` | evaluation |
 //! | [`comparisons`] | `comparisons.json` | evaluation |
 //! | [`curves`] | `best_of_n.json`, `over_optimisation.json` | evaluation |
+//! | [`optimum`] | `optimum.json` | evaluation |
 //! | [`reward_model`] | `reward_model.json` | evaluation |
 //! | [`temperatures`] | `temperatures.json` | evaluation |
 //! | [`left_out`] | `left_out.json` | evaluation |
@@ -34,6 +35,7 @@ pub mod judgements;
 pub mod leaks;
 pub mod left_out;
 pub mod names;
+pub mod optimum;
 pub mod reward_model;
 pub mod rollouts;
 pub mod seeds;

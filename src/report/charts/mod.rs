@@ -7,6 +7,7 @@
 //! 2. Every figure is drawn with its 95% interval.
 
 mod frontier;
+mod optimum;
 
 use serde_json::{Value, json};
 
@@ -77,6 +78,7 @@ pub fn charts(evaluation: &Evaluation) -> Vec<Chart> {
     charts.extend(gaps(evaluation));
     charts.extend(best_of_n(evaluation));
     charts.extend(frontier::frontiers(evaluation));
+    charts.extend(optimum::charts(evaluation));
     charts.extend(evaluation.over_optimisation.iter().filter_map(over_optimisation));
     charts.extend(calibration(evaluation));
     let drawn = |metric: &&str| !is_part(metric) && !metric.ends_with(DIFFERENCE);

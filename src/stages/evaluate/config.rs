@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::diversity::DiversityConfig;
+use super::optimum::OptimumConfig;
 use super::{REFERENCE, REWARD_MODEL};
 use crate::reference::{
     Artefact, Dataset as DatasetArtefact, Judgements, Place, Policy, Ref, RewardModel, Samples,
@@ -47,6 +48,9 @@ pub struct EvaluateStage {
     /// Measures of the diversity of samples.
     #[serde(default)]
     pub diversity: DiversityConfig,
+    /// Optimum of the KL-regularised objective; `null` estimates none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub optimum: Option<OptimumConfig>,
     /// Treatment of rows that a model was trained on; `allow` also admits a reward model that is
     /// not held out.
     #[serde(default)]
@@ -102,6 +106,9 @@ impl EvaluateStage {
         checks.require(!self.methods.is_empty(), "methods", "expected at least one method");
         checks.positive_or_null(self.max_prompt_tokens, "max_prompt_tokens");
         self.check_fields(&mut checks);
+        if let Some(optimum) = &self.optimum {
+            optimum.check(&mut checks);
+        }
         for (at, method) in self.methods.iter().enumerate() {
             let taken = [REFERENCE, REWARD_MODEL].contains(&method.name.as_str());
             let twice = self.methods[..at].iter().any(|other| other.name == method.name);
@@ -190,7 +197,7 @@ impl EvaluateStage {
 }
 
 /// The node that is referred to, before it is made.
-fn node<A: Artefact>(reference: &Ref<A>) -> Option<String> {
+pub(super) fn node<A: Artefact>(reference: &Ref<A>) -> Option<String> {
     match reference.place() {
         Place::Stage(name) => Some(name.to_owned()),
         Place::Path(_) => None,

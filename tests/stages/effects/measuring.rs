@@ -60,6 +60,16 @@ pub fn evaluate(others: &Others) -> Case {
         let config = json!({"metrics": [metric], field: model});
         json!({"diversity": config})
     };
+    let pool = |seed: u64| {
+        others.keep(make(
+            "best_of_n",
+            json!({"policy": at("policy"), "reward_model": at("reward"), "dataset": at("dataset"),
+                "splits": ["test/id", "test/ood"], "n": 4, "seed": seed,
+                "sampling": {"max_new_tokens": 4}}),
+        ))
+    };
+    let candidates = pool(1);
+    let optimum = || json!({"optimum": {"candidates": candidates, "betas": [1.0], "min_ess": 1.0}});
     let pairs = vec![
         plain("dataset", others.at("dataset")),
         plain("test_sets.0", json!("ood")),
@@ -78,6 +88,9 @@ pub fn evaluate(others: &Others) -> Case {
         ),
         plain("max_prompt_tokens", json!(5)),
         plain("diversity.metrics.0", json!("distinct")),
+        ("optimum.candidates", pool(2), optimum()),
+        ("optimum.betas.0", json!(2.0), optimum()),
+        ("optimum.min_ess", json!(1e6), optimum()),
         ("diversity.encoder", at("other"), diversity("embedding", "encoder", &at("policy"))),
         ("diversity.nli", other.clone(), diversity("nli", "nli", &one)),
         ("diversity.classifier", other, diversity("nli", "classifier", &one)),

@@ -1,0 +1,91 @@
+//! The optimum of the KL-regularised objective as a line over beta, and best-of-n as a line over n,
+//! by KL from the reference policy; the methods as points.
+
+use serde_json::{Value, json};
+
+use super::{Chart, around, colour, label, methods};
+use crate::artefacts::optimum::{DISTANCE, Figures, Optimum};
+use crate::eval::interval::Interval;
+use crate::run::Evaluation;
+
+/// Charts by these metrics, where an optimum has them.
+const DRAWN: [&str; 3] = ["gold", "rm", DISTANCE];
+
+/// One chart per test set and metric.
+pub(super) fn charts(evaluation: &Evaluation) -> Vec<Chart> {
+    let each = evaluation.optimum.iter().flat_map(|one| DRAWN.map(|metric| (one, metric)));
+    each.filter_map(|(optimum, metric)| chart(evaluation, optimum, metric)).collect()
+}
+
+/// What has both KL and the metric: its name, KL, the metric.
+type Points = Vec<(String, Interval, Interval)>;
+
+fn points<'a>(metric: &str, all: impl Iterator<Item = (String, &'a Figures)>) -> Points {
+    all.filter_map(|(name, figures)| Some((name, *figures.get("kl")?, *figures.get(metric)?)))
+        .collect()
+}
+
+/// `None` where no beta has an estimate of the metric.
+fn chart(evaluation: &Evaluation, optimum: &Optimum, metric: &str) -> Option<Chart> {
+    let Optimum { test_set, temperature, .. } = optimum;
+    let by_beta = optimum.by_beta.iter();
+    let by_beta = points(metric, by_beta.filter_map(|at| Some((at.name(), at.figures.as_ref()?))));
+    if by_beta.is_empty() {
+        return None;
+    }
+    let best = optimum.best_of_n.iter();
+    let best = points(metric, best.map(|at| (at.name(), &at.figures)));
+    let all = methods(evaluation);
+    let mut data = vec![line("optimum", "solid", colour(all.len()), &by_beta)];
+    if !best.is_empty() {
+        data.push(line("best-of-n", "dash", colour(all.len() + 1), &best));
+    }
+    for of in &optimum.methods {
+        let own = points(metric, std::iter::once((of.method.clone(), &of.figures)));
+        let place = all.iter().position(|name| *name == of.method).unwrap_or(0);
+        data.extend((!own.is_empty()).then(|| markers(&of.method, colour(place), &own)));
+    }
+    let axis = |name: &str, unit: &str| {
+        let text = format!("{name}{unit}<br>(samples at temperature {temperature})");
+        json!({"title": {"text": text}})
+    };
+    let note = format!(
+        "The solid line is the optimum of E[rm] - beta KL, beta falling from left to right: no \
+         policy has more rm at the same KL. Where {metric} of the optimum itself falls, the \
+         objective is at fault; a policy below the line is short of the optimum."
+    );
+    Some(Chart {
+        id: format!("optimum {metric} {test_set}"),
+        title: format!("{metric} against KL: the optimum of the objective, {test_set}"),
+        note,
+        data,
+        layout: json!({"xaxis": axis("KL", ", nats"), "yaxis": axis(metric, "")}),
+        height: 420,
+    })
+}
+
+/// A trace with both intervals of each point.
+fn trace(name: &str, mode: &str, points: &Points) -> Value {
+    let (x, y) = (points.iter().map(|point| point.1), points.iter().map(|point| point.2));
+    json!({
+        "type": "scatter", "mode": mode, "name": label(name),
+        "x": x.clone().map(|kl| kl.mean).collect::<Vec<f64>>(),
+        "y": y.clone().map(|value| value.mean).collect::<Vec<f64>>(),
+        "error_x": around(x), "error_y": around(y),
+        "text": points.iter().map(|point| label(&point.0)).collect::<Vec<String>>(),
+        "hovertemplate": "%{text}<br>%{x:.3f} nats, %{y:.3f}",
+    })
+}
+
+fn line(name: &str, dash: &str, colour: &str, points: &Points) -> Value {
+    let mut trace = trace(name, "lines+markers", points);
+    trace["line"] = json!({"color": colour, "dash": dash});
+    trace["marker"] = json!({"color": colour, "size": 6});
+    trace
+}
+
+fn markers(name: &str, colour: &str, points: &Points) -> Value {
+    let mut trace = trace(name, "markers", points);
+    trace["marker"] = json!({"color": colour, "size": 10, "line": {"width": 2, "color": colour}});
+    trace
+}
