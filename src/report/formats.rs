@@ -78,9 +78,9 @@ pub(super) fn listings(evaluation: &Evaluation) -> Vec<Listing> {
 /// `difference` of two methods (`method` minus `with`), also `at_equal_kl` with the KL in nats; the
 /// share won `head_to_head`; a `gap` (the test set minus the one in `with`); `over_seeds` and
 /// `difference_over_seeds` with the standard deviation over seeds, the standard error of a seed's
-/// figure over inputs, and each seed's value; of the `optimum` at the beta in `with`, and beside it
-/// of `optimum_best_of_n` with n in `with` and of an `optimum_method`, with the KL of the point; a `judgement` of a stage `judge`, which is the
-/// `evaluation` then. What a kind has not is empty.
+/// figure over inputs, and each seed's value; a `judgement` of a stage `judge`, which is the
+/// `evaluation` then; with the KL of their point, a figure of the `optimum` at the beta in `with`,
+/// of `optimum_best_of_n` with n in `with`, of an `optimum_method`. What a kind has not is empty.
 pub fn csv(run: &Run) -> String {
     let mut out = String::from(
         "evaluation,method,test_set,metric,mean,low,high,n,kind,with,p,p_holm,kl,std_over_seeds,error_over_inputs,each_seed,unit,direction\n",

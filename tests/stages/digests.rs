@@ -80,6 +80,11 @@ pub fn cases() -> Vec<(&'static str, Value)> {
             "judge": judge, "methods": [{"name": "policy", "outputs": at("outputs"),
                 "samples": at("samples")}]})
     };
+    let optimum = {
+        let mut config = evaluate("gold");
+        config["optimum"] = json!({"candidates": at("pool"), "min_ess": 1.5});
+        config
+    };
     let judge = |who: Value| json!({"dataset": at("dataset"), "a": at("outputs"), "judge": who});
     vec![
         (
@@ -152,6 +157,7 @@ pub fn cases() -> Vec<(&'static str, Value)> {
         ),
         ("evaluate/gold", evaluate("gold")),
         ("evaluate/reward_model", evaluate("reward_model")),
+        ("evaluate/optimum", optimum),
         (
             "classifier",
             json!({"encoder": at("policy"), "train": at("pairs.jsonl"), "test": at("pairs.jsonl"),

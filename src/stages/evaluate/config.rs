@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::diversity::DiversityConfig;
-use super::optimum::OptimumConfig;
+use super::optimum_config::OptimumConfig;
 use super::{REFERENCE, REWARD_MODEL};
 use crate::reference::{
     Artefact, Dataset as DatasetArtefact, Judgements, Place, Policy, Ref, RewardModel, Samples,
@@ -196,8 +196,19 @@ impl EvaluateStage {
     }
 }
 
+impl EvaluateStage {
+    /// The conditions on the stage whose candidates the optimum is estimated from.
+    pub(super) fn constraints_of_optimum(&self) -> Vec<Constraint> {
+        let Some(candidates) = self.optimum.as_ref().and_then(|own| node(&own.candidates)) else {
+            return Vec::new();
+        };
+        let policy = self.reference_policy.as_ref().and_then(node);
+        OptimumConfig::constraints(candidates, policy, self.reward_model.as_ref().and_then(node))
+    }
+}
+
 /// The node that is referred to, before it is made.
-pub(super) fn node<A: Artefact>(reference: &Ref<A>) -> Option<String> {
+fn node<A: Artefact>(reference: &Ref<A>) -> Option<String> {
     match reference.place() {
         Place::Stage(name) => Some(name.to_owned()),
         Place::Path(_) => None,

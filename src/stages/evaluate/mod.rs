@@ -31,6 +31,7 @@ mod leaks;
 mod left_out;
 mod measuring;
 mod optimum;
+mod optimum_config;
 mod reading;
 mod required;
 mod test_set;
@@ -87,8 +88,7 @@ impl Stage for EvaluateStage {
     }
 
     fn constraints(&self) -> Vec<Constraint> {
-        let of_optimum = self.optimum.iter().flat_map(|optimum| optimum.constraints(self));
-        self.constraints_of_judges().into_iter().chain(of_optimum).collect()
+        [self.constraints_of_judges(), self.constraints_of_optimum()].concat()
     }
 
     fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {

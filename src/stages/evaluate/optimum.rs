@@ -5,12 +5,12 @@
 use std::collections::BTreeMap;
 
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
-use super::config::{EvaluateStage, Judge, node};
+use super::config::{EvaluateStage, Judge};
 use super::curves::{distance, golds, raw_scores, scores};
 use super::equal_kl::{PolicySamples, rewards};
 use super::measuring::{Judges, Scores, temperature};
+use super::optimum_config::OptimumConfig;
 use super::{Found, GOLD, REWARD};
 use crate::artefacts::optimum::{AtBeta, AtN, DISTANCE, Figures, OfMethod, Optimum};
 use crate::backend::Backend;
@@ -23,74 +23,11 @@ use crate::eval::optimum::{
     Estimate, FEWEST_CANDIDATES, Weighted, effective_over_inputs, over_inputs,
 };
 use crate::eval::{best_of_n, diversity, vendi, win};
-use crate::reference::{Ref, Samples};
-use crate::stages::{Checks, Constraint, Rule};
 
 const KL: &str = "kl";
 const WIN_RATE: &str = "win_rate";
 /// The score after the missing-EOS rule, where it is not the reward model's.
 const AFTER_RULE: &str = "reward";
-
-/// The optimum of the KL-regularised objective, which the methods are compared with.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OptimumConfig {
-    /// Samples of a stage `best_of_n` whose policy is the reference: all candidates of a row are
-    /// used.
-    pub candidates: Ref<Samples>,
-    /// Coefficients of the KL, rising, in units of the normalised reward a nat, as `kl.coef` of
-    /// `ppo` is.
-    #[serde(default = "betas")]
-    pub betas: Vec<f64>,
-    /// Effective sample size of an input below which a beta has no estimate.
-    #[serde(default = "ten")]
-    pub min_ess: f64,
-}
-
-fn betas() -> Vec<f64> {
-    vec![0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]
-}
-
-fn ten() -> f64 {
-    10.0
-}
-
-impl OptimumConfig {
-    /// Notes values out of range.
-    pub(super) fn check(&self, checks: &mut Checks) {
-        let rising = self.betas.windows(2).all(|two| two[0] < two[1]);
-        let positive = self.betas.iter().all(|beta| *beta > 0.0 && beta.is_finite());
-        checks
-            .require(
-                !self.betas.is_empty() && positive && rising,
-                "optimum.betas",
-                format!("expected rising numbers above 0, found {:?}", self.betas),
-            )
-            .require(
-                self.min_ess >= 1.0 && self.min_ess.is_finite(),
-                "optimum.min_ess",
-                format!("expected a number of at least 1, found {}", self.min_ess),
-            );
-    }
-
-    /// The candidates are of the reference policy, and scored by the evaluation's reward model.
-    pub(super) fn constraints(&self, stage: &EvaluateStage) -> Vec<Constraint> {
-        let Some(candidates) = node(&self.candidates) else { return Vec::new() };
-        let same = |inner, wanted: Option<String>| {
-            let field = "optimum.candidates".to_owned();
-            wanted.map(|wanted| Constraint {
-                field,
-                node: candidates.clone(),
-                inner,
-                rule: Rule::Is(wanted),
-            })
-        };
-        let policy = stage.reference_policy.as_ref().and_then(node);
-        let reward_model = stage.reward_model.as_ref().and_then(node);
-        let both = [same("policy", policy), same("reward_model", reward_model)];
-        both.into_iter().flatten().collect()
-    }
-}
 
 /// The candidates, by split and row.
 pub(super) struct Pool<'a> {
