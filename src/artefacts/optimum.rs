@@ -15,7 +15,7 @@ pub const OPTIMUM: &str = "optimum.json";
 pub const DISTANCE: &str = "ngram_distance";
 
 /// Figures by metric: `kl`; `rm`, the reward model's score; `reward`, that score after the
-/// missing-EOS rule, where the rule made another of it; `gold`; `win_rate`; [`DISTANCE`].
+/// missing-EOS rule, where there is one; `gold`; `win_rate`; [`DISTANCE`].
 pub type Figures = BTreeMap<String, Interval>;
 
 /// The optimum on a test set, for several betas, and what is compared with it.

@@ -82,7 +82,8 @@ pub fn cases() -> Vec<(&'static str, Value)> {
     };
     let optimum = {
         let mut config = evaluate("gold");
-        config["optimum"] = json!({"candidates": at("pool"), "min_ess": 1.5});
+        config["optimum"] = json!({"candidates": at("pool"), "min_ess": 1.5,
+            "missing_eos": {"subtract": 0.5}});
         config
     };
     let judge = |who: Value| json!({"dataset": at("dataset"), "a": at("outputs"), "judge": who});

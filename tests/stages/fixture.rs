@@ -238,7 +238,11 @@ fn pool(split: &str, at: usize) -> Value {
     let mut row = sampled(split, at, 6);
     let mut candidates = row["outputs"].take().as_array().cloned().expect("a list");
     for (place, candidate) in candidates.iter_mut().enumerate() {
-        candidate["reward"] = json!((place * 7 + at) % 5);
+        let score = (place * 7 + at) % 5;
+        candidate["reward"] = json!(score);
+        if candidate["ended"] == false {
+            candidate["raw_reward"] = json!(score as f64 + 0.5);
+        }
     }
     row["best_of"] = json!(3);
     row["outputs"] = json!([candidates[at % 3], candidates[3 + at % 2]]);

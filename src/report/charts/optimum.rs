@@ -8,13 +8,18 @@ use crate::artefacts::optimum::{DISTANCE, Figures, Optimum};
 use crate::eval::interval::Interval;
 use crate::run::Evaluation;
 
-/// Charts by these metrics, where an optimum has them.
-const DRAWN: [&str; 3] = ["gold", "rm", DISTANCE];
-
 /// One chart per test set and metric.
 pub(super) fn charts(evaluation: &Evaluation) -> Vec<Chart> {
-    let each = evaluation.optimum.iter().flat_map(|one| DRAWN.map(|metric| (one, metric)));
+    let drawn = |one| ["gold", reward(one), DISTANCE].map(|metric| (one, metric));
+    let each = evaluation.optimum.iter().flat_map(drawn);
     each.filter_map(|(optimum, metric)| chart(evaluation, optimum, metric)).collect()
+}
+
+/// The metric that the objective has: the reward model's score, or what the missing-EOS rule makes
+/// of it.
+fn reward(optimum: &Optimum) -> &'static str {
+    let ruled = optimum.points().any(|(_, figures)| figures.contains_key("reward"));
+    if ruled { "reward" } else { "rm" }
 }
 
 /// What has both KL and the metric: its name, KL, the metric.
@@ -49,10 +54,12 @@ fn chart(evaluation: &Evaluation, optimum: &Optimum, metric: &str) -> Option<Cha
         let text = format!("{name}{unit}<br>(samples at temperature {temperature})");
         json!({"title": {"text": text}})
     };
+    let reward = reward(optimum);
     let note = format!(
-        "The solid line is the optimum of E[rm] - beta KL, beta falling from left to right: no \
-         policy has more rm at the same KL. Where {metric} of the optimum itself falls, the \
-         objective is at fault; a policy below the line is short of the optimum."
+        "The solid line is the optimum of E[{reward}] - beta KL, beta falling from left to right: \
+         no policy has more {reward} at the same KL. Where gold of the optimum itself falls, the \
+         objective asks for it; where a policy has less {reward} than the optimum at the same KL, \
+         training has not reached it."
     );
     Some(Chart {
         id: format!("optimum {metric} {test_set}"),

@@ -23,10 +23,11 @@ use crate::eval::optimum::{
     Estimate, FEWEST_CANDIDATES, Weighted, effective_over_inputs, over_inputs,
 };
 use crate::eval::{best_of_n, diversity, vendi, win};
+use crate::rl::advantage::MissingEos;
 
 const KL: &str = "kl";
 const WIN_RATE: &str = "win_rate";
-/// The score after the missing-EOS rule, where it is not the reward model's.
+/// The score after the missing-EOS rule, where there is one.
 const AFTER_RULE: &str = "reward";
 
 /// The candidates, by split and row.
@@ -39,7 +40,8 @@ impl<'a> Pool<'a> {
     /// Those that the config names.
     ///
     /// # Errors
-    /// The user's: of rows without enough candidates that a reward model has scored.
+    /// The user's: of rows without enough candidates that a reward model has scored, or scored by
+    /// another missing-EOS rule.
     pub(super) fn read(config: &'a OptimumConfig) -> Result<Self> {
         let rows = samples::read(config.candidates.path())?;
         for row in &rows {
@@ -51,6 +53,16 @@ impl<'a> Pool<'a> {
                     row.id, row.split
                 );
                 let hint = "give it a stage `best_of_n` with a larger `n`, `outputs` or `pool`";
+                return Err(user(message).hint(hint).into());
+            }
+            let ruled = |one: &Output| Some(config.missing_eos.apply(one.raw_reward()?, one.ended));
+            if row.candidates.iter().any(|one| ruled(one) != one.reward) {
+                let message = format!(
+                    "`optimum.missing_eos` is not that of `optimum.candidates`: it makes another \
+                     reward of a candidate of row `{}` of split `{}`",
+                    row.id, row.split
+                );
+                let hint = "give it the `missing_eos` of the stage that sampled the candidates";
                 return Err(user(message).hint(hint).into());
             }
         }
@@ -127,9 +139,8 @@ impl EvaluateStage {
         let own = of_own_candidates(&sampled);
         let ns = ns(candidates, own.as_ref().map(|(n, _)| *n));
         let values = common(rows.iter().map(|row| values(row, against)).collect());
-        // Where the missing-EOS rule has changed no score, the one after it is not shown.
-        let ruled =
-            sampled.iter().flat_map(|row| &row.candidates).any(|one| one.raw_reward.is_some());
+        // Without a missing-EOS rule the score after it is not shown.
+        let ruled = pool.config.missing_eos != MissingEos::Keep;
         let of = |(row, values): (&Row<'_>, &Values)| {
             OfInput::of(row.sampled, values, usize::from(!ruled), &pool.config.betas, &ns)
         };
@@ -138,7 +149,8 @@ impl EvaluateStage {
         let betas = pool.config.betas.iter().enumerate();
         let mut methods = Vec::new();
         for policy in policies.iter().filter(|policy| policy.temperature == temperature) {
-            methods.extend(of_method(judge, test_set, &rows, against, policy)?);
+            let rule = pool.config.missing_eos;
+            methods.extend(of_method(judge, test_set, (&rows, rule), against, policy)?);
         }
         found.optima.push(Optimum {
             test_set: test_set.into(),
@@ -277,7 +289,7 @@ fn of_own_candidates(rows: &[&Sampled]) -> Option<(usize, Vec<f64>)> {
 fn of_method<'a>(
     judge: &Judges<'_, impl Backend>,
     test_set: &str,
-    rows: &[Row<'a>],
+    (rows, rule): (&[Row<'a>], MissingEos),
     against: Option<(Judge, &[f64])>,
     policy: &PolicySamples<'a>,
 ) -> Result<Option<OfMethod>> {
@@ -305,6 +317,13 @@ fn of_method<'a>(
         Some((Judge::RewardModel, references)) => reward.as_ref().zip(Some(references)),
         None => None,
     };
+    let ruled = reward.as_ref().filter(|_| rule != MissingEos::Keep).map(|scores| {
+        let of = |(scores, (_, row)): (&Vec<f64>, &(&Example, &Sampled))| {
+            let each = scores.iter().zip(&row.outputs);
+            each.map(|(score, output)| rule.apply(*score, output.ended)).collect()
+        };
+        scores.iter().zip(&inputs).map(of).collect::<Vec<Vec<f64>>>()
+    });
     let won = judged.map(|(scores, references)| {
         let each = scores.iter().zip(&own).map(|(scores, (at, ..))| wins(scores, references[*at]));
         each.collect::<Vec<Vec<f64>>>()
@@ -312,7 +331,7 @@ fn of_method<'a>(
     let kl: Vec<f64> = own.iter().map(|(.., kl)| *kl).collect();
     let mut figures = Figures::new();
     figures.insert(KL.into(), distance(&Clusters::each(kl.len()), &kl));
-    for (metric, values) in [(GOLD, gold), (REWARD, reward), (WIN_RATE, won)] {
+    for (metric, values) in [(GOLD, gold), (AFTER_RULE, ruled), (REWARD, reward), (WIN_RATE, won)] {
         let means =
             |values: Vec<Vec<f64>>| values.iter().map(|own| average(own)).collect::<Vec<_>>();
         figures.extend(values.map(|values| (metric.to_owned(), of_mean(&means(values)))));

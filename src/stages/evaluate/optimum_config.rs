@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::reference::{Ref, Samples};
+use crate::rl::advantage::MissingEos;
 use crate::stages::{Checks, Constraint, Rule};
 
 /// The optimum of the KL-regularised objective, which the methods are compared with.
@@ -12,6 +13,9 @@ pub struct OptimumConfig {
     /// Samples of a stage `best_of_n` whose policy is the reference: all candidates of a row are
     /// used.
     pub candidates: Ref<Samples>,
+    /// Score of a sample without EOS: as `missing_eos` of that stage.
+    #[serde(default)]
+    pub missing_eos: MissingEos,
     /// Coefficients of the KL, rising, in units of the normalised reward a nat, as `kl.coef` of
     /// `ppo` is.
     #[serde(default = "betas")]
@@ -35,6 +39,11 @@ impl OptimumConfig {
         let rising = self.betas.windows(2).all(|two| two[0] < two[1]);
         let positive = self.betas.iter().all(|beta| *beta > 0.0 && beta.is_finite());
         checks
+            .require(
+                self.missing_eos.is_finite(),
+                "optimum.missing_eos",
+                "expected a finite number",
+            )
             .require(
                 !self.betas.is_empty() && positive && rising,
                 "optimum.betas",
