@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use posttrain::artefacts::optimum::{OPTIMUM, Optimum};
 use posttrain::data::rows::Example;
 use posttrain::data::samples::{Output, Sampled};
+use posttrain::eval::best_of_n::kl_bound;
 use posttrain::eval::diversity::words;
 use posttrain::world;
 use serde_json::{Value, json};
@@ -181,6 +182,14 @@ fn every_figure_is_what_its_definition_says() {
             assert!(close(one.best_of_n[0].figures[metric].mean, all(of)), "{metric}");
         }
         assert_eq!(one.best_of_n[0].figures["kl"].mean, 0.0);
+        // No two candidates of an input are tied here, so the KL is its bound.
+        let tied = |(_, own): &(&Example, &[Output])| {
+            (0..12).any(|i| (0..i).any(|j| own[i].reward == own[j].reward))
+        };
+        assert!(!inputs.iter().any(tied));
+        for at in &one.best_of_n {
+            assert!(close(at.figures["kl"].mean, kl_bound(at.n)), "{at:?}");
+        }
         // Of the stage's 4 alone the diversity is known: of its outputs.
         let apart = |row: &Sampled| {
             let [a, b, c] = [0, 1, 2].map(|at| &*row.outputs[at].text);
@@ -272,6 +281,14 @@ fn what_is_no_pool_of_candidates_is_refused() {
         assert_eq!(found.len(), 1, "{edit}");
         assert_eq!(found[0].field, field);
     }
+    // All of one reward: best-of-n is the policy itself, whatever n is.
+    let flat =
+        best_of(json!({"missing_eos": {"replace": -3.0}, "sampling": {"max_new_tokens": 1}}));
+    let optimum = json!({"candidates": flat.reference(), "missing_eos": {"replace": -3.0}});
+    let found = read(&make("evaluate", with(optimum)));
+    let flat =
+        found[0].best_of_n.iter().all(|at| at.figures["kl"].mean < 0.2 * kl_bound(at.n).max(1e-9));
+    assert!(flat, "{:?}", found[0].best_of_n);
     // Of a cut distribution the KL of a policy is not known: nothing is estimated.
     let cut = best_of(json!({"sampling": {"max_new_tokens": 12, "top_k": 3}}));
     let made = make(

@@ -57,9 +57,9 @@ fn chart(evaluation: &Evaluation, optimum: &Optimum, metric: &str) -> Option<Cha
     let reward = reward(optimum);
     let note = format!(
         "The solid line is the optimum of E[{reward}] - beta KL, beta falling from left to right: \
-         no policy has more {reward} at the same KL. Where gold of the optimum itself falls, the \
-         objective asks for it; where a policy has less {reward} than the optimum at the same KL, \
-         training has not reached it."
+         no policy has more {reward} at the same KL. Where gold falls along this line, the \
+         objective is the cause; where a policy has less {reward} than the line at its KL, its \
+         training is."
     );
     Some(Chart {
         id: format!("optimum {metric} {test_set}"),

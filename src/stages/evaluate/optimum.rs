@@ -206,7 +206,7 @@ impl OfInput {
     fn of(row: &Sampled, values: &Values, shown: usize, betas: &[f64], ns: &[usize]) -> Self {
         let (rewards, values) = (&values[0].1, &values[shown..]);
         let texts: Vec<&str> = row.candidates.iter().map(|one| one.text.as_str()).collect();
-        let distances = distances(&texts);
+        let (distances, levels) = (distances(&texts), best_of_n::levels(rewards));
         let at_beta = |beta: &f64| {
             let weighted = Weighted::new(rewards, *beta);
             let means = values.iter().map(|(metric, values)| (*metric, weighted.mean(values)));
@@ -214,11 +214,9 @@ impl OfInput {
             (weighted.effective(), others.into_iter().chain(means).collect())
         };
         let at_n = |n: &usize| {
-            let of = |one: &Output| best_of_n::kl_of_choice(one.logprob, *n);
-            let kl: Vec<f64> = row.candidates.iter().map(of).collect();
             let expected = |values: &[f64]| best_of_n::expected(rewards, values, *n);
             let means = values.iter().map(|(metric, values)| (*metric, expected(values)));
-            std::iter::once((KL, expected(&kl))).chain(means).collect()
+            std::iter::once((KL, best_of_n::kl_of_levels(&levels, *n))).chain(means).collect()
         };
         OfInput {
             by_beta: betas.iter().map(at_beta).collect(),
