@@ -95,6 +95,8 @@ fn charts_leave_out_what_is_not_estimated() {
     assert_eq!(own.len(), 2 * 3);
     let names: Vec<&Value> = own[0].data.iter().map(|trace| &trace["name"]).collect();
     assert_eq!(names, ["optimum", "best-of-n", "ppo"]);
+    let colours: Vec<&Value> = own[0].data.iter().map(|trace| &trace["marker"]["color"]).collect();
+    assert_eq!(colours, ["#8c8c8c", "#0072b2", "#009e73"], "each another");
     assert_eq!(own[0].data[0]["x"], serde_json::json!([2.0, 1.0, 0.5]), "KL of three of four");
 }
 

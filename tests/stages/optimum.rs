@@ -266,6 +266,11 @@ fn what_is_no_pool_of_candidates_is_refused() {
     let with = |optimum: Value| evaluate(methods.clone(), optimum);
     let message = refusal("evaluate", with(json!({"candidates": fixture().at("samples")})));
     assert!(message.contains("has 0 candidates with a reward, 3 are the fewest"), "{message}");
+    // Samples alone are enough, and the reward model scores them.
+    let alone = json!([{"name": "policy", "samples": fixture().at("samples")}]);
+    let mut config = evaluate(alone, json!({"candidates": fixture().at("pool")}));
+    config["judge"] = Value::Null;
+    assert_eq!(problems("evaluate", config).len(), 0);
     let best = best_of(json!({}));
     let message = refusal("evaluate", with(json!({"candidates": best.reference()})));
     assert!(message.contains("is not that of `optimum.candidates`"), "{message}");

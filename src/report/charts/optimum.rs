@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Chart, around, colour, label, methods};
+use super::{Chart, PALETTE, around, colour, label, methods};
 use crate::artefacts::optimum::{DISTANCE, Figures, Optimum};
 use crate::eval::interval::Interval;
 use crate::run::Evaluation;
@@ -41,9 +41,10 @@ fn chart(evaluation: &Evaluation, optimum: &Optimum, metric: &str) -> Option<Cha
     let best = optimum.best_of_n.iter();
     let best = points(metric, best.map(|at| (at.name(), &at.figures)));
     let all = methods(evaluation);
-    let mut data = vec![line("optimum", "solid", colour(all.len()), &by_beta)];
+    let [of_best, of_optimum] = free(optimum, &all);
+    let mut data = vec![line("optimum", "solid", of_optimum, &by_beta)];
     if !best.is_empty() {
-        data.push(line("best-of-n", "dash", colour(all.len() + 1), &best));
+        data.push(line("best-of-n", "dash", of_best, &best));
     }
     for of in &optimum.methods {
         let own = points(metric, std::iter::once((of.method.clone(), &of.figures)));
@@ -69,6 +70,17 @@ fn chart(evaluation: &Evaluation, optimum: &Optimum, metric: &str) -> Option<Cha
         layout: json!({"xaxis": axis("KL", ", nats"), "yaxis": axis(metric, "")}),
         height: 420,
     })
+}
+
+/// The first and the last colour that no method of the chart has.
+fn free(optimum: &Optimum, all: &[&str]) -> [&'static str; 2] {
+    let taken = |at: &usize| {
+        let own = |name: &&str| optimum.methods.iter().any(|of| of.method == **name);
+        all.iter().enumerate().any(|(place, name)| own(name) && colour(place) == colour(*at))
+    };
+    let mut free = (0..PALETTE.len()).filter(|at| !taken(at));
+    let first = free.next().unwrap_or(0);
+    [first, free.next_back().unwrap_or(first)].map(colour)
 }
 
 /// A trace with both intervals of each point.
