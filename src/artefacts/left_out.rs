@@ -9,8 +9,8 @@ pub const LEFT_OUT: &str = "left_out.json";
 /// Figures that are left out for one reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
-    /// Metrics of the table, `diversity`: all measures of samples, or `diversity_of_good`: all of
-    /// good ones.
+    /// Metrics of the table; `diversity`: all measures of samples; `diversity_of_good`: all of good
+    /// ones; `optimum`: the optimum of the objective.
     pub figures: Vec<String>,
     /// Of which method, or difference `a - b`; of all, where none is named.
     #[serde(skip_serializing_if = "Option::is_none")]

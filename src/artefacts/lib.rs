@@ -9,6 +9,7 @@
 //! | [`comparisons`] | `comparisons.json` | evaluation |
 //! | [`curves`] | `best_of_n.json`, `over_optimisation.json` | evaluation |
 //! | [`quality`] | `quality.json`, `quality.jsonl` | evaluation |
+//! | [`optimum`] | `optimum.json` | evaluation |
 //! | [`reward_model`] | `reward_model.json` | evaluation |
 //! | [`temperatures`] | `temperatures.json` | evaluation |
 //! | [`left_out`] | `left_out.json` | evaluation |
@@ -35,6 +36,7 @@ pub mod judgements;
 pub mod leaks;
 pub mod left_out;
 pub mod names;
+pub mod optimum;
 pub mod quality;
 pub mod reward_model;
 pub mod rollouts;

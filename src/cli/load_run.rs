@@ -13,6 +13,7 @@ use crate::artefacts::judgements::SUMMARY;
 use crate::artefacts::leaks::{LEAKS, Leaks};
 use crate::artefacts::left_out::{LEFT_OUT, LeftOut};
 use crate::artefacts::names::{METRICS, NOTES};
+use crate::artefacts::optimum::OPTIMUM;
 use crate::artefacts::quality::QUALITY;
 use crate::artefacts::reward_model::REWARD_MODEL;
 use crate::artefacts::seeds::SEEDS;
@@ -159,6 +160,7 @@ pub fn evaluation(node: &str, folder: &Path) -> Result<Option<Evaluation>> {
         at_k: json(&folder.join(QUALITY))?.unwrap_or_default(),
         best_of_n: json(&folder.join(BEST_OF_N))?.unwrap_or_default(),
         over_optimisation: json(&folder.join(OVER_OPTIMISATION))?.unwrap_or_default(),
+        optimum: json(&folder.join(OPTIMUM))?.unwrap_or_default(),
         reward_model: json(&folder.join(REWARD_MODEL))?.unwrap_or_default(),
         // Of an evaluation that was made by a program that did not write them yet, there are none.
         inputs: if inputs.exists() { read_jsonl(&inputs)? } else { Vec::new() },

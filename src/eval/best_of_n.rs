@@ -133,6 +133,84 @@ pub fn kl_bound(n: usize) -> f64 {
     }
 }
 
+/// Best-of-n of outcomes whose probabilities are known, exactly: with F the probability of a reward
+/// of at most that of y, and F' of a lower one, y is chosen with probability (F^n - F'^n) p(y) /
+/// P(its reward): equal rewards are told apart by chance.
+///
+/// # Panics
+/// If there is not one reward a probability, or n is 0.
+pub fn exact(probabilities: &[f64], rewards: &[f64], n: usize) -> Vec<f64> {
+    assert_eq!(probabilities.len(), rewards.len(), "one reward a probability");
+    assert!(n > 0, "best of none");
+    let mass = |within: &dyn Fn(f64) -> bool| {
+        let own = probabilities.iter().zip(rewards).filter(|(_, reward)| within(**reward));
+        own.map(|(p, _)| p).sum::<f64>()
+    };
+    let chosen = |(p, &own): (&f64, &f64)| {
+        let (below, equal) = (mass(&|reward| reward < own), mass(&|reward| reward == own));
+        let power = |x: f64| x.powi(i32::try_from(n).unwrap_or(i32::MAX));
+        if equal > 0.0 { (power(below + equal) - power(below)) * p / equal } else { 0.0 }
+    };
+    probabilities.iter().zip(rewards).map(chosen).collect()
+}
+
+/// KL(q || p) of two lists of probabilities of the same outcomes, in nats.
+///
+/// # Panics
+/// If they are of unequal lengths.
+pub fn kl(q: &[f64], p: &[f64]) -> f64 {
+    assert_eq!(q.len(), p.len(), "two probabilities an outcome");
+    q.iter().zip(p).filter(|(q, _)| **q > 0.0).map(|(q, p)| q * (q / p).ln()).sum()
+}
+
+/// Texts of a policy whose rewards follow one another in the order of rewards.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Level {
+    /// Their probability together.
+    pub mass: f64,
+    /// Whether all of them have one reward; if not, no two of them have.
+    pub is_tied: bool,
+}
+
+/// The levels of some samples of a policy, each with one part in as many of the mass: samples of
+/// equal rewards are one level, as copies of a text are. Rewards are finite.
+pub fn levels(rewards: &[f64]) -> Vec<Level> {
+    let mut sorted = rewards.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let equal = sorted.chunk_by(|one, other| one == other);
+    let mass = |count: usize| count as f64 / rewards.len() as f64;
+    equal.map(|own| Level { mass: mass(own.len()), is_tied: own.len() > 1 }).collect()
+}
+
+/// The KL of best-of-n from the policy it samples from, in nats, where the policy's levels are
+/// known, the lowest first; equal rewards are told apart by chance. A level from a to b of the
+/// cumulative mass adds (b^n - a^n) log((b^n - a^n) / (b - a)) where it is tied, and else the
+/// integral from a to b of n u^(n-1) log(n u^(n-1)), which is u^n (log n + (n-1) log u - (n-1)/n)
+/// at b less the same at a. Untied from 0 to 1 it is [`kl_bound`]; with one tied text of
+/// probability p at the top it is the formula of Beirami et al. (2024, "Theoretical guarantees on
+/// the best-of-n alignment policy"). Of [`levels`] of samples it is an estimate, to a resolution of
+/// one part in as many.
+pub fn kl_of_levels(levels: &[Level], n: usize) -> f64 {
+    let (n, power) = (n as f64, i32::try_from(n).unwrap_or(i32::MAX));
+    let untied = |u: f64| match u > 0.0 {
+        true => u.powi(power) * (n.ln() + (n - 1.0) * u.ln() - (n - 1.0) / n),
+        false => 0.0,
+    };
+    let (mut below, mut sum) = (0.0, 0.0);
+    for (at, level) in levels.iter().enumerate() {
+        // Rounding of the sum leaves nothing above the last.
+        let upto = if at + 1 == levels.len() { 1.0 } else { below + level.mass };
+        let chosen = f64::powi(upto, power) - f64::powi(below, power);
+        sum += match level.is_tied {
+            true if chosen > 0.0 => chosen * (chosen / level.mass).ln(),
+            true => 0.0,
+            false => untied(upto) - untied(below),
+        };
+        below = upto;
+    }
+    sum
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -228,6 +306,64 @@ mod tests {
                 (1..=4).map(picked).filter(|p| *p > 0.0).map(|p| p * (4.0 * p).ln()).sum();
             assert!(kl <= kl_bound(n as usize) + 1e-12, "{n}: {kl}");
         }
+    }
+
+    #[test]
+    fn best_of_n_of_known_outcomes_is_exact() {
+        let (p, rewards) = ([0.5, 0.3, 0.15, 0.05], [0.0, 1.0, 1.0, 2.0]);
+        let q = exact(&p, &rewards, 4);
+        for (found, expected) in q.iter().zip([0.0625, 0.501338, 0.250669, 0.185494]) {
+            assert!((found - expected).abs() < 1e-6, "{q:?}");
+        }
+        assert!((kl(&q, &p) - 0.49937).abs() < 1e-5 && kl(&q, &p) < kl_bound(4));
+        // Against one independent draw, a tie counting half.
+        let wins = (0..4).flat_map(|a| (0..4).map(move |b| (a, b))).map(|(a, b)| {
+            let won = if rewards[a] == rewards[b] { 0.5 } else { f64::from(u8::from(a > b)) };
+            q[a] * p[b] * won
+        });
+        assert!((wins.sum::<f64>() - 0.741686).abs() < 1e-6);
+        assert!(exact(&p, &rewards, 1).iter().zip(p).all(|(q, p)| (q - p).abs() < 1e-12));
+    }
+
+    #[test]
+    fn the_kl_of_known_levels_has_published_values() {
+        let tied = |mass| Level { mass, is_tied: true };
+        for (n, p, expected) in [
+            (16, 1e-9, 1.835089),
+            (16, 0.01, 1.834948),
+            (16, 0.1, 1.756142),
+            (16, 0.5, 0.692991),
+            (4, 0.3, 0.602116),
+        ] {
+            let found = kl_of_levels(&[Level { mass: 1.0 - p, is_tied: false }, tied(p)], n);
+            assert!((found - expected).abs() < 1e-6, "{n} {p}: {found}");
+        }
+        assert!((kl_of_levels(&[tied(0.5), tied(0.45), tied(0.05)], 4) - 0.49937).abs() < 1e-5);
+        assert_eq!(kl_of_levels(&[tied(1.0)], 16), 0.0);
+    }
+
+    #[test]
+    fn samples_of_equal_rewards_are_one_level() {
+        let found = levels(&[2.0, -1.0, 0.5, -1.0, 0.5, -1.0]);
+        let expected = [(0.5, true), (2.0 / 6.0, true), (1.0 / 6.0, false)];
+        assert_eq!(found.iter().map(|of| (of.mass, of.is_tied)).collect::<Vec<_>>(), expected);
+        let apart: Vec<f64> = (0..48).map(f64::from).collect();
+        for n in [1, 2, 7, 48] {
+            assert!((kl_of_levels(&levels(&apart), n) - kl_bound(n)).abs() < 1e-12, "{n}");
+        }
+        // Of many samples of known outcomes the estimate is near the KL itself.
+        let (p, rewards) = ([0.5, 0.3, 0.15, 0.05], [0.0, 1.0, 1.0, 2.0]);
+        let stream = Stream::new(3, "levels");
+        let estimates = (0..400).map(|set| {
+            let mut draws = stream.sequence(set);
+            let sample = |_| {
+                let at = draws.uniform();
+                rewards[[0.5, 0.8, 0.95].iter().filter(|edge| at >= **edge).count()]
+            };
+            kl_of_levels(&levels(&(0..64).map(sample).collect::<Vec<f64>>()), 8)
+        });
+        let (mean, truth) = (estimates.sum::<f64>() / 400.0, kl(&exact(&p, &rewards, 8), &p));
+        assert!((mean - truth).abs() < 0.03, "{mean} {truth}");
     }
 
     #[test]

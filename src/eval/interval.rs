@@ -62,6 +62,8 @@ pub enum Kind {
     Exact,
     /// The wider of Student's t and the same with Hall's correction for skewness.
     SkewT,
+    /// The same, wider at both ends by the bias that was corrected.
+    SkewTBias,
     /// Wilson's of an effective number of outcomes.
     Wilson,
     /// The jackknife over inputs.

@@ -16,6 +16,7 @@ pub mod compare;
 pub mod compression;
 pub mod diversity;
 pub mod interval;
+pub mod optimum;
 pub mod pairs;
 pub mod quality;
 pub mod reward;

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::layout::{Block, Cell, Listing, distinct};
 use super::metrics::{DIFFERENCE, Definition, define, define_step};
 use super::run::{Evaluation, Run};
-use super::{judges, seeds, significance, table};
+use super::{judges, optimum, seeds, significance, table};
 use crate::eval::interval::Interval;
 
 /// All tables, under a heading for each evaluation.
@@ -70,6 +70,7 @@ pub(super) fn listings(evaluation: &Evaluation) -> Vec<Listing> {
     of_seeds
         .chain(significance::differences(evaluation))
         .chain(significance::at_equal_kl(evaluation))
+        .chain(optimum::listing(evaluation))
         .collect()
 }
 
@@ -78,7 +79,8 @@ pub(super) fn listings(evaluation: &Evaluation) -> Vec<Listing> {
 /// share won `head_to_head`; a `gap` (the test set minus the one in `with`); `over_seeds` and
 /// `difference_over_seeds` with the standard deviation over seeds, the standard error of a seed's
 /// figure over inputs, and each seed's value; a `judgement` of a stage `judge`, which is the
-/// `evaluation` then. What a kind has not is empty.
+/// `evaluation` then; with the KL of their point, a figure of the `optimum` at the beta in `with`,
+/// of `optimum_best_of_n` with n in `with`, of an `optimum_method`. What a kind has not is empty.
 pub fn csv(run: &Run) -> String {
     let mut out = String::from(
         "evaluation,method,test_set,metric,mean,low,high,n,kind,with,p,p_holm,kl,std_over_seeds,error_over_inputs,each_seed,unit,direction\n",
@@ -157,6 +159,12 @@ pub fn csv(run: &Run) -> String {
                 none(),
             );
         }
+        for figure in optimum::figures(evaluation) {
+            let names = [node, &figure.method, figure.test_set, figure.metric];
+            let mut rest = none();
+            rest[2] = optional(figure.kl);
+            line(names, figure.interval, figure.kind, &figure.with, rest);
+        }
         for gap in &comparisons.gaps {
             line([node, &gap.method, &gap.from, &gap.metric], gap.interval, "gap", &gap.to, none());
         }
@@ -179,8 +187,9 @@ pub fn csv(run: &Run) -> String {
 fn pointing(metric: &str, kind: &str) -> (&'static str, &'static str) {
     let Some(definition) = define(metric) else { return ("", "") };
     let unit = if kind == "head_to_head" { "share" } else { definition.unit };
-    let direction =
-        ["result", "over_seeds", "judgement"].contains(&kind).then(|| definition.direction.words());
+    let direction = (["result", "over_seeds", "judgement"].contains(&kind)
+        || kind.starts_with("optimum"))
+    .then(|| definition.direction.words());
     (unit, direction.flatten().unwrap_or_default())
 }
 
@@ -199,9 +208,9 @@ pub(super) fn definitions(run: &Run) -> Vec<(&str, Definition)> {
         .map(|figure| figure.metric.as_str());
     let compared =
         run.evaluations.iter().flat_map(|evaluation| &evaluation.comparisons.differences);
-    let all = distinct(
-        of_tables.chain(of_seeds).chain(compared.map(|difference| difference.metric.as_str())),
-    );
+    let of_optima = run.evaluations.iter().flat_map(optimum::figures).map(|of| of.metric);
+    let compared = compared.map(|difference| difference.metric.as_str());
+    let all = distinct(of_tables.chain(of_seeds).chain(compared).chain(of_optima));
     let steps =
         distinct(run.nodes.iter().flat_map(|node| &node.curves).map(|curve| curve.metric.as_str()));
     let defined = all.into_iter().filter_map(|metric| Some((metric, define(metric)?)));
@@ -256,6 +265,13 @@ pub fn html(evaluation: &Evaluation) -> String {
     );
     for note in evaluation.notes() {
         let _ = writeln!(out, "<p class=note>{}</p>", text(&note));
+    }
+    if let Some(listing) = optimum::listing(evaluation) {
+        let _ = writeln!(
+            out,
+            "<details><summary>Optimum of the KL-regularised objective</summary>{}</details>",
+            html_listings(&[listing])
+        );
     }
     for (summary, blocks) in
         [("More measures of diversity", spreads), ("What the gold score is made of", parts)]

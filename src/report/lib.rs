@@ -10,7 +10,7 @@
 //! | [`page`] | one HTML file of all of it; its style and its behaviour are `page.css` and `page.js` |
 //! | [`diff`] | two runs side by side |
 //! | [`judges`] | who judged, in words, and what verdicts amount to |
-//! | [`significance`], [`seeds`] | significant differences; figures over seeds of training |
+//! | [`significance`], [`seeds`], [`optimum`] | significant differences; figures over seeds of training; the optimum of the objective |
 //! | [`summary`], [`text`] | what a terminal shows: findings in a few lines; an evaluation |
 //! | [`formats`], [`latex`] | the tables in other languages, laid out by [`layout`] |
 //! | [`select`] | a part of a run: some metrics, methods, test sets |
@@ -36,6 +36,7 @@ pub mod judges;
 pub mod latex;
 mod layout;
 pub mod metrics;
+mod optimum;
 pub mod page;
 pub mod run;
 pub mod seeds;

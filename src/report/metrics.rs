@@ -6,7 +6,7 @@
 //!    cut to a common length ([`MATCHED`]).
 //! 2. A comparison has the name of the metric compared and an ending ([`COMPARISONS`]).
 //! 3. `coverage_NAME` is a part of the gold score, `win_rate_NAME` the win rate by the judge NAME.
-//! 4. The rest is listed: [`RESULTS`], [`GRADED`], [`PARTS`], [`TRAINING`].
+//! 4. The rest is listed: [`RESULTS`], [`GRADED`], [`PARTS`], [`OPTIMUM`], [`TRAINING`].
 
 use serde::Serialize;
 
@@ -90,6 +90,7 @@ const COMPARED: &str = "comparisons";
 const TABLE: &str = "the-table-of-evaluate";
 const CURVES: &str = "training";
 const QUALITY: &str = "quality-beside-diversity";
+const OF_OPTIMUM: &str = "the-optimum-of-the-objective";
 
 /// Figures of methods and of the reward model.
 const RESULTS: &[Entry] = &[
@@ -479,6 +480,32 @@ const TRAINING: &[Entry] = &[
     ("val/ratio_var", "variance of the probability ratio over tokens", "ratio^2", Neither, CURVES),
 ];
 
+/// Figures of the optimum of the objective that are in no table.
+const OPTIMUM: &[Entry] = &[
+    (
+        "ngram_distance",
+        "expected distance of two draws for one input, 1 - the mean over n = 1, 2 of the cosine of \
+         n-gram counts",
+        "distance",
+        HigherIsMoreDiverse,
+        OF_OPTIMUM,
+    ),
+    (
+        "ess",
+        "effective sample size of the candidates of an input",
+        "candidates",
+        Neither,
+        OF_OPTIMUM,
+    ),
+    (
+        "reward",
+        "score that the objective has, after the missing-EOS rule",
+        "score",
+        HigherIsBetter,
+        OF_OPTIMUM,
+    ),
+];
+
 /// What a figure of an evaluation is; `None` of a name that no evaluation writes.
 pub fn define(metric: &str) -> Option<Definition> {
     for (ending, words, unit) in COMPARISONS {
@@ -489,7 +516,9 @@ pub fn define(metric: &str) -> Option<Definition> {
             return Some(Definition { heading, unit, direction: Neither, section: COMPARED });
         }
     }
-    if let Some(entry) = RESULTS.iter().chain(GRADED).chain(PARTS).find(|entry| entry.0 == metric) {
+    let listed = [RESULTS, GRADED, PARTS, OPTIMUM];
+    let mut listed = listed.into_iter().flatten();
+    if let Some(entry) = listed.find(|entry| entry.0 == metric) {
         return Some(plain(entry));
     }
     if let Some(name) = metric.strip_prefix(COVERAGE).filter(|name| !name.is_empty()) {
@@ -565,7 +594,7 @@ pub(super) fn is_spread(metric: &str) -> bool {
 
 /// Every name that is listed, and one of each that is made of parts: what documents must have.
 pub fn names() -> Vec<(&'static str, &'static str)> {
-    let listed = RESULTS.iter().chain(GRADED).chain(PARTS).chain(MEASURES);
+    let listed = RESULTS.iter().chain(GRADED).chain(PARTS).chain(MEASURES).chain(OPTIMUM);
     listed.chain(TRAINING).map(|entry| (entry.0, entry.4)).collect()
 }
 
@@ -609,7 +638,8 @@ mod tests {
     /// another's.
     #[test]
     fn no_name_is_listed_twice() {
-        for list in [[RESULTS, GRADED, PARTS].concat(), MEASURES.to_vec(), TRAINING.to_vec()] {
+        let results = [RESULTS, GRADED, PARTS, OPTIMUM].concat();
+        for list in [results, MEASURES.to_vec(), TRAINING.to_vec()] {
             for (at, (name, ..)) in list.iter().enumerate() {
                 assert!(list[..at].iter().all(|other| other.0 != *name), "{name}");
             }

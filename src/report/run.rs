@@ -10,6 +10,7 @@ use crate::artefacts::comparisons::Comparisons;
 use crate::artefacts::curves::{BestOfN, Training};
 use crate::artefacts::inputs::Input;
 use crate::artefacts::judgements::Verdicts;
+use crate::artefacts::optimum::Optimum;
 use crate::artefacts::quality::AtK;
 use crate::artefacts::reward_model::Accuracy;
 use crate::artefacts::seeds::Figure;
@@ -130,6 +131,9 @@ pub struct Evaluation {
     pub best_of_n: Vec<BestOfN>,
     /// The training of policies by KL, reward model and gold.
     pub over_optimisation: Vec<Training>,
+    /// The optimum of the KL-regularised objective, a test set an entry.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub optimum: Vec<Optimum>,
     /// How far the reward model's confidence is to be trusted.
     pub reward_model: Vec<Accuracy>,
     /// Inputs with answers; not part of its JSON, which is about figures.
@@ -174,7 +178,8 @@ impl Evaluation {
     }
 
     /// The notes below its figures, a sentence each: who the judges are, at which temperatures
-    /// methods were sampled, what was found of rows that models were trained on, what is left out.
+    /// methods were sampled, which optima have no
+    /// estimate, what was found of rows that models were trained on, what is left out.
     pub fn notes(&self) -> Vec<String> {
         let words = |of_samples: bool| {
             let is_any = self.sampled(of_samples).next().is_some();
@@ -193,6 +198,7 @@ impl Evaluation {
             (None, None) => None,
         };
         let notes = self.judges.iter().cloned().chain(sampled);
+        let notes = notes.chain(self.optimum.iter().filter_map(Optimum::note));
         notes.chain(self.leaks.iter().cloned()).chain(self.left_out.iter().cloned()).collect()
     }
 

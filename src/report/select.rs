@@ -2,6 +2,7 @@
 //! shows a whole.
 
 use super::layout::distinct;
+use super::optimum;
 use super::run::{Evaluation, Run};
 
 /// What is wanted; an empty list is all.
@@ -40,8 +41,14 @@ impl Selection {
 
     fn check(&self, run: &Run) -> Result<(), Unknown> {
         let rows = || run.evaluations.iter().flat_map(|evaluation| &evaluation.table.rows);
+        let of_optima =
+            run.evaluations.iter().flat_map(optimum::figures).map(|figure| figure.metric);
         let known = [
-            ("metric", &self.metrics, distinct(rows().map(|row| row.metric.as_str()))),
+            (
+                "metric",
+                &self.metrics,
+                distinct(rows().map(|row| row.metric.as_str()).chain(of_optima)),
+            ),
             ("method", &self.methods, distinct(rows().map(|row| row.method.as_str()))),
             ("test set", &self.test_sets, distinct(rows().map(|row| row.test_set.as_str()))),
         ];
@@ -93,6 +100,10 @@ impl Selection {
             .retain(|of| metric(&of.metric) && method(&of.method) && set(&of.test_set));
         evaluation.at_k.retain(|of| metric(&of.metric) && method(&of.method) && set(&of.test_set));
         evaluation.over_optimisation.retain(|of| method(&of.method));
+        evaluation.optimum.retain(|of| set(&of.test_set));
+        for optimum in &mut evaluation.optimum {
+            optimum.retain(|name| metric(name) || name == "kl", method);
+        }
         evaluation.reward_model.retain(|of| set(&of.test_set));
         evaluation.inputs.retain(|input| set(&input.test_set));
         for input in &mut evaluation.inputs {

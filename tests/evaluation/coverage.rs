@@ -11,6 +11,7 @@ use posttrain::eval::best_of_n::{at_kl, at_own_kl, expected};
 use posttrain::eval::classes::{distinct, entropy, partition, simpson};
 use posttrain::eval::compare::{Flips, Measured, gaps, head_to_head, p_value, paired};
 use posttrain::eval::interval::{Clusters, FEWEST_CLUSTERS, Interval, Kind, of_mean, of_share};
+use posttrain::eval::optimum::{Weighted, over_inputs};
 use posttrain::eval::pairs::Pairs;
 use posttrain::eval::quality::pass_at_k;
 use posttrain::eval::reward::{by_confidence, calibration};
@@ -184,6 +185,14 @@ fn of_judged_pairs(name: &'static str) -> Case {
     Case { slow: true, ..Case::new(name, None, draw) }
 }
 
+/// Candidates whose rewards are normal with variance 1 around the mean of their input, weighted at
+/// beta 1: the optimum of each input has a reward that is higher by 1, at a KL of 1/2.
+fn tilted(draws: &mut Sequence) -> (Weighted, Vec<f64>) {
+    let ease = draws.normal();
+    let rewards = many(64, || ease + draws.normal());
+    (Weighted::new(&rewards, 1.0), rewards)
+}
+
 fn measured(test_set: &str, method: &str, metric: &str, values: Vec<f64>) -> Measured {
     Measured { metric: metric.into(), test_set: test_set.into(), method: method.into(), values }
 }
@@ -290,6 +299,15 @@ fn cases() -> Vec<Case> {
                 )
             };
             of_mean(&many(n, || one(draws)))
+        }),
+        Case::new("`rm` of the optimum at beta 1, 64 candidates", 1.0, |draws, n| {
+            over_inputs(&many(n, || {
+                let (weighted, rewards) = tilted(draws);
+                weighted.mean(&rewards)
+            }))
+        }),
+        Case::new("`kl` of the optimum at beta 1, 64 candidates", 0.5, |draws, n| {
+            over_inputs(&many(n, || tilted(draws).0.kl()))
         }),
         Case::new("difference from best-of-n at equal KL", None, |draws, n| {
             let (mut inputs, mut own, mut kl) = (Vec::new(), Vec::new(), Vec::new());

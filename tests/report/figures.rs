@@ -245,7 +245,7 @@ fn notes_are_in_every_format() {
         assert!(letters(&of_latex).contains(&letters(&note)), "{note}: {of_latex}");
         assert!(texts.page.contains(&note) && texts.markdown.contains(&note), "{note}");
     }
-    assert_eq!(run.evaluations[0].notes().len(), 3);
+    assert_eq!(run.evaluations[0].notes().len(), 5);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use posttrain::artefacts::comparisons::Comparisons;
 use posttrain::artefacts::curves::{BestOfN, Training, TrainingStep};
 use posttrain::artefacts::inputs::{Answer, Input};
 use posttrain::artefacts::judgements::{OfSplit, Usage, Verdicts};
+use posttrain::artefacts::optimum::{AtBeta, AtN, OfMethod, Optimum};
 use posttrain::artefacts::quality::AtK;
 use posttrain::artefacts::reward_model::Accuracy;
 use posttrain::artefacts::seeds::Figure;
@@ -300,6 +301,7 @@ fn evaluation() -> Evaluation {
         at_k: at_k(),
         best_of_n,
         over_optimisation,
+        optimum: optima(),
         reward_model,
         inputs,
     }
@@ -325,6 +327,39 @@ fn at_k() -> Vec<AtK> {
         .flat_map(|metric| [("sft", 0.3, 0.8), ("ppo", 0.6, 0.2)].map(|of| (metric, of)))
         .map(|(metric, (method, one, rate))| curve(method, metric, one, rate))
         .collect()
+}
+
+/// The optimum of the objective on two test sets, of whose betas the least has no estimate.
+fn optima() -> Vec<Optimum> {
+    let figure = |mean: f64| Interval {
+        mean,
+        low: mean - 0.05,
+        high: mean + 0.1,
+        n: INPUTS,
+        kind: Kind::SkewTBias,
+    };
+    let figures = |kl: f64| {
+        let gold = 0.3 + 0.4 * kl - 0.1 * kl * kl;
+        let all = [("kl", kl), ("rm", kl), ("gold", gold), ("ngram_distance", 0.9 - 0.2 * kl)];
+        all.map(|(metric, mean)| (metric.to_owned(), figure(mean))).into()
+    };
+    let at_beta = |(at, beta): (usize, f64)| AtBeta {
+        beta,
+        ess: 4.0 * 3f64.powi(at as i32),
+        least_ess: 2.0,
+        figures: (at > 0).then(|| figures(0.5 / beta)),
+    };
+    let optimum = |test_set: &str| Optimum {
+        test_set: test_set.into(),
+        temperature: 1.0,
+        inputs: INPUTS,
+        candidates: 256,
+        min_ess: 10.0,
+        by_beta: [0.1, 0.25, 0.5, 1.0].into_iter().enumerate().map(at_beta).collect(),
+        best_of_n: [1, 4, 16].map(|n| AtN { n, figures: figures(0.9 * kl_bound(n)) }).into(),
+        methods: vec![OfMethod { method: "ppo".into(), figures: figures(1.25) }],
+    };
+    TEST_SETS[..2].iter().map(|set| optimum(set)).collect()
 }
 
 /// What a language model says of one method, and of what people have preferred.

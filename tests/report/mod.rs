@@ -11,6 +11,7 @@ mod figures;
 mod fixture;
 mod latex;
 mod names;
+mod optimum;
 mod page;
 
 use crate::tools::left_out;

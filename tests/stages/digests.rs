@@ -84,6 +84,12 @@ pub fn cases() -> Vec<(&'static str, Value)> {
             "judge": judge, "methods": [{"name": "policy", "outputs": at("outputs"),
                 "samples": at("samples")}]})
     };
+    let optimum = {
+        let mut config = evaluate("gold");
+        config["optimum"] = json!({"candidates": at("pool"), "min_ess": 1.5,
+            "missing_eos": {"subtract": 0.5}});
+        config
+    };
     let judge = |who: Value| json!({"dataset": at("dataset"), "a": at("outputs"), "judge": who});
     vec![
         (
@@ -164,6 +170,7 @@ pub fn cases() -> Vec<(&'static str, Value)> {
             config["quality"] = json!({"by": "gold", "good": -0.5, "classes": "gold", "k": 2});
             config
         }),
+        ("evaluate/optimum", optimum),
         (
             "classifier",
             json!({"encoder": at("policy"), "train": at("pairs.jsonl"), "test": at("pairs.jsonl"),

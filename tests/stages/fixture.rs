@@ -117,16 +117,19 @@ impl Fixture {
             "candidates/samples.jsonl",
             &jsonl((40..44).map(|at| sampled("compare", at, 2))),
         );
-        for (name, count) in [("outputs", 1), ("samples", 3)] {
-            let rows = [70, 80]
+        let rows = || {
+            [70, 80]
                 .iter()
                 .zip(["test/id", "test/ood"])
-                .flat_map(|(first, split)| (*first..first + 5).map(move |at| (split, at)));
+                .flat_map(|(first, split)| (*first..first + 5).map(move |at| (split, at)))
+        };
+        for (name, count) in [("outputs", 1), ("samples", 3)] {
             self.write(
                 &format!("{name}/samples.jsonl"),
-                &jsonl(rows.map(|(split, at)| sampled(split, at, count))),
+                &jsonl(rows().map(|(split, at)| sampled(split, at, count))),
             );
         }
+        self.write("pool/samples.jsonl", &jsonl(rows().map(|(split, at)| pool(split, at))));
     }
 
     fn write(&self, name: &str, text: &str) {
@@ -234,6 +237,23 @@ fn sampled(split: &str, at: usize, count: usize) -> Value {
     let outputs: Vec<Value> = (0..count).map(output).collect();
     json!({"split": split, "id": format!("row-{at}"), "prompt": prompt(at), "temperature": 1.0,
         "outputs": outputs})
+}
+
+/// Twice the best of three candidates, whose rewards are none that a model gave.
+fn pool(split: &str, at: usize) -> Value {
+    let mut row = sampled(split, at, 6);
+    let mut candidates = row["outputs"].take().as_array().cloned().expect("a list");
+    for (place, candidate) in candidates.iter_mut().enumerate() {
+        let score = (place * 7 + at) % 5;
+        candidate["reward"] = json!(score);
+        if candidate["ended"] == false {
+            candidate["raw_reward"] = json!(score as f64 + 0.5);
+        }
+    }
+    row["best_of"] = json!(3);
+    row["outputs"] = json!([candidates[at % 3], candidates[3 + at % 2]]);
+    row["candidates"] = json!(candidates);
+    row
 }
 
 /// The characters of the tokenizer, in the order of their ids.

@@ -14,6 +14,7 @@ mod evaluation;
 pub mod fixture;
 mod invariants;
 mod lineage;
+mod optimum;
 mod quality;
 mod resuming;
 mod sampling;

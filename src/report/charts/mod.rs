@@ -8,6 +8,7 @@
 
 mod at_k;
 mod frontier;
+mod optimum;
 
 use serde_json::{Value, json};
 
@@ -79,6 +80,7 @@ pub fn charts(evaluation: &Evaluation) -> Vec<Chart> {
     charts.extend(best_of_n(evaluation));
     charts.extend(frontier::frontiers(evaluation));
     charts.extend(at_k::over_k(evaluation));
+    charts.extend(optimum::charts(evaluation));
     charts.extend(evaluation.over_optimisation.iter().filter_map(over_optimisation));
     charts.extend(calibration(evaluation));
     let drawn = |metric: &&str| !is_part(metric) && !metric.ends_with(DIFFERENCE);

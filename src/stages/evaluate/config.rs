@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::diversity::DiversityConfig;
+use super::optimum_config::OptimumConfig;
 use super::quality::QualityConfig;
 use super::{REFERENCE, REWARD_MODEL};
 use crate::reference::{
@@ -52,6 +53,9 @@ pub struct EvaluateStage {
     /// counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<QualityConfig>,
+    /// Optimum of the KL-regularised objective; `null` estimates none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub optimum: Option<OptimumConfig>,
     /// Treatment of rows that a model was trained on; `allow` also admits a reward model that is
     /// not held out.
     #[serde(default)]
@@ -108,6 +112,9 @@ impl EvaluateStage {
         checks.positive_or_null(self.max_prompt_tokens, "max_prompt_tokens");
         self.check_fields(&mut checks);
         self.quality.iter().for_each(|quality| quality.out_of_range(&mut checks));
+        if let Some(optimum) = &self.optimum {
+            optimum.check(&mut checks);
+        }
         for (at, method) in self.methods.iter().enumerate() {
             let taken = [REFERENCE, REWARD_MODEL].contains(&method.name.as_str());
             let twice = self.methods[..at].iter().any(|other| other.name == method.name);
@@ -192,6 +199,17 @@ impl EvaluateStage {
             }
         }
         constraints
+    }
+}
+
+impl EvaluateStage {
+    /// The conditions on the stage whose candidates the optimum is estimated from.
+    pub(super) fn constraints_of_optimum(&self) -> Vec<Constraint> {
+        let Some(candidates) = self.optimum.as_ref().and_then(|own| node(&own.candidates)) else {
+            return Vec::new();
+        };
+        let policy = self.reference_policy.as_ref().and_then(node);
+        OptimumConfig::constraints(candidates, policy, self.reward_model.as_ref().and_then(node))
     }
 }
 

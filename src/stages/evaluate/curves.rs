@@ -183,7 +183,7 @@ impl ByInput {
 }
 
 /// The rewards of a row's candidates; `None` where it has none.
-fn scores(row: &Sampled) -> Option<Vec<f64>> {
+pub(super) fn scores(row: &Sampled) -> Option<Vec<f64>> {
     row.candidates
         .iter()
         .map(|candidate| candidate.reward)
@@ -192,7 +192,7 @@ fn scores(row: &Sampled) -> Option<Vec<f64>> {
 }
 
 /// The reward model's own scores of a row's candidates; `None` where it has none.
-fn raw_scores(row: &Sampled) -> Option<Vec<f64>> {
+pub(super) fn raw_scores(row: &Sampled) -> Option<Vec<f64>> {
     row.candidates
         .iter()
         .map(Output::raw_reward)

@@ -26,10 +26,11 @@ pub(super) struct AtEqualKl {
     pub(super) best: Measured,
 }
 
-/// The samples of a policy that was trained by reinforcement, and how far each input's are from the
-/// reference policy.
+/// The samples of a policy, and how far each input's are from the reference policy.
 pub(super) struct PolicySamples<'a> {
     pub(super) method: &'a str,
+    /// Whether it was trained by reinforcement.
+    pub(super) trained: bool,
     pub(super) temperature: f64,
     pub(super) rows: Vec<&'a Sampled>,
     pub(super) kl: Vec<f64>,
@@ -109,26 +110,28 @@ fn sampled(
             .iter()
             .map(|(example, row)| Some(average(&golds(example, &row.outputs)?)))
             .collect(),
-        _ => {
-            let all = || {
-                inputs.iter().flat_map(|(example, row)| {
-                    row.outputs.iter().map(|output| (*example, output.text.as_str()))
-                })
-            };
-            let rows: Vec<Asked<'_>> = all().map(|(example, _)| example.into()).collect();
-            let texts: Vec<&str> = all().map(|(_, text)| text).collect();
-            let Some(scores) = judge.rewards(&test_split(test_set), &rows, &texts)? else {
-                return Ok(None);
-            };
-            let mut scores = scores.into_iter();
-            Some(
-                inputs
-                    .iter()
-                    .map(|(_, row)| {
-                        average(&scores.by_ref().take(row.outputs.len()).collect::<Vec<f64>>())
-                    })
-                    .collect(),
-            )
-        }
+        _ => rewards(judge, test_set, inputs)?
+            .map(|scores| scores.iter().map(|own| average(own)).collect()),
     })
+}
+
+/// The reward model's score of every sample of each input, if there is a reward model.
+pub(super) fn rewards(
+    judge: &Judges<'_, impl Backend>,
+    test_set: &str,
+    inputs: &[(&Example, &Sampled)],
+) -> Result<Option<Vec<Vec<f64>>>> {
+    let all = || {
+        inputs.iter().flat_map(|(example, row)| {
+            row.outputs.iter().map(|output| (*example, output.text.as_str()))
+        })
+    };
+    let rows: Vec<Asked<'_>> = all().map(|(example, _)| example.into()).collect();
+    let texts: Vec<&str> = all().map(|(_, text)| text).collect();
+    let Some(scores) = judge.rewards(&test_split(test_set), &rows, &texts)? else {
+        return Ok(None);
+    };
+    let mut scores = scores.into_iter();
+    let own = |(_, row): &(&Example, &Sampled)| scores.by_ref().take(row.outputs.len()).collect();
+    Ok(Some(inputs.iter().map(own).collect()))
 }

@@ -68,6 +68,10 @@ pub(super) fn rows(
     if let Some(policy) = &config.reference_policy {
         models.push(("reference_policy".to_owned(), Lineage::read(policy.path())?));
     }
+    if let Some(optimum) = &config.optimum {
+        let candidates = Lineage::read(optimum.candidates.path())?;
+        models.push(("optimum.candidates".to_owned(), candidates));
+    }
     models.extend(methods);
     models.extend(judges);
     let mut guard = Guard::new(config.on_leak, models);

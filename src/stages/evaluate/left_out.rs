@@ -18,7 +18,7 @@ const DIVERSITY: &str = "diversity";
 /// Figures that are left out for one reason.
 #[derive(Debug, PartialEq, Eq)]
 struct Entry {
-    /// Metrics of the table, or [`DIVERSITY`].
+    /// Metrics of the table, [`DIVERSITY`], or `optimum`.
     figures: Vec<String>,
     /// Of which method; of all, where none is named.
     method: Option<String>,

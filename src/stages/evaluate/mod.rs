@@ -16,7 +16,9 @@
 //!    of.
 //! 6. Beside its own judge, which scores texts, it takes verdicts that `judge` stages have given
 //!    (`judging.rs`).
-//! 7. Models, judge, outputs and samples are optional. What takes one that is absent is left out,
+//! 7. Where the config asks for it, the optimum of the KL-regularised objective is estimated from
+//!    candidates of the reference policy (`optimum.rs`).
+//! 8. Models, judge, outputs and samples are optional. What takes one that is absent is left out,
 //!    and named below the table with the reason (`left_out.rs`).
 
 mod accuracy;
@@ -29,6 +31,8 @@ mod leaks;
 mod left_out;
 mod measuring;
 mod memory;
+mod optimum;
+mod optimum_config;
 mod quality;
 mod reading;
 mod required;
@@ -44,6 +48,7 @@ use self::equal_kl::AtEqualKl;
 use self::judging::Judging;
 use self::left_out::LeftOut;
 use self::measuring::{Answers, Judges};
+use self::optimum::Pool;
 use self::quality::Quality;
 use super::models::ArtefactShapes;
 use super::reading::Reading;
@@ -52,6 +57,7 @@ use crate::artefacts::comparisons::{COMPARISONS, Comparisons};
 use crate::artefacts::curves::{BEST_OF_N, BestOfN, OVER_OPTIMISATION, Training};
 use crate::artefacts::inputs::{INPUTS, Input};
 use crate::artefacts::names::{DIVERSITY_FILE, JUDGES, METRICS, NOTES};
+use crate::artefacts::optimum::{OPTIMUM, Optimum};
 use crate::artefacts::reward_model::{self, Accuracy};
 use crate::artefacts::table::{Row, TABLE, TABLE_MARKDOWN, TABLE_TEXT, Table};
 use crate::artefacts::temperatures::{TEMPERATURES, Temperatures};
@@ -84,7 +90,7 @@ impl Stage for EvaluateStage {
     }
 
     fn constraints(&self) -> Vec<Constraint> {
-        self.constraints_of_judges()
+        [self.constraints_of_judges(), self.constraints_of_optimum()].concat()
     }
 
     fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
@@ -115,6 +121,7 @@ impl Stage for EvaluateStage {
         if let Some(quality) = &self.quality {
             quality.check(&methods, &rows.examples)?;
         }
+        let pool = self.optimum.as_ref().map(Pool::read).transpose()?;
         let mut found = Found::default();
         for (at, test_set) in test_sets.iter().enumerate() {
             context.progress(at as u64, test_sets.len() as u64, &[]);
@@ -122,7 +129,15 @@ impl Stage for EvaluateStage {
             let place = || format!("in test set `{test_set}`");
             let warned = (at == 0).then_some(context);
             self.test_set(
-                warned, &mut found, &judge, &judgings, &measures, test_set, examples, &methods,
+                warned,
+                &mut found,
+                &judge,
+                &judgings,
+                &measures,
+                test_set,
+                examples,
+                &methods,
+                pool.as_ref(),
             )
             .with_context(place)?;
             if let (Some(pairs), Some(reward)) = (rows.pairs.get(test_set), &judge.reward) {
@@ -194,6 +209,7 @@ struct Found {
     diversity: Vec<Diversity>,
     reward: Vec<Accuracy>,
     trainings: Vec<Training>,
+    optima: Vec<Optimum>,
     temperatures: Vec<Temperatures>,
     /// Each input with every method's answer.
     inputs: Vec<Input>,
@@ -243,6 +259,9 @@ impl Found {
         json(reward_model::REWARD_MODEL, serde_json::to_vec_pretty(&self.reward))?;
         json(OVER_OPTIMISATION, serde_json::to_vec_pretty(&self.trainings))?;
         self.quality.write(out)?;
+        if !self.optima.is_empty() {
+            json(OPTIMUM, serde_json::to_vec_pretty(&self.optima))?;
+        }
         let notes: Vec<String> = judgings.iter().map(Judging::note).collect();
         if !judgings.is_empty() {
             json(JUDGES, serde_json::to_vec_pretty(judgings))?;
@@ -261,6 +280,7 @@ impl Found {
             leaks,
             left_out,
             temperatures: self.temperatures.clone(),
+            optimum: self.optima.clone(),
             ..Evaluation::default()
         };
         fs::write_atomic(&out.join(TABLE), self.table.json().as_bytes())?;

@@ -57,7 +57,11 @@ impl EvaluateStage {
                 "expected a `reward_model` as well",
             )
             .require(
-                outputs || self.preferences.is_some() || graded || self.reward_model.is_none(),
+                outputs
+                    || self.preferences.is_some()
+                    || self.optimum.is_some()
+                    || graded
+                    || self.reward_model.is_none(),
                 "reward_model",
                 "no method has `outputs`, and there are no `preferences`: it has nothing to score",
             )

@@ -8,6 +8,7 @@ use super::diversity::Measures;
 use super::equal_kl::PolicySamples;
 use super::judging::Judging;
 use super::measuring::{Answers, Judges, Scores, Text, temperature};
+use super::optimum::Pool;
 use super::{Found, GOLD, REFERENCE};
 use crate::artefacts::inputs::{Answer, Input};
 use crate::artefacts::table::Row;
@@ -39,6 +40,7 @@ impl EvaluateStage {
         test_set: &str,
         examples: &[Example],
         methods: &[Answers],
+        pool: Option<&Pool<'_>>,
     ) -> Result<()> {
         let split = test_split(test_set);
         let mut inputs: Vec<Input> = examples
@@ -114,10 +116,14 @@ impl EvaluateStage {
         if let Some(quality) = &self.quality {
             quality.test_set(warned, found, (judge, measures), (test_set, examples), &diverse)?;
         }
-        for policy in &policies {
+        for policy in policies.iter().filter(|policy| policy.trained) {
             for best in &candidates {
                 found.match_kl(judge, test_set, examples, policy, best, &common)?;
             }
+        }
+        if let Some(pool) = pool {
+            let of = (test_set, examples);
+            self.optimum(found, judge, pool, of, reference.as_ref(), &policies)?;
         }
         Ok(())
     }
@@ -203,7 +209,7 @@ impl EvaluateStage {
 
 impl Found {
     /// How far a policy's samples are from the reference policy, in the table; and the samples
-    /// themselves, where it was trained by reinforcement and they are of one temperature.
+    /// themselves, where they are of one temperature.
     fn kl<'a>(
         &mut self,
         judge: &Judges<'_, impl Backend>,
@@ -220,9 +226,9 @@ impl Found {
         let kl = judge.kl(policy, &test_split(test_set), (examples, samples), of_first)?;
         let interval = distance(&Clusters::each(kl.len()), &kl);
         self.table.rows.push(Row::new(name, test_set, "kl", interval));
-        let is_matched = trained.is_some() && temperature(samples).is_some();
-        Ok(is_matched.then(|| PolicySamples {
+        Ok(temperature(samples).map(|_| PolicySamples {
             method: name,
+            trained: trained.is_some(),
             temperature: of_first,
             rows: samples.to_vec(),
             kl,

@@ -61,6 +61,28 @@ pub fn evaluate(others: &Others) -> Case {
         json!({"diversity": config})
     };
     let graded = || json!({"quality": {"by": "gold", "good": -0.5, "utility_thresholds": [0.9]}});
+    let pool = |seed: u64, rule: Value| {
+        others.keep(make(
+            "best_of_n",
+            json!({"policy": at("policy"), "reward_model": at("reward"), "dataset": at("dataset"),
+                "splits": ["test/id", "test/ood"], "n": 4, "seed": seed,
+                "missing_eos": rule,
+                "sampling": {"max_new_tokens": 4}}),
+        ))
+    };
+    let of_pool = |candidates: &Value, rule: Value| {
+        json!({"optimum": {"candidates": candidates, "missing_eos": rule, "betas": [1.0],
+            "min_ess": 1.0}})
+    };
+    let candidates = pool(1, json!("keep"));
+    let optimum = || of_pool(&candidates, json!("keep"));
+    let ruled = |rule: Value| of_pool(&pool(1, rule.clone()), rule);
+    let another = "`optimum.missing_eos` is not that of `optimum.candidates`";
+    let refused = vec![
+        ("optimum.missing_eos", json!({"replace": -3.0}), optimum(), another),
+        ("optimum.missing_eos.replace", json!(-2.0), ruled(json!({"replace": -3.0})), another),
+        ("optimum.missing_eos.subtract", json!(2.0), ruled(json!({"subtract": 1.0})), another),
+    ];
     let pairs = vec![
         plain("dataset", others.at("dataset")),
         plain("test_sets.0", json!("ood")),
@@ -79,6 +101,9 @@ pub fn evaluate(others: &Others) -> Case {
         ),
         plain("max_prompt_tokens", json!(5)),
         plain("diversity.metrics.0", json!("distinct")),
+        ("optimum.candidates", pool(2, json!("keep")), optimum()),
+        ("optimum.betas.0", json!(2.0), optimum()),
+        ("optimum.min_ess", json!(1e6), optimum()),
         ("diversity.encoder", at("other"), diversity("embedding", "encoder", &at("policy"))),
         ("diversity.nli", other.clone(), diversity("nli", "nli", &one)),
         ("diversity.classifier", other, diversity("nli", "classifier", &one)),
@@ -95,7 +120,7 @@ pub fn evaluate(others: &Others) -> Case {
         "stages/lineage.rs",
         "an_evaluation_holds_its_test_sets_against_every_models_training",
     )];
-    Case { elsewhere, ..Case::new(base, pairs) }
+    Case { elsewhere, refused, ..Case::new(base, pairs) }
 }
 
 pub fn over_seeds(others: &Others) -> Case {
