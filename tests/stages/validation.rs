@@ -41,24 +41,24 @@ fn kept(made: &Made) -> Value {
     serde_json::from_str(&made.text("validation.json")).unwrap()
 }
 
-/// The kinds, each with a validation set on which an early step is the best: texts of another kind.
-fn kinds() -> [(&'static str, fn(Value) -> Value, &'static str); 3] {
-    [
-        ("sft", sft, "test/ood"),
-        ("reward_model", reward_model, "test/ood"),
-        ("pretrain", pretrain, "test/ood"),
-    ]
-}
+/// Rows of another kind than those of training, on which an early step can be the best.
+const SPLIT: &str = "test/ood";
+
+/// A config of a kind, from its validation.
+type Config = fn(Value) -> Value;
+
+const KINDS: [(&str, Config); 3] =
+    [("sft", sft), ("reward_model", reward_model), ("pretrain", pretrain)];
 
 #[test]
 fn every_so_many_steps_and_the_last_one_are_measured_and_the_best_is_kept() {
     let mut earlier = 0;
-    for (kind, config, split) in kinds() {
-        let all = make(kind, config(json!({"split": split, "every": 1})));
+    for (kind, config) in KINDS {
+        let all = make(kind, config(json!({"split": SPLIT, "every": 1})));
         let measured = losses(&all);
         let steps = all.metric("step").len();
         assert_eq!(measured.len(), steps, "{kind}");
-        let sparse = make(kind, config(json!({"split": split, "every": 2, "keep": "last"})));
+        let sparse = make(kind, config(json!({"split": SPLIT, "every": 2, "keep": "last"})));
         let expected: Vec<(u64, f64)> = measured
             .iter()
             .filter(|(step, _)| step % 2 == 0 || *step == steps as u64)
@@ -68,13 +68,13 @@ fn every_so_many_steps_and_the_last_one_are_measured_and_the_best_is_kept() {
         let best = measured.iter().copied().reduce(|a, b| if b.1 < a.1 { b } else { a }).unwrap();
         assert_eq!(
             kept(&all),
-            json!({"split": split, "keep": "best", "step": best.0, "loss": best.1}),
+            json!({"split": SPLIT, "keep": "best", "step": best.0, "loss": best.1}),
             "{kind}"
         );
         let last = measured.last().unwrap();
         assert_eq!(
             kept(&sparse),
-            json!({"split": split, "keep": "last", "step": last.0, "loss": last.1}),
+            json!({"split": SPLIT, "keep": "last", "step": last.0, "loss": last.1}),
             "{kind}"
         );
         earlier += usize::from(best.0 < steps as u64);
@@ -100,7 +100,7 @@ fn the_model_that_is_kept_has_the_loss_of_its_step() {
 /// gives for it.
 #[test]
 fn validation_loss_is_the_loss_of_training_without_its_gradient() {
-    for (kind, config) in [("sft", sft as fn(Value) -> Value), ("reward_model", reward_model)] {
+    for (kind, config) in [("sft", sft as Config), ("reward_model", reward_model)] {
         let mut still = config(json!({"split": "test/id", "every": 1}));
         still["optimiser"] = json!({"learning_rate": 0.0});
         still["batch_size"] = json!(100);
@@ -114,8 +114,8 @@ fn validation_loss_is_the_loss_of_training_without_its_gradient() {
 
 #[test]
 fn a_run_that_was_stopped_keeps_the_same_step() {
-    for (kind, config, split) in kinds() {
-        let config = config(json!({"split": split, "every": 2}));
+    for (kind, config) in KINDS {
+        let config = config(json!({"split": SPLIT, "every": 2}));
         let undisturbed = make(kind, config.clone());
         let (stopped, stops) = make_with_stops(kind, config);
         assert!(stops > 1, "{kind}");
