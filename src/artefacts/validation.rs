@@ -15,7 +15,9 @@ pub struct Validation {
     pub keep: String,
     /// The step, from 1.
     pub step: usize,
-    /// Mean validation loss after it: in nats a token of a language model, a pair of a reward
-    /// model.
-    pub loss: f64,
+    /// The figure that decided: `validation/loss`, in nats a token of a language model, a pair of a
+    /// reward model; or `validation/score` of a policy.
+    pub by: String,
+    /// Its value after that step.
+    pub value: f64,
 }

@@ -373,6 +373,13 @@ const TRAINING: &[Entry] = &[
         CURVES,
     ),
     (
+        "validation/score",
+        "mean score of the policy's greedy responses to the validation prompts after the step",
+        "score",
+        HigherIsBetter,
+        CURVES,
+    ),
+    (
         "validation/accuracy",
         "share of the validation split's pairs that are ordered as labelled",
         "share",

@@ -12,11 +12,12 @@ use super::run::{Curve, Node, Run};
 pub const POINTS: usize = 1000;
 
 /// What comes first, in this order; the rest follows in the order of the file.
-const FIRST: [&str; 8] = [
+const FIRST: [&str; 9] = [
     "loss",
     "validation/loss",
     "accuracy",
     "validation/accuracy",
+    "validation/score",
     "objective/scores",
     "objective/kl",
     "objective/rlhf_reward",

@@ -68,20 +68,22 @@ impl Training {
         })
     }
 
-    /// What is counted; a checkpoint has the best step's tensors next to the last one's, of which
-    /// it has three with the moments, and they are on the host all the time.
+    /// What is counted.
     fn memory(&self, b: &Counting, state: &TrainState<Counting>) -> Memory {
-        let mut training = state.memory(b);
-        if self.keeps_best {
-            training.checkpoint += 2 * training.checkpoint / 3;
-        }
-        Memory::of(b, training)
+        let training = state.memory(b);
+        Memory::of(b, if self.keeps_best { with_best(training, training) } else { training })
     }
 
     /// The sequences of one pass.
     fn pass(&self) -> Vec<Vec<u32>> {
         sequences(MICRO_BATCH_TOKENS, self.spec.context)
     }
+}
+
+/// `training` with the best step's tensors of the training state `own`. They are on the host all
+/// the time, and in a checkpoint next to the last step's, of which it has three with the moments.
+pub(super) fn with_best(training: Memory, own: Memory) -> Memory {
+    Memory { checkpoint: training.checkpoint + 2 * own.checkpoint / 3, ..training }
 }
 
 /// A model that only scores.

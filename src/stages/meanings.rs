@@ -23,6 +23,7 @@ const SOURCES: &[&str] = &[
     include_str!("judge_client.rs"),
     include_str!("lineage.rs"),
     include_str!("over_seeds.rs"),
+    include_str!("policy_validation.rs"),
     include_str!("ppo.rs"),
     include_str!("pretrain.rs"),
     include_str!("reward_model.rs"),

@@ -20,6 +20,7 @@ mod meanings;
 mod model_files;
 pub mod models;
 mod over_seeds;
+mod policy_validation;
 mod ppo;
 mod pretrain;
 pub mod reading;

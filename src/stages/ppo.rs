@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::generation::{self, Prompt, Room};
 use super::model_files::{self, normalisation};
 use super::models::{self, ArtefactShape, ArtefactShapes};
+use super::policy_validation::{Measured, PolicyScorer, PolicyValidation};
 use super::reading::{Part, Reading, Splits};
 use super::rollouts::{self, RolloutFiles, Sampler};
 use super::source::Source;
-use super::{Checks, KindInfo, Problem, Stage, lineage};
+use super::{Checks, KindInfo, Problem, Stage, footprint, lineage, validation};
 use crate::backend::Backend;
 use crate::backend::counting::Counting;
 use crate::dag::context::Context;
@@ -19,7 +20,7 @@ use crate::data::dataset;
 use crate::data::lineage::Lineage;
 use crate::data::rows::Example;
 use crate::data::tokenised::Limits;
-use crate::error::{Result, user};
+use crate::error::{Context as _, Result, user};
 use crate::model::memory::{self, Memory};
 use crate::model::params::{HeadKind, Trainable};
 use crate::model::transformer::Recompute;
@@ -37,6 +38,10 @@ use crate::train::ppo::{Ppo, Settings};
 use crate::train::reward::reward_sequence;
 use crate::train::rollouts::{FrozenModels, Rollout, RolloutSettings};
 use crate::train::steps::{self, StepReport};
+use crate::train::validation::{Keep, SCORE, Validator, WithBest};
+
+/// Figures that are shown as they come.
+const SHOWN: &[&str] = &["objective/scores", "objective/kl", SCORE];
 
 /// The config of `uses: ppo`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -91,6 +96,10 @@ pub struct PpoStage {
     /// The value function.
     #[serde(default)]
     pub value: ValueConfig,
+    /// Measurement of the policy on other prompts during training, and the step that is kept.
+    /// `null` measures nothing and keeps the last step.
+    #[serde(default)]
+    pub validation: Option<PolicyValidation>,
     /// Activations that the backward pass computes again instead of keeping them.
     #[serde(default)]
     pub recompute: Recompute,
@@ -165,6 +174,7 @@ impl Stage for PpoStage {
     const INFO: KindInfo = KindInfo {
         byte_neutral: &["recompute"],
         trains: true,
+        held_out: &[("validation.by.reward_model", &["policy", "reward_model"])],
         ..KindInfo::on_device("ppo", 3, "policy")
     };
 
@@ -230,6 +240,9 @@ impl Stage for PpoStage {
             )
             .require(self.value.clip.coef >= 0.0, "value.clip.coef", "expected 0 or more")
             .require(self.value.head_ratio > 0.0, "value.head_ratio", "expected above 0");
+        if let Some(validation) = &self.validation {
+            validation.check(&mut checks, &self.split);
+        }
         let mut problems = checks.done();
         problems.extend(self.optimiser.problems());
         problems
@@ -247,9 +260,19 @@ impl Stage for PpoStage {
         let sizes =
             (self.batch_size, self.minibatches, self.max_prompt_tokens, self.max_new_tokens);
         let trains = (self.frozen, self.recompute, self.value.critic, self.conventions().scope);
-        shapes.counted(("ppo", &policy, &reward, shared, sizes, trains), |b| {
+        let judge = match self.validation.as_ref().and_then(PolicyValidation::judge) {
+            Some(judge) => Some((shapes.model(judge)?.0, shapes.shared(&self.policy, judge))),
+            None => None,
+        };
+        let measured = (self.validation.as_ref().map(|validation| validation.keep), &judge);
+        shapes.counted(("ppo", &policy, &reward, shared, sizes, trains, measured), |b| {
             let policy = memory::model(b, &policy.0, policy.1);
             let reward = memory::model_beside(b, &reward, HeadKind::Reward, &policy, shared);
+            let _judge = judge.as_ref().map(|(spec, shared)| {
+                let judge = memory::model_beside(b, spec, HeadKind::Reward, &policy, *shared);
+                footprint::score(b, &judge);
+                judge
+            });
             self.count(b, &policy, &reward)
         })
     }
@@ -258,15 +281,17 @@ impl Stage for PpoStage {
         let readers = shapes.reader(&self.policy).zip(shapes.reader(&self.reward_model));
         let Some(((tokenizer, policy), (_, reward_model))) = readers else { return Vec::new() };
         let Room { context, response, reader } = self.room(policy, reward_model);
-        vec![Reading {
+        let reading = |split: &String, rows| Reading {
             dataset: Source::from(&self.dataset),
-            splits: Splits::Named(vec![self.split.clone()]),
-            rows: None,
-            tokenizer,
+            splits: Splits::Named(vec![split.clone()]),
+            rows,
+            tokenizer: tokenizer.clone(),
             limits: Limits::of_stage(context, self.max_prompt_tokens),
             reader,
             part: Part::Prompt(response),
-        }]
+        };
+        let validation = self.validation.iter().map(|it| reading(&it.split, it.rows));
+        validation.chain([reading(&self.split, None)]).collect()
     }
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
@@ -293,7 +318,28 @@ impl Stage for PpoStage {
         }
         self.room(from.model.spec.context, reward.model.spec.context).check(&prompts)?;
         let ppo = self.begin(b, &from.model, &reward.model, &normalisation)?;
-        let mut ppo = ppo.with_masters_of(self.policy.path(), self.reward_model.path())?;
+        let ppo = ppo.with_masters_of(self.policy.path(), self.reward_model.path())?;
+        let measured = Measured {
+            policy: &from,
+            folder: self.policy.path(),
+            reward: self.reward_model.path(),
+            dataset: self.dataset.path(),
+            max_prompt_tokens: self.max_prompt_tokens,
+            max_new_tokens: self.max_new_tokens,
+        };
+        let scorer = self.validation.as_ref();
+        let scorer = scorer.map(|config| PolicyScorer::load(b, config, &measured)).transpose()?;
+        let measure = |state: &TrainState<B>| {
+            let scorer = scorer.as_ref().context("a validator has prompts")?;
+            Ok(vec![(SCORE, scorer.score(context, &state.model)?)])
+        };
+        let validator = self.validation.as_ref().map(|config| Validator {
+            every: config.every,
+            keep: config.keep,
+            by: SCORE,
+            measure: &measure,
+        });
+        let mut ppo = WithBest::new(ppo);
         let frozen = FrozenModels { reference: &from.model, reward: &reward.model, normalisation };
         let settings = self.settings(from.tokenizer.pad().unwrap_or(from.tokenizer.eos()));
         let sampler = Sampler {
@@ -306,19 +352,24 @@ impl Stage for PpoStage {
 
         steps::run(context, &mut ppo, self.steps, |ppo, step| {
             let batch = self.batch(&prompts, step);
-            let mut rollouts = sampler.rollouts(b, context, &ppo.policy.model, &batch, step)?;
+            let mut rollouts = sampler.rollouts(b, context, &ppo.run.policy.model, &batch, step)?;
             let judged: Vec<Vec<u32>> = rollouts
                 .iter()
                 .map(|rollout| reward_sequence(&[], &rollout.tokens, reward.tokenizer.eos()))
                 .collect();
-            let metrics = ppo.step(step, &mut rollouts, &judged, &frozen, &settings)?;
+            let mut metrics = ppo.run.step(step, &mut rollouts, &judged, &frozen, &settings)?;
+            if let Some(validator) = &validator {
+                let steps = (step + 1, self.steps);
+                metrics.extend(ppo.after(b, validator, |run| &run.policy, steps)?);
+            }
             let missing_eos = settings.rollouts.conventions.missing_eos;
             files.write(step, &from.tokenizer, &batch, &rollouts, missing_eos)?;
             let tokens = rollouts.iter().map(|rollout| rollout.tokens.len()).sum();
-            Ok(StepReport { metrics, shown: &["objective/scores", "objective/kl"], tokens })
+            Ok(StepReport { metrics, shown: SHOWN, tokens })
         })?;
 
         files.publish(self.steps)?;
+        let (ppo, kept) = ppo.finish(b, |run| &mut run.policy);
         let model = ppo.policy.finished();
         model_files::save(b, context.out(), &model, &from.origin, self.policy.path())?;
         // Each prompt that a step had, once; the order is that of the rows.
@@ -334,7 +385,14 @@ impl Stage for PpoStage {
             .collect();
         let made_of = Lineage::read(self.policy.path())?
             .with(lineage::of_reward_model(self.reward_model.path())?);
-        made_of.with(Lineage::of_prompts(&used)).write(context.out())
+        let mut learned = made_of.with(Lineage::of_prompts(&used));
+        if let (Some(config), Some(scorer), Some(kept)) = (&self.validation, &scorer, kept) {
+            validation::save(context, (&config.split, config.keep), SCORE, kept)?;
+            if config.keep == Keep::Best {
+                learned = learned.with(scorer.lineage());
+            }
+        }
+        learned.write(context.out())
     }
 }
 
@@ -420,7 +478,11 @@ impl PpoStage {
         // The gradient of a tied head is there from the end of the first epoch on.
         let settings = Settings { epochs: 2, ..self.settings(0) };
         ppo.step(self.value.warmup, &mut rollouts, &judged, &frozen, &settings)?;
-        Ok(Memory::of(b, ppo.memory()))
+        let mut training = ppo.memory();
+        if self.validation.as_ref().is_some_and(|validation| validation.keep == Keep::Best) {
+            training = footprint::with_best(training, ppo.policy.memory(b));
+        }
+        Ok(Memory::of(b, training))
     }
 
     /// The prompts of a step.

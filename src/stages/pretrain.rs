@@ -206,7 +206,7 @@ impl Stage for PretrainStage {
             self.tokenizer.path(),
         )?;
         if let Some((config, kept)) = self.validation.as_ref().zip(kept) {
-            validation::save(context, config, kept)?;
+            validation::save_loss(context, config, kept)?;
         }
         let learned = self.phases.iter().map(|split| Ok(Lineage::of_rows(&dataset.rows(split)?)));
         let learned: Vec<Lineage> = learned.collect::<Result<_>>()?;

@@ -29,7 +29,7 @@ use crate::train::minimise::Minimise;
 use crate::train::optimiser::{OptimiserConfig, TrainState};
 use crate::train::preference::{PreferenceGroup, groups};
 use crate::train::reward;
-use crate::train::validation::{ValidationConfig, Validator};
+use crate::train::validation::{LOSS, ValidationConfig, Validator};
 
 /// The config of `uses: reward_model`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -163,10 +163,12 @@ impl Stage for RewardModelStage {
             .flat_map(|epoch| batches(&lengths, self.batch_size, self.seed, epoch as u64))
             .collect();
         let centre = self.center_rewards_coefficient;
-        let measure = |state: &TrainState<B>| reward::measure(b, &state.model, &measured, centre);
+        let measure =
+            |state: &TrainState<B>| Ok(reward::measure(b, &state.model, &measured, centre));
         let validator = self.validation.as_ref().map(|config| Validator {
             every: config.every,
             keep: config.keep,
+            by: LOSS,
             measure: &measure,
         });
         let shown = &["loss", "accuracy", "validation/loss"];
@@ -177,7 +179,7 @@ impl Stage for RewardModelStage {
             (metrics, batch.iter().map(|group| group.tokens()).sum())
         })?;
         if let Some((config, kept)) = self.validation.as_ref().zip(kept) {
-            validation::save(context, config, kept)?;
+            validation::save_loss(context, config, kept)?;
         }
 
         let normalising = &groups[..self.normalisation_prompts.min(groups.len())];

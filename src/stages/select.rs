@@ -1,5 +1,8 @@
-//! `select`: the best of several models by their loss on a validation split: the winner of a sweep,
-//! which later stages begin with. Copies it as it is, so that the store holds it once.
+//! `select`: the best of several models by validation, with the lowest loss or, of policies that
+//! were optimised, the highest score: the winner of a sweep, which later stages begin with. Copies
+//! it as it is, so that the store holds it once.
+
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +15,7 @@ use crate::dag::context::Context;
 use crate::error::{Context as _, Result, user};
 use crate::fs;
 use crate::reference::{Any, AnyRef, Artefact, Place};
+use crate::train::validation::is_higher_better;
 
 /// The config of `uses: select`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -50,7 +54,7 @@ impl Stage for SelectStage {
             constraints.push(constraint(node, "validation", Rule::IsSet));
         }
         for node in &nodes[1..] {
-            let same = ["dataset", "validation.split", "tokenizer"];
+            let same = ["dataset", "validation.split", "validation.by", "tokenizer"];
             constraints
                 .extend(same.map(|inner| constraint(node, inner, Rule::AsIn(first.clone()))));
         }
@@ -62,19 +66,28 @@ impl Stage for SelectStage {
     }
 
     fn run<B: Backend>(&self, _: &B, context: &Context) -> Result<()> {
-        let mut best: Option<(&AnyRef, f64)> = None;
+        let mut best: Option<(&AnyRef, Validation)> = None;
         for candidate in &self.of {
             check_same_tokenizer(self.of[0].path(), candidate.path())?;
-            let file = candidate.path().join(VALIDATION);
-            let Some(bytes) = fs::read_if_exists(&file)? else {
-                return Err(user(format!("{} is not there", file.display()))
-                    .hint("train the model with `validation`")
+            let found = read(candidate.path())?;
+            let is_better = match &best {
+                None => true,
+                Some((first, least)) if least.by != found.by => {
+                    return Err(user(format!(
+                        "{} has `{}`, and {} has `{}`: they do not compare",
+                        first.path().display(),
+                        least.by,
+                        candidate.path().display(),
+                        found.by
+                    ))
+                    .hint("name models that one figure was measured of")
                     .into());
+                }
+                Some((_, most)) if is_higher_better(&found.by) => found.value > most.value,
+                Some((_, least)) => found.value < least.value,
             };
-            let Validation { loss, .. } =
-                serde_json::from_slice(&bytes).with_context(|| format!("in {}", file.display()))?;
-            if best.is_none_or(|(_, least)| loss < least) {
-                best = Some((candidate, loss));
+            if is_better {
+                best = Some((candidate, found));
             }
         }
         let Some((best, _)) = best else {
@@ -82,4 +95,15 @@ impl Stage for SelectStage {
         };
         fs::copy_all(best.path(), context.out())
     }
+}
+
+/// What is known of a model's validation.
+fn read(folder: &Path) -> Result<Validation> {
+    let file = folder.join(VALIDATION);
+    let Some(bytes) = fs::read_if_exists(&file)? else {
+        return Err(user(format!("{} is not there", file.display()))
+            .hint("train the model with `validation`")
+            .into());
+    };
+    serde_json::from_slice(&bytes).with_context(|| format!("in {}", file.display()))
 }

@@ -141,7 +141,7 @@ impl Stage for SftStage {
         let (model, kept) = training.run(b, context, &from.model)?;
         model_files::save(b, context.out(), &model, &from.origin, self.policy.path())?;
         if let Some((config, kept)) = self.validation.as_ref().zip(kept) {
-            validation::save(context, config, kept)?;
+            validation::save_loss(context, config, kept)?;
         }
         let learned = Lineage::of_rows(&dataset.rows(&self.split)?);
         let learned = validation::with_choice(learned, &dataset, &self.validation)?;

@@ -8,7 +8,7 @@ use crate::data::dataset::Dataset;
 use crate::data::lineage::Lineage;
 use crate::error::{Result, user};
 use crate::fs;
-use crate::train::validation::{Keep, Kept, ValidationConfig};
+use crate::train::validation::{Keep, Kept, LOSS, ValidationConfig};
 
 /// Refuses a split that is trained on, and measurements after no steps.
 pub(super) fn check(checks: &mut Checks, config: &Option<ValidationConfig>, trained: &[String]) {
@@ -41,19 +41,29 @@ pub(super) fn check_rows(rows: usize, split: &str) -> Result<()> {
     }
 }
 
-/// Writes `validation.json`.
-pub(super) fn save(context: &Context, config: &ValidationConfig, kept: Kept) -> Result<()> {
-    let ValidationConfig { split, keep, .. } = config;
+/// Writes `validation.json`; `by` is the figure that decided.
+pub(super) fn save(
+    context: &Context,
+    (split, keep): (&str, Keep),
+    by: &str,
+    kept: Kept,
+) -> Result<()> {
     let file = Validation {
-        split: split.clone(),
+        split: split.into(),
         keep: match keep {
             Keep::Best => "best".into(),
             Keep::Last => "last".into(),
         },
         step: kept.step,
-        loss: kept.loss,
+        by: by.into(),
+        value: kept.value,
     };
     fs::write_atomic(&context.out().join(VALIDATION), &serde_json::to_vec_pretty(&file)?)
+}
+
+/// The same of a stage that is measured by its loss.
+pub(super) fn save_loss(context: &Context, config: &ValidationConfig, kept: Kept) -> Result<()> {
+    save(context, (&config.split, config.keep), LOSS, kept)
 }
 
 /// `learned` with the rows that chose the step: a result on them would be of rows that the model

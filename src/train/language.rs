@@ -10,6 +10,7 @@
 //!    [`crate::backend::GROUP`] tokens.
 
 use super::optimiser::TrainState;
+use super::validation;
 use crate::backend::Backend;
 use crate::data::tokenised::Tokenised;
 use crate::model::batch::{Batch, micro_batches};
@@ -68,7 +69,7 @@ pub fn measure<B: Backend>(b: &B, model: &Model<B>, rows: &[Tokenised]) -> Metri
         let scores = heads::token_logprobs(b, model, &hidden, scored, false);
         loss -= b.download_f64(&scores.logprobs).iter().sum::<f64>();
     }
-    vec![("validation/loss", loss / count as f64)]
+    vec![(validation::LOSS, loss / count as f64)]
 }
 
 /// The positions whose tokens are learned. Nothing comes before the first token, so it never is.

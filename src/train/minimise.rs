@@ -4,27 +4,24 @@
 use super::archive::Archive;
 use super::optimiser::{OptimiserConfig, TrainState};
 use super::steps::{self, State, StepReport};
-use super::validation::{Best, Kept, Validator};
+use super::validation::{Kept, Validator, WithBest};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::error::Result;
 use crate::rl::Metrics;
 
-/// A run whose whole state between steps is one model in training, and the best of its steps.
+/// A run whose whole state between steps is one model in training.
 struct Training<'a, B: Backend> {
     b: &'a B,
     state: TrainState<B>,
-    best: Best,
 }
 
 impl<B: Backend> State for Training<'_, B> {
     fn save(&self, archive: &mut Archive) {
         self.state.save(self.b, "model", archive);
-        self.best.save(archive);
     }
 
     fn load(&mut self, archive: &Archive) -> Result<()> {
-        self.best = Best::load(archive)?;
         self.state.load(self.b, "model", archive)
     }
 }
@@ -57,20 +54,21 @@ impl<B: Backend> Minimise<'_, B> {
         mut accumulate: impl FnMut(&mut TrainState<B>, &[usize]) -> (Metrics, usize),
     ) -> Result<(TrainState<B>, Option<Kept>)> {
         let Minimise { batches, optimiser, shown, validator } = self;
-        let mut training = Training { b, state, best: Best::default() };
-        steps::run(context, &mut training, batches.len(), |Training { state, best, .. }, step| {
+        let mut training = WithBest::new(Training { b, state });
+        steps::run(context, &mut training, batches.len(), |training, step| {
+            let state = &mut training.run.state;
             state.clear_gradients(b);
             let (mut metrics, tokens) = accumulate(state, &batches[step]);
             let rate = optimiser.rate(step, batches.len());
             let norm = state.update(b, optimiser, rate, 1.0, |_| true);
             metrics.extend([("grad_norm", norm), ("learning_rate", rate)]);
             if let Some(validator) = validator {
-                metrics.extend(best.after(b, validator, state, (step + 1, batches.len())));
+                let steps = (step + 1, batches.len());
+                metrics.extend(training.after(b, validator, |run| &run.state, steps)?);
             }
             Ok(StepReport { metrics, shown, tokens })
         })?;
-        let Training { mut state, best, .. } = training;
-        let kept = best.restore(b, &mut state);
-        Ok((state, kept))
+        let (run, kept) = training.finish(b, |run| &mut run.state);
+        Ok((run.state, kept))
     }
 }

@@ -8,6 +8,7 @@
 use super::optimiser::TrainState;
 use super::preference::{PreferenceGroup, score_gradients};
 use super::steps::diverged;
+use super::validation;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::model::batch::{Batch, micro_batches};
@@ -82,7 +83,7 @@ pub fn measure<B: Backend>(
         let metrics = statistics.metrics();
         metrics.into_iter().find(|(name, _)| *name == wanted).map_or(f64::NAN, |(_, x)| x)
     };
-    vec![("validation/loss", figure("loss")), ("validation/accuracy", figure("accuracy"))]
+    vec![(validation::LOSS, figure("loss")), ("validation/accuracy", figure("accuracy"))]
 }
 
 /// The normalisation of the model's scores, from both texts of the pairs of `groups`.

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::language;
 use super::minimise::Minimise;
 use super::optimiser::{OptimiserConfig, TrainState};
-use super::validation::{Kept, ValidationConfig, Validator};
+use super::validation::{self, Kept, ValidationConfig, Validator};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::batches::phased_batches;
@@ -62,11 +62,12 @@ impl Supervised<'_> {
         }
         let measure = |state: &TrainState<B>| {
             let (_, rows) = self.validation.expect("a validator has rows");
-            language::measure(b, &state.model, rows)
+            Ok(language::measure(b, &state.model, rows))
         };
         let validator = self.validation.map(|(config, _)| Validator {
             every: config.every,
             keep: config.keep,
+            by: validation::LOSS,
             measure: &measure,
         });
         let (optimiser, shown) = (self.optimiser, &["loss", "validation/loss"]);

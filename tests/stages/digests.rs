@@ -151,6 +151,11 @@ pub fn cases() -> Vec<(&'static str, Value)> {
             ppo(json!({"value": {"critic": "separate"},
                     "kl": {"coef": 0.05, "adaptive": {"target": 0.1, "horizon": 20.0}}})),
         ),
+        (
+            "ppo/validation",
+            ppo(json!({"validation": {"split": "test/ood", "every": 1,
+                    "by": {"reward_model": at("judges/a")}}})),
+        ),
         ("ppo/paper", ppo(json!({"compat": "paper", "temperature": 0.7}))),
         ("ppo/nplus", ppo(json!({"compat": "nplus"}))),
         ("generate/whole", generate(json!({"temperature": 0.7, "max_new_tokens": 12}))),

@@ -106,10 +106,15 @@ impl Fixture {
         self.model("policy", HeadKind::Language, 1);
         self.model("other", HeadKind::Language, 2);
         self.model("reward", HeadKind::Reward, 3);
+        for (name, seed) in [("judges/a", 7), ("judges/b", 8)] {
+            self.model(name, HeadKind::Reward, seed);
+            self.write(&format!("{name}/normalisation.json"), "{\"mean\": 0.5, \"std\": 0.25}");
+        }
         for (name, seed, loss) in [("a", 4, 0.5), ("b", 5, 0.25), ("c", 6, 0.125)] {
             let name = format!("measured/{name}");
             self.model(&name, HeadKind::Language, seed);
-            let measured = json!({"split": "validation", "keep": "best", "step": 3, "loss": loss});
+            let measured = json!({"split": "validation", "keep": "best", "step": 3,
+                "by": "validation/loss", "value": loss});
             self.write(&format!("{name}/validation.json"), &measured.to_string());
         }
         self.write("reward/normalisation.json", "{\"mean\": 0.25, \"std\": 0.5}");

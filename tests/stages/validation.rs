@@ -2,6 +2,8 @@
 //! stopped keeps the same one.
 
 use posttrain::dag::tree::{Links, hash_files, hash_tree, walk};
+use posttrain::data::rows::Example;
+use posttrain::world::gold;
 use serde_json::{Value, json};
 
 use super::bench::{Made, make, make_with_stops, problems, refusal};
@@ -28,13 +30,23 @@ fn pretrain(validation: Value) -> Value {
         "optimiser": {"learning_rate": 0.2}})
 }
 
+fn ppo(validation: Value) -> Value {
+    json!({"policy": fixture().at("policy"), "reward_model": fixture().at("reward"),
+        "dataset": fixture().at("dataset"), "steps": 4, "batch_size": 4, "minibatches": 2,
+        "epochs": 2, "max_new_tokens": 12, "kl": {"coef": 0.05},
+        "optimiser": {"learning_rate": 0.02}, "validation": validation})
+}
+
 /// Each measured step with its validation loss.
 fn losses(made: &Made) -> Vec<(u64, f64)> {
+    figures(made, "validation/loss")
+}
+
+/// Each step that has a figure, with it.
+fn figures(made: &Made, name: &str) -> Vec<(u64, f64)> {
     let lines = made.text("metrics.jsonl");
     let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    lines
-        .filter_map(|line| Some((line["step"].as_u64()?, line["validation/loss"].as_f64()?)))
-        .collect()
+    lines.filter_map(|line| Some((line["step"].as_u64()?, line[name].as_f64()?))).collect()
 }
 
 fn kept(made: &Made) -> Value {
@@ -68,13 +80,15 @@ fn every_so_many_steps_and_the_last_one_are_measured_and_the_best_is_kept() {
         let best = measured.iter().copied().reduce(|a, b| if b.1 < a.1 { b } else { a }).unwrap();
         assert_eq!(
             kept(&all),
-            json!({"split": SPLIT, "keep": "best", "step": best.0, "loss": best.1}),
+            json!({"split": SPLIT, "keep": "best", "step": best.0, "by": "validation/loss",
+                "value": best.1}),
             "{kind}"
         );
         let last = measured.last().unwrap();
         assert_eq!(
             kept(&sparse),
-            json!({"split": SPLIT, "keep": "last", "step": last.0, "loss": last.1}),
+            json!({"split": SPLIT, "keep": "last", "step": last.0, "by": "validation/loss",
+                "value": last.1}),
             "{kind}"
         );
         earlier += usize::from(best.0 < steps as u64);
@@ -93,7 +107,7 @@ fn the_model_that_is_kept_has_the_loss_of_its_step() {
     let mut again = sft(validation);
     again["policy"] = made.reference();
     again["optimiser"] = json!({"learning_rate": 0.0});
-    assert_eq!(losses(&make("sft", again))[0].1, kept(&made)["loss"].as_f64().unwrap());
+    assert_eq!(losses(&make("sft", again))[0].1, kept(&made)["value"].as_f64().unwrap());
 }
 
 /// A model at rest has on one split, as the split that is trained on, the loss that validation
@@ -112,6 +126,82 @@ fn validation_loss_is_the_loss_of_training_without_its_gradient() {
     }
 }
 
+/// The score is that of the greedy responses of the policy that is kept, as `generate` and
+/// `best_of_n` make and score them.
+#[test]
+fn a_policy_is_kept_by_the_score_of_its_greedy_responses() {
+    let judge = || fixture().at("judges/a");
+    let by = |keep: &str| {
+        ppo(json!({"split": "test/ood", "every": 1, "keep": keep, "rows": 4,
+            "by": {"reward_model": judge()}}))
+    };
+    let made = make("ppo", by("best"));
+    let scores = figures(&made, "validation/score");
+    assert_eq!(scores.len(), 4);
+    let best = scores.iter().copied().reduce(|a, b| if b.1 > a.1 { b } else { a }).unwrap();
+    let expected = json!({"split": "test/ood", "keep": "best", "step": best.0,
+        "by": "validation/score", "value": best.1});
+    assert_eq!(kept(&made), expected);
+    let last = make("ppo", by("last"));
+    assert_eq!(figures(&last, "validation/score"), scores, "what is kept changes no step");
+    assert_eq!(made.checkpoint().params == last.checkpoint().params, best.0 == 4, "{scores:?}");
+
+    let greedy = json!({"policy": made.reference(), "reward_model": judge(),
+        "dataset": fixture().at("dataset"), "splits": ["test/ood"], "limit": 4, "n": 1,
+        "on_leak": "allow", "sampling": {"temperature": 0.0, "max_new_tokens": 12}});
+    let answers: Vec<Value> = make("best_of_n", greedy).rows("samples.jsonl");
+    let rewards: Vec<f64> =
+        answers.iter().map(|row| row["outputs"][0]["reward"].as_f64().unwrap()).collect();
+    let mean = rewards.iter().sum::<f64>() / rewards.len() as f64;
+    assert!((mean - best.1).abs() < 1e-9, "{mean} {best:?}");
+}
+
+#[test]
+fn a_policy_is_scored_by_gold_where_there_is_gold() {
+    let world = make(
+        "dataset",
+        json!({"source": {"world": {"seed": 3, "notes": 0, "pretrain": 2, "sft": 2, "compare": 0,
+            "prompts": 4, "validation": 5, "test": 1}}}),
+    );
+    let mut config = ppo(json!({"split": "validation", "every": 2, "by": "gold"}));
+    config["dataset"] = world.reference();
+    config["max_prompt_tokens"] = json!(60);
+    let made = make("ppo", config);
+    let scores = figures(&made, "validation/score");
+    assert_eq!(scores.iter().map(|score| score.0).collect::<Vec<_>>(), [2, 4]);
+    let greedy = json!({"policy": made.reference(), "dataset": world.reference(),
+        "splits": ["validation"], "on_leak": "allow", "max_prompt_tokens": 60,
+        "sampling": {"temperature": 0.0, "max_new_tokens": 12}});
+    let answers: Vec<Value> = make("generate", greedy).rows("samples.jsonl");
+    let examples: Vec<Example> = world.rows("validation.jsonl");
+    let gold = |(row, example): (&Value, &Example)| {
+        let output = &row["outputs"][0];
+        let text = output["text"].as_str().unwrap();
+        gold(example, text, output["ended"].as_bool().unwrap()).unwrap().score
+    };
+    let golds: Vec<f64> = answers.iter().zip(&examples).map(gold).collect();
+    let mean = golds.iter().sum::<f64>() / golds.len() as f64;
+    assert!((mean - kept(&made)["value"].as_f64().unwrap()).abs() < 1e-9, "{golds:?}");
+}
+
+#[test]
+fn a_policy_is_not_scored_by_what_it_is_optimised_against() {
+    let own = json!({"reward_model": fixture().at("reward")});
+    let message = refusal("ppo", ppo(json!({"split": "test/id", "every": 1, "by": own})));
+    assert!(message.contains("they have the same weights"), "{message}");
+    let trained = problems("ppo", ppo(json!({"split": "prompts", "every": 1, "by": "gold"})));
+    assert_eq!(trained.len(), 1);
+
+    let rows = json!({"path": fixture().at("posts.jsonl"), "prompt": "{body} tl;dr:",
+        "completion": " {gist}", "id": "name"});
+    let files = json!({"source": {"files": {"prompts": rows, "others": rows}}});
+    let mut strange = ppo(json!({"split": "others", "every": 1, "by": "gold"}));
+    let dataset = make("dataset", files);
+    strange["dataset"] = dataset.reference();
+    let message = refusal("ppo", strange);
+    assert!(message.contains("is of no synthetic world"), "{message}");
+}
+
 #[test]
 fn a_run_that_was_stopped_keeps_the_same_step() {
     for (kind, config) in KINDS {
@@ -122,6 +212,12 @@ fn a_run_that_was_stopped_keeps_the_same_step() {
         assert_eq!(stopped.text("metrics.jsonl"), undisturbed.text("metrics.jsonl"), "{kind}");
         assert_eq!(stopped.object(), undisturbed.object(), "{kind}");
     }
+    let judge = json!({"reward_model": fixture().at("judges/a")});
+    let config = ppo(json!({"split": "test/ood", "every": 1, "by": judge}));
+    let undisturbed = make("ppo", config.clone());
+    let (stopped, stops) = make_with_stops("ppo", config);
+    assert_eq!(stops, 3);
+    assert_eq!(stopped.object(), undisturbed.object(), "ppo");
 }
 
 #[test]

@@ -125,6 +125,18 @@ pub fn ppo(others: &Others) -> Case {
         "minibatches": 2, "epochs": 2, "max_new_tokens": 20, "kl": {"coef": 0.05},
         "optimiser": optimised});
     let mut pairs = ppo_pairs(others);
+    let beside = || {
+        let by = json!({"reward_model": at("judges/a")});
+        json!({"validation": {"split": "test/id", "every": 1, "by": by}})
+    };
+    pairs.extend([
+        ("validation.split", json!("test/ood"), beside()),
+        ("validation.rows", json!(2), beside()),
+        ("validation.every", json!(2), beside()),
+        ("validation.keep", json!("last"), beside()),
+        ("validation.by", json!("gold"), beside()),
+        ("validation.by.reward_model", at("judges/b"), beside()),
+    ]);
     optimiser(&mut pairs, json!({"steps": 3}));
     Case::new(base, pairs)
 }
