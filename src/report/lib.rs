@@ -46,3 +46,4 @@ pub mod summary;
 pub mod table;
 pub mod text;
 pub mod training;
+mod training_metrics;

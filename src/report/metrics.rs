@@ -10,6 +10,7 @@
 
 use serde::Serialize;
 
+use super::training_metrics::TRAINING;
 use crate::artefacts::quality::{GOOD, QUALITY_CONTROL, TOTAL};
 
 /// Which values of a figure are wanted, or are more diverse.
@@ -78,7 +79,7 @@ impl Definition {
 }
 
 /// Name, heading, unit, direction and section of a figure.
-type Entry = (&'static str, &'static str, &'static str, Direction, &'static str);
+pub(super) type Entry = (&'static str, &'static str, &'static str, Direction, &'static str);
 
 use Direction::{HigherIsBetter, HigherIsMoreDiverse, LowerIsBetter, LowerIsMoreDiverse, Neither};
 
@@ -88,7 +89,6 @@ const GOLD: &str = "the-gold-score";
 const JUDGES: &str = "win-rates-by-other-judges";
 const COMPARED: &str = "comparisons";
 const TABLE: &str = "the-table-of-evaluate";
-const CURVES: &str = "training";
 const QUALITY: &str = "quality-beside-diversity";
 const OF_OPTIMUM: &str = "the-optimum-of-the-objective";
 
@@ -353,138 +353,6 @@ const COMPARISONS: [(&str, &str, Option<&str>); 4] = [
         Some("share"),
     ),
     ("_at_equal_kl", "a policy minus best-of-n with the n whose KL bound is the policy's KL", None),
-];
-
-/// Figures of training and of sampling, by step, as `metrics.jsonl` names them.
-const TRAINING: &[Entry] = &[
-    ("loss", "loss that the step optimises, before its update", "nats", LowerIsBetter, CURVES),
-    (
-        "accuracy",
-        "share of the batch that is ordered or classified right",
-        "share",
-        HigherIsBetter,
-        CURVES,
-    ),
-    (
-        "validation/loss",
-        "loss on the validation split after the step",
-        "nats",
-        LowerIsBetter,
-        CURVES,
-    ),
-    (
-        "validation/score",
-        "mean score of the policy's greedy responses to the validation prompts after the step",
-        "score",
-        HigherIsBetter,
-        CURVES,
-    ),
-    (
-        "validation/accuracy",
-        "share of the validation split's pairs that are ordered as labelled",
-        "share",
-        HigherIsBetter,
-        CURVES,
-    ),
-    ("margin", "score of the chosen minus that of the rejected text", "raw score", Neither, CURVES),
-    ("min_reward", "least score of the batch's texts", "raw score", Neither, CURVES),
-    ("mean_reward", "mean score of the batch's texts", "raw score", Neither, CURVES),
-    ("max_reward", "greatest score of the batch's texts", "raw score", Neither, CURVES),
-    ("entropy", "entropy of the next token, mean over tokens", "nats", Neither, CURVES),
-    ("num_tokens", "tokens of the batch that are learned", "tokens", Neither, CURVES),
-    ("num_pairs", "pairs of the batch", "pairs", Neither, CURVES),
-    ("num_prompts", "prompts of the batch", "prompts", Neither, CURVES),
-    ("num_samples", "samples drawn", "samples", Neither, CURVES),
-    (
-        "grad_norm",
-        "norm of the gradient before clipping, mean over updates",
-        "norm",
-        Neither,
-        CURVES,
-    ),
-    ("learning_rate", "learning rate of the step", "rate", Neither, CURVES),
-    ("episode", "rollouts up to and with the step", "rollouts", Neither, CURVES),
-    (
-        "objective/kl",
-        "KL (k1) from the reference, summed over the response",
-        "nats",
-        Neither,
-        CURVES,
-    ),
-    ("objective/kl_token", "KL (k1) from the reference, mean over tokens", "nats", Neither, CURVES),
-    ("objective/kl_coef", "coefficient of the KL", "", Neither, CURVES),
-    ("objective/entropy", "-log p of the response, mean over responses", "nats", Neither, CURVES),
-    (
-        "objective/non_score_reward",
-        "-coefficient x charged KL, per response",
-        "score",
-        Neither,
-        CURVES,
-    ),
-    (
-        "objective/rlhf_reward",
-        "score and non-score reward, per response",
-        "score",
-        HigherIsBetter,
-        CURVES,
-    ),
-    (
-        "objective/scores",
-        "score of the response, mean over responses",
-        "score",
-        HigherIsBetter,
-        CURVES,
-    ),
-    (
-        "objective/raw_scores",
-        "score before the rule for a missing EOS, mean over responses",
-        "score",
-        HigherIsBetter,
-        CURVES,
-    ),
-    ("response_length/mean", "tokens of a response", "tokens", Neither, CURVES),
-    ("response_length/max", "tokens of the longest response", "tokens", Neither, CURVES),
-    ("response_length/clip_ratio", "share of responses without an end", "share", Neither, CURVES),
-    ("val/num_eos_tokens", "responses that ended by themselves", "responses", Neither, CURVES),
-    (
-        "critic/vf_explained_var",
-        "1 - var(returns - values) / var(returns)",
-        "share",
-        HigherIsBetter,
-        CURVES,
-    ),
-    (
-        "policy/approxkl_avg",
-        "half the mean squared log-ratio of an update",
-        "nats^2",
-        Neither,
-        CURVES,
-    ),
-    ("policy/clipfrac_avg", "share of tokens whose ratio is clipped", "share", Neither, CURVES),
-    ("policy/entropy_avg", "entropy of the next token, mean over tokens", "nats", Neither, CURVES),
-    (
-        "loss/policy_avg",
-        "clipped loss of the policy, mean over tokens",
-        "advantage",
-        Neither,
-        CURVES,
-    ),
-    (
-        "loss/value_avg",
-        "loss of the value function, mean over its positions",
-        "squared score",
-        LowerIsBetter,
-        CURVES,
-    ),
-    ("val/clipfrac_avg", "share of values that are clipped", "share", Neither, CURVES),
-    (
-        "val/ratio",
-        "probability ratio of new to old policy, mean over tokens",
-        "ratio",
-        Neither,
-        CURVES,
-    ),
-    ("val/ratio_var", "variance of the probability ratio over tokens", "ratio^2", Neither, CURVES),
 ];
 
 /// Figures of the optimum of the objective that are in no table.
