@@ -29,6 +29,7 @@ use posttrain_base::random;
 use posttrain_eval as eval;
 
 pub mod charts;
+mod definition;
 pub mod diff;
 pub mod formats;
 pub mod graph;

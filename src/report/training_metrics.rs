@@ -1,7 +1,7 @@
 //! The figures of training and of sampling, by step: a part of the table of names in `metrics.rs`.
 
-use super::metrics::Direction::{HigherIsBetter, LowerIsBetter, Neither};
-use super::metrics::Entry;
+use super::definition::Direction::{HigherIsBetter, LowerIsBetter, Neither};
+use super::definition::Entry;
 
 /// The section of docs/evaluation.md.
 const CURVES: &str = "training";
