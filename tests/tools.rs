@@ -36,7 +36,7 @@ pub fn emulates_cuda() -> bool {
     let runs = is_one(CUDA) || is_one(REQUIRE);
     if !runs {
         mention(&format!(
-            "CUDA on the emulated device, which takes about 20 minutes on 2 cores; {CUDA}=1 runs it"
+            "CUDA on the emulated device, which takes about 10 minutes on 2 cores; {CUDA}=1 runs it"
         ));
     }
     runs

@@ -138,7 +138,7 @@ impl Memory {
 pub fn model(b: &Counting, spec: &Spec, head: HeadKind) -> Model<Counting> {
     b.note(spec.heads());
     let weights = Params::slots(spec, head).map(|slot| Arc::new(b.zeros(slot.count())));
-    Model::from_weights(b, spec.clone(), head, weights)
+    Model::of_sizes(b, spec.clone(), head, weights)
 }
 
 /// The same, which shares its embeddings and its lowest `blocks` blocks with `other`, a model of
@@ -160,7 +160,7 @@ pub fn model_beside(
         Some(weight) => Arc::clone(weight),
         None => Arc::new(b.zeros(slot.count())),
     });
-    Model::from_weights(b, spec.clone(), head, weights)
+    Model::of_sizes(b, spec.clone(), head, weights)
 }
 
 /// `tokens` tokens as sequences, none longer than `longest`.

@@ -46,12 +46,37 @@ impl<B: Backend> Model<B> {
     /// # Panics
     /// Where a tensor's size is not the spec's, or the tensors are not those of the head.
     pub fn from_weights(b: &B, spec: Spec, head: HeadKind, weights: Weights<B>) -> Self {
+        let context = spec.context;
+        Self::with_angles(b, spec, head, weights, |rotary| {
+            let (cos, sin) = rotary_tables(rotary, context);
+            (b.upload_wide_f64(&cos), b.upload_wide_f64(&sin))
+        })
+    }
+
+    /// A model of which only the sizes are wanted: its angles are zeros, which takes no time.
+    ///
+    /// # Panics
+    /// As [`Model::from_weights`].
+    pub(super) fn of_sizes(b: &B, spec: Spec, head: HeadKind, weights: Weights<B>) -> Self {
+        let context = spec.context;
+        Self::with_angles(b, spec, head, weights, |rotary| {
+            let angles = || b.wide(context * (rotary.channels / 2));
+            (angles(), angles())
+        })
+    }
+
+    fn with_angles(
+        b: &B,
+        spec: Spec,
+        head: HeadKind,
+        weights: Weights<B>,
+        angles: impl Fn(Rotary) -> (B::Buf, B::Buf),
+    ) -> Self {
         for (slot, tensor) in Params::slots(&spec, head).zip(weights.as_ref()).into_vec() {
             assert_eq!(b.len(tensor), slot.count(), "size of {}", slot.name);
         }
         let angles = spec.rotaries().into_iter().map(|rotary| {
-            let (cos, sin) = rotary_tables(rotary, spec.context);
-            let (cos, sin) = (b.upload_wide_f64(&cos), b.upload_wide_f64(&sin));
+            let (cos, sin) = angles(rotary);
             Arc::new(Angles { rotary, cos, sin })
         });
         let angles = angles.collect();

@@ -313,7 +313,7 @@ impl Walk {
 pub fn output_of(stages: &[Entry], decoded: &[(usize, Typed)], typed: &Typed) -> &'static str {
     let is_stage = |name: &str| stages.iter().any(|stage| stage.key == name);
     let mut typed = typed;
-    // A chain that is longer than the file has stages is a circle, which is a mistake of its own.
+    // A chain that is longer than the file has stages is a circle, which `order` finds.
     for _ in 0..=stages.len() {
         let first = match typed.references.first() {
             Some(first) if typed.kind.output == Any::KIND => first,
