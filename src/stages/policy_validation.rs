@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Checks;
-use super::generation::{self, Prompt};
+use super::generation::{self, Prompt, Room};
 use super::lineage::{self, OnLeak};
 use super::model_files::{self, Loaded, check_same_tokenizer, normalisation};
 use super::models;
@@ -98,8 +98,8 @@ impl<'a, B: Backend> PolicyScorer<'a, B> {
     /// Reads the prompts, and loads the reward model that scores.
     ///
     /// # Errors
-    /// The user's: no prompts, rows without gold where it scores, a reward model that is not held
-    /// out.
+    /// The user's: no prompts, prompts that are too long, rows without gold where it scores, a
+    /// reward model that is not held out.
     pub(super) fn load(
         b: &'a B,
         config: &PolicyValidation,
@@ -135,6 +135,8 @@ impl<'a, B: Backend> PolicyScorer<'a, B> {
                 Some((loaded, normalisation(judge.path())?))
             }
         };
+        let reader = judge.as_ref().map(|(judge, _)| judge.model.spec.context);
+        Room::of(policy.model.spec.context, reader, measured.max_new_tokens).check(&prompts)?;
         Ok(PolicyScorer { b, measured, prompts, judge })
     }
 

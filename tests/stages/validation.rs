@@ -185,7 +185,7 @@ fn a_policy_is_scored_by_gold_where_there_is_gold() {
 }
 
 #[test]
-fn a_policy_is_not_scored_by_what_it_is_optimised_against() {
+fn what_cannot_score_a_policy_is_refused() {
     let own = json!({"reward_model": fixture().at("reward")});
     let message = refusal("ppo", ppo(json!({"split": "test/id", "every": 1, "by": own})));
     assert!(message.contains("they have the same weights"), "{message}");
@@ -194,12 +194,20 @@ fn a_policy_is_not_scored_by_what_it_is_optimised_against() {
 
     let rows = json!({"path": fixture().at("posts.jsonl"), "prompt": "{body} tl;dr:",
         "completion": " {gist}", "id": "name"});
-    let files = json!({"source": {"files": {"prompts": rows, "others": rows}}});
+    let folder = tempfile::tempdir().unwrap();
+    let long = folder.path().join("long.jsonl");
+    std::fs::write(&long, json!({"body": "a post ".repeat(200), "gist": "g"}).to_string()).unwrap();
+    let long = json!({"path": {"$path": long}, "prompt": "{body}", "completion": " {gist}"});
+    let files = json!({"source": {"files": {"prompts": rows, "others": rows, "long": long}}});
     let mut strange = ppo(json!({"split": "others", "every": 1, "by": "gold"}));
     let dataset = make("dataset", files);
     strange["dataset"] = dataset.reference();
-    let message = refusal("ppo", strange);
+    let message = refusal("ppo", strange.clone());
     assert!(message.contains("is of no synthetic world"), "{message}");
+    strange["validation"] =
+        json!({"split": "long", "every": 1, "by": {"reward_model": fixture().at("judges/a")}});
+    let message = refusal("ppo", strange);
+    assert!(message.contains("split `long`, row 1: 1400 tokens of prompt"), "{message}");
 }
 
 #[test]
