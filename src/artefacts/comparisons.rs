@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::eval::compare::{Difference, Gap, Matched, Wins};
+use crate::eval::compare::{Difference, GainGap, Gap, Matched, Wins};
 
 /// The file.
 pub const COMPARISONS: &str = "comparisons.json";
@@ -17,6 +17,10 @@ pub struct Comparisons {
     pub head_to_head: Vec<Wins>,
     /// Between test sets of one method.
     pub gaps: Vec<Gap>,
+    /// Between test sets of what one method gains over another; artefacts of earlier versions have
+    /// none.
+    #[serde(default)]
+    pub gains: Vec<GainGap>,
     /// Policies beside best-of-n at their distance from the reference policy.
     #[serde(default)]
     pub matched: Vec<Matched>,

@@ -29,6 +29,7 @@
 
 use posttrain_eval as eval;
 
+pub mod attribution;
 pub mod comparisons;
 pub mod curves;
 pub mod inputs;
@@ -37,6 +38,7 @@ pub mod leaks;
 pub mod left_out;
 pub mod names;
 pub mod optimum;
+pub mod points;
 pub mod quality;
 pub mod reward_model;
 pub mod rollouts;

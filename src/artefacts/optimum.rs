@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::points::family;
 use crate::eval::interval::Interval;
+use crate::eval::over_optimisation::{Fit, Form};
 
 /// The file: a list of [`Optimum`].
 pub const OPTIMUM: &str = "optimum.json";
@@ -37,6 +39,10 @@ pub struct Optimum {
     pub best_of_n: Vec<AtN>,
     /// Methods with samples of the same inputs at the same temperature.
     pub methods: Vec<OfMethod>,
+    /// Gold over KL, fitted: of best-of-n, and of methods with several points of a sweep; artefacts
+    /// of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fits: Vec<Fit>,
 }
 
 /// The optimum at a beta.
@@ -84,6 +90,8 @@ impl Optimum {
     /// Keeps some metrics of every point, and some methods.
     pub fn retain(&mut self, metric: impl Fn(&str) -> bool, method: impl Fn(&str) -> bool) {
         self.methods.retain(|of| method(&of.method));
+        let of_methods = |fit: &Fit| self.methods.iter().any(|of| family(&of.method) == fit.family);
+        self.fits.retain(|fit| metric("gold") && (fit.form == Form::BestOfN || of_methods(fit)));
         let by_beta = self.by_beta.iter_mut().filter_map(|at| at.figures.as_mut());
         let best_of_n = self.best_of_n.iter_mut().map(|at| &mut at.figures);
         let methods = self.methods.iter_mut().map(|of| &mut of.figures);
@@ -98,9 +106,36 @@ impl Optimum {
         without.max_by(|one, other| one.beta.total_cmp(&other.beta))
     }
 
-    /// What the effective sample size does not allow, in a sentence; `None` where every beta has an
-    /// estimate.
-    pub fn note(&self) -> Option<String> {
+    /// What is to be said of it, a sentence each: what the effective sample size does not allow,
+    /// and where gold is past its peak.
+    pub fn notes(&self) -> Vec<String> {
+        let peaks = self.fits.iter().filter_map(|fit| self.passed(fit));
+        self.too_small().into_iter().chain(peaks).collect()
+    }
+
+    /// Where gold is past its peak; `None` where it is not shown to be.
+    fn passed(&self, fit: &Fit) -> Option<String> {
+        let fall = fit.fall.as_ref().filter(|fall| fall.is_passed())?;
+        let Interval { mean, low, high, .. } = fall.difference;
+        let peak = fit.peak_kl.map(|kl| format!("; the fit has its peak at {kl:.2} nats"));
+        let of = match fit.form {
+            Form::BestOfN => "best-of-n",
+            Form::Reinforcement => &fit.family,
+        };
+        Some(format!(
+            "Gold of {of} on `{}` is past its peak: from {} (KL {:.2}) to {} (KL {:.2}) it changes \
+             by {mean:.3} [{low:.3}, {high:.3}]{}.",
+            self.test_set,
+            fall.best,
+            fall.best_kl,
+            fall.furthest,
+            fall.furthest_kl,
+            peak.unwrap_or_default()
+        ))
+    }
+
+    /// What the effective sample size does not allow; `None` where every beta has an estimate.
+    fn too_small(&self) -> Option<String> {
         let at = self.not_estimated()?;
         Some(format!(
             "Optimum of the KL-regularised objective on `{}`: no estimate at beta {} and below, \

@@ -17,6 +17,7 @@ use crate::error::{Context, Result};
 use crate::inference::Reader;
 use crate::pipeline::defaults::{Defaults, without_defaults};
 use crate::pipeline::expand::{Pipeline, load};
+use crate::pipeline::extends;
 use crate::pipeline::overrides::Overrides;
 use crate::pipeline::registry::Builtin;
 use crate::report::table::WIDTH;
@@ -80,9 +81,10 @@ impl Source {
         options.extend(self.sets.iter().map(|set| format!("--set {set}")));
         options.sort();
         Ok(Invocation {
-            pipeline,
             pipeline_hash: blake3::hash(&bytes).to_hex().to_string(),
+            extended: extends::files(&pipeline),
             options,
+            pipeline,
         })
     }
 }

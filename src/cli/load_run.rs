@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 
 use super::common::Cache;
+use crate::artefacts::attribution::ATTRIBUTION;
 use crate::artefacts::comparisons::COMPARISONS;
 use crate::artefacts::curves::{BEST_OF_N, OVER_OPTIMISATION};
 use crate::artefacts::inputs::INPUTS;
@@ -20,7 +21,7 @@ use crate::artefacts::seeds::SEEDS;
 use crate::artefacts::table::TABLE;
 use crate::artefacts::temperatures::TEMPERATURES;
 use crate::dag::action::Entry;
-use crate::dag::record::{Ending, NodeRecord, PIPELINE, Record, date};
+use crate::dag::record::{self, Ending, NodeRecord, PIPELINE, Record, date};
 use crate::dag::store::Store;
 use crate::data::rows::read_jsonl;
 use crate::error::{Context, Result, user};
@@ -94,7 +95,7 @@ pub fn load_run(store: &Store, record: &Record) -> Result<Run> {
         command: command(record),
         pipeline: record.invocation.pipeline.display().to_string(),
         pipeline_hash: record.invocation.pipeline_hash.clone(),
-        pipeline_text: crate::fs::read_to_string(&store.run_path(&record.id).join(PIPELINE)).ok(),
+        pipeline_text: text(&store.run_path(&record.id), record),
         ..Run::default()
     };
     let mut judged = Vec::new();
@@ -140,6 +141,16 @@ pub fn load_run(store: &Store, record: &Record) -> Result<Run> {
     Ok(run)
 }
 
+/// The pipeline as it was, and below it each file that it extends.
+fn text(folder: &Path, record: &Record) -> Option<String> {
+    let own = crate::fs::read_to_string(&folder.join(PIPELINE)).ok()?;
+    let extended = record.invocation.extended.iter().enumerate().map(|(at, path)| {
+        let text = crate::fs::read_to_string(&folder.join(record::extended(at)));
+        format!("\n# {}\n{}", path.display(), text.unwrap_or_default())
+    });
+    Some(own + &extended.collect::<String>())
+}
+
 /// What the evaluation in a folder found; nothing, if the folder is none of an evaluation.
 pub fn evaluation(node: &str, folder: &Path) -> Result<Option<Evaluation>> {
     let Some(table) = json(&folder.join(TABLE))? else { return Ok(None) };
@@ -161,6 +172,7 @@ pub fn evaluation(node: &str, folder: &Path) -> Result<Option<Evaluation>> {
         best_of_n: json(&folder.join(BEST_OF_N))?.unwrap_or_default(),
         over_optimisation: json(&folder.join(OVER_OPTIMISATION))?.unwrap_or_default(),
         optimum: json(&folder.join(OPTIMUM))?.unwrap_or_default(),
+        attributions: json(&folder.join(ATTRIBUTION))?.unwrap_or_default(),
         reward_model: json(&folder.join(REWARD_MODEL))?.unwrap_or_default(),
         // Of an evaluation that was made by a program that did not write them yet, there are none.
         inputs: if inputs.exists() { read_jsonl(&inputs)? } else { Vec::new() },

@@ -22,6 +22,11 @@ use crate::store::Store;
 /// The pipeline file as it was, beside the record.
 pub const PIPELINE: &str = "pipeline.yaml";
 
+/// The file of this number, from 0, that the pipeline extends, as it was, beside the record.
+pub fn extended(at: usize) -> String {
+    format!("extended-{}.yaml", at + 1)
+}
+
 /// What was asked for on the command line. Runs with the same `pipeline` and `options` are runs of
 /// the same thing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +35,9 @@ pub struct Invocation {
     pub pipeline: PathBuf,
     /// The hash of its bytes.
     pub pipeline_hash: String,
+    /// The files that it extends, absolute, the nearest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extended: Vec<PathBuf>,
     /// Options that choose other params (`--profile x`, `--set k=v`), sorted.
     pub options: Vec<String>,
 }
@@ -198,6 +206,10 @@ impl Store {
             crate::fs::read_if_exists(&invocation.pipeline).ok().flatten().unwrap_or_default();
         if blake3::hash(&text).to_hex().as_str() == invocation.pipeline_hash {
             crate::fs::write_atomic(&folder.join(PIPELINE), &text)?;
+        }
+        for (at, path) in invocation.extended.iter().enumerate() {
+            let text = crate::fs::read_if_exists(path).ok().flatten().unwrap_or_default();
+            crate::fs::write_atomic(&folder.join(extended(at)), &text)?;
         }
         let path = folder.join("nodes.jsonl");
         crate::fs::finish(crate::fs::create(&path)?, &path)?;

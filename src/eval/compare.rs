@@ -15,14 +15,17 @@
 //!    claim: the k-th smallest is multiplied by m - k + 1, and none is below a smaller one's.
 //! 4. A generalisation gap is the mean in distribution minus the mean out of it (Kirk et al. 2024,
 //!    section 5.1): two sets of inputs, each with its own interval ([`apart`]).
+//! 5. A gap of gains is the same of a paired difference: what one method gains over another in
+//!    distribution, minus what it gains out of it. It is 0 where both methods lose as much, however
+//!    hard the other test set is.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::interval::{
-    Interval, apart, of_difference_of_shares, of_mean, of_share, p_of_difference_of_shares,
-    p_of_mean,
+    FEWEST, Interval, apart, of_difference_of_shares, of_mean, of_set, of_share, p_apart,
+    p_of_difference_of_shares, p_of_mean,
 };
 use super::win;
 use crate::random::Stream;
@@ -31,6 +34,8 @@ use crate::random::Stream;
 pub const FLIPS: usize = 10_000;
 /// Differences up to which a permutation test goes through all signs.
 pub const ALL_SIGNS: usize = 13;
+/// Groups of inputs that the jackknife of a ratio leaves out, one after another.
+const GROUPS: usize = 40;
 /// Share of two values by which they differ where they are one value, computed in two ways.
 const ROUNDING: f64 = 1e-12;
 
@@ -54,6 +59,19 @@ pub struct Difference {
     pub p_holm: f64,
 }
 
+impl Difference {
+    /// The second method minus the first.
+    pub fn reversed(&self) -> Self {
+        let Interval { mean, low, high, .. } = self.interval;
+        Difference {
+            method: self.with.clone(),
+            with: self.method.clone(),
+            interval: Interval { mean: -mean, low: -high, high: -low, ..self.interval },
+            ..self.clone()
+        }
+    }
+}
+
 /// How much a method loses from one test set to another, by one metric.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Gap {
@@ -68,6 +86,30 @@ pub struct Gap {
     /// Mean on `from` minus mean on `to`, with its interval; `n` counts the inputs of both.
     #[serde(flatten)]
     pub interval: Interval,
+}
+
+/// How much of what one method gains over another is lost from one test set to another, by one
+/// metric.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GainGap {
+    /// The metric.
+    pub metric: String,
+    /// What gains.
+    pub method: String,
+    /// What it gains over.
+    pub with: String,
+    /// The test set in distribution.
+    pub from: String,
+    /// The one out of it.
+    pub to: String,
+    /// Mean of `method` minus mean of `with` on `from`, minus the same on `to`, with its interval;
+    /// `n` counts the inputs of both.
+    #[serde(flatten)]
+    pub interval: Interval,
+    /// Two-sided p value of no gap; 1 where there is no interval.
+    pub p: f64,
+    /// The same, Holm-corrected over all gaps of gains in this metric.
+    pub p_holm: f64,
 }
 
 /// One value an input.
@@ -149,15 +191,21 @@ pub fn differences_of(pairs: &[(&Measured, &Measured)], seed: u64) -> Vec<Differ
             p_holm: 1.0,
         });
     }
-    let metrics: BTreeSet<String> =
-        found.iter().map(|difference| difference.metric.clone()).collect();
-    for metric in &metrics {
-        let family: Vec<usize> =
-            (0..found.len()).filter(|at| found[*at].metric == *metric).collect();
-        let corrected = holm(&family.iter().map(|at| found[*at].p).collect::<Vec<f64>>());
-        family.iter().zip(corrected).for_each(|(at, p)| found[*at].p_holm = p);
-    }
+    let corrected = holm_by(found.iter().map(|one| (one.metric.as_str(), one.p)));
+    found.iter_mut().zip(corrected).for_each(|(one, p)| one.p_holm = p);
     found
+}
+
+/// Holm's correction within each family, in the order given: the families' names and p values.
+fn holm_by<'a>(all: impl Iterator<Item = (&'a str, f64)>) -> Vec<f64> {
+    let all: Vec<(&str, f64)> = all.collect();
+    let mut corrected = vec![1.0; all.len()];
+    for name in all.iter().map(|(name, _)| *name).collect::<BTreeSet<&str>>() {
+        let family: Vec<usize> = (0..all.len()).filter(|at| all[*at].0 == name).collect();
+        let own = holm(&family.iter().map(|at| all[*at].1).collect::<Vec<f64>>());
+        family.iter().zip(own).for_each(|(at, p)| corrected[*at] = p);
+    }
+    corrected
 }
 
 /// The first minus the second; 0 where they differ by rounding alone, which would have a sign and
@@ -222,11 +270,56 @@ pub fn gaps(measured: &[Measured]) -> Vec<Gap> {
     found
 }
 
+/// The gap of gains of every pair of methods from the first test set to each of the others, by
+/// every metric; the p values of a metric are one family.
+///
+/// # Panics
+/// If two methods have not as many values on the same test set.
+pub fn gain_gaps(measured: &[Measured]) -> Vec<GainGap> {
+    let Some(first) = measured.first().map(|measured| measured.test_set.clone()) else {
+        return Vec::new();
+    };
+    let pairs = pairs(measured);
+    let gain = |(a, b): &(&Measured, &Measured)| {
+        assert_eq!(a.values.len(), b.values.len(), "one value an input");
+        let values: Vec<f64> = a.values.iter().zip(&b.values).map(|(a, b)| minus(*a, *b)).collect();
+        paired(&a.metric, &values)
+    };
+    let mut found = Vec::new();
+    for here in pairs.iter().filter(|(a, _)| a.test_set == first) {
+        let own = gain(here);
+        let names = |pair: &(&Measured, &Measured)| {
+            [&pair.0.metric, &pair.0.method, &pair.1.method].map(String::clone)
+        };
+        let [metric, method, with] = names(here);
+        let same = |there: &&(&Measured, &Measured)| {
+            there.0.test_set != first && names(there) == [&*metric, &*method, &*with]
+        };
+        for there in pairs.iter().filter(same) {
+            let interval = apart(own, gain(there));
+            found.push(GainGap {
+                metric: metric.clone(),
+                method: method.clone(),
+                with: with.clone(),
+                from: first.clone(),
+                to: there.0.test_set.clone(),
+                interval,
+                p: p_apart(&interval).unwrap_or(1.0),
+                p_holm: 1.0,
+            });
+        }
+    }
+    let corrected = holm_by(found.iter().map(|one| (one.metric.as_str(), one.p)));
+    found.iter_mut().zip(corrected).for_each(|(one, p)| one.p_holm = p);
+    found
+}
+
 /// Whether a metric of an input is an outcome, 1, 0, or one half for a tie, or a share of several
 /// outcomes: its mean is a share.
 pub fn is_share(metric: &str) -> bool {
     let wins = metric == "win_rate" || metric.starts_with("win_rate_");
-    let pairs = ["rm_accuracy", "rm_accuracy_clean", "noise_ceiling"].contains(&metric);
+    let pairs =
+        ["rm_accuracy", "rm_accuracy_clean", "rm_accuracy_own", "noise_ceiling"].contains(&metric);
     let graded = ["good_share", "pass_at_k"].contains(&metric);
     wins || pairs || graded || metric == "exact" || metric.starts_with("coverage_")
 }
@@ -239,6 +332,21 @@ pub fn of_values(metric: &str, values: &[f64]) -> Interval {
 /// The mean of the differences of a metric, one an input.
 pub fn paired(metric: &str, differences: &[f64]) -> Interval {
     if is_share(metric) { of_difference_of_shares(differences) } else { of_mean(differences) }
+}
+
+/// A change over the change that it is a part of, of the means over inputs, with the interval of
+/// the jackknife over inputs.
+///
+/// # Panics
+/// If there is not one value of both an input.
+pub fn share_of_total(part: &[f64], total: &[f64]) -> Interval {
+    assert_eq!(part.len(), total.len(), "one value of both an input");
+    let ratio = |inputs: &[usize]| {
+        let sum = |values: &[f64]| inputs.iter().map(|&at| values[at]).sum::<f64>();
+        sum(part) / sum(total)
+    };
+    let all: Vec<usize> = (0..part.len()).collect();
+    of_set(part.len(), GROUPS, FEWEST, ratio).around(ratio(&all), part.len())
 }
 
 /// The two-sided p value of no difference, from the differences of a metric, one an input.

@@ -182,6 +182,16 @@ pub fn apart(a: Interval, b: Interval) -> Interval {
     }
 }
 
+/// The two-sided p value that the difference of [`apart`] is 0: that of a normal distribution whose
+/// interval ends where this one does on the side of 0. It is 0.05 where the interval ends at 0;
+/// `None` where there are no ends.
+pub fn p_apart(difference: &Interval) -> Option<f64> {
+    let Interval { mean, low, high, .. } = *difference;
+    let reach = if mean < 0.0 { high - mean } else { mean - low };
+    let p = 2.0 * Normal::standard().cdf(-Z * mean.abs() / reach);
+    (difference.has_ends() && reach > 0.0).then_some(p)
+}
+
 /// Values that belong together, such as those of pairs of one prompt: what is drawn at random is a
 /// cluster.
 #[derive(Clone, Debug)]

@@ -17,6 +17,7 @@ pub mod compression;
 pub mod diversity;
 pub mod interval;
 pub mod optimum;
+pub mod over_optimisation;
 pub mod pairs;
 pub mod quality;
 pub mod reward;

@@ -45,6 +45,27 @@ pub struct Calibration {
     pub log_loss_interval: Interval,
 }
 
+/// The share of the pairs of texts of different gold whose scores are ordered as gold is, a tie of
+/// the scores counting half; `None` where all are of one gold. Gold that differs by less than 1e-9
+/// is one: sums of decimal fractions are rounded.
+///
+/// # Panics
+/// If there is not one score a text.
+pub fn ordered(golds: &[f64], scores: &[f64]) -> Option<f64> {
+    assert_eq!(golds.len(), scores.len(), "one score a text");
+    let (mut right, mut pairs) = (0.0, 0usize);
+    for j in 1..golds.len() {
+        for i in 0..j {
+            let gap = golds[i] - golds[j];
+            if gap.abs() > 1e-9 {
+                pairs += 1;
+                right += preferred(gap.signum() * scores[i], gap.signum() * scores[j]);
+            }
+        }
+    }
+    (pairs > 0).then(|| right / pairs as f64)
+}
+
 /// Accuracy by confidence: `bins` parts of one size (the last ones a pair smaller), least confident
 /// first; fewer where there are fewer pairs.
 pub fn by_confidence<K: Ord>(margins: &[f64], prompts: &[K], bins: usize) -> Vec<Bin> {
@@ -169,6 +190,15 @@ mod tests {
         assert!(
             honest.bins.iter().all(|bin| bin.low <= bin.confidence && bin.confidence <= bin.high)
         );
+    }
+
+    /// Of golds 0, 0, 1, 2 five pairs differ: scores 1, 0, 1, 0.5 order (0, 2) as a tie, (0, 3)
+    /// wrong, (1, 2) and (1, 3) right, (2, 3) wrong.
+    #[test]
+    fn pairs_of_different_gold_are_counted() {
+        let found = ordered(&[0.0, 0.0, 1.0, 2.0], &[1.0, 0.0, 1.0, 0.5]).unwrap();
+        assert!((found - 2.5 / 5.0).abs() < 1e-12, "{found}");
+        assert_eq!(ordered(&[0.3, 0.1 + 0.2], &[1.0, 2.0]), None);
     }
 
     #[test]

@@ -35,7 +35,7 @@ use crate::reference::{INPUT_NEWTYPE, MODEL_NEWTYPE, STAGE_NEWTYPE, every_point,
 /// Decodes a node as `T`.
 pub fn decode<T: DeserializeOwned>(node: &Node, sources: &Sources) -> Result<T, Vec<Mistake>> {
     let unknown = Rc::default();
-    let decoder = Decoder { node, sources, unknown: &unknown, in_list: false };
+    let decoder = Decoder { node, sources, unknown: &unknown, position: Position::Other };
     let decoded = T::deserialize(decoder);
     let mut mistakes = unknown.take();
     match decoded {
@@ -54,13 +54,23 @@ struct Decoder<'a> {
     sources: &'a Sources,
     /// Unknown keys, which do not end the decoding.
     unknown: &'a Unknown,
-    /// True for an item of a list.
-    in_list: bool,
+    position: Position,
+}
+
+/// What is around a node, which decides whether it may name several points of a stage.
+#[derive(Clone, Copy, PartialEq)]
+enum Position {
+    /// An item of a list.
+    Item,
+    /// A field of an item of a list, or the value of a free key: one of several.
+    WithinItem,
+    /// Any other: there is one of it.
+    Other,
 }
 
 impl<'a> Decoder<'a> {
     fn within(self, node: &'a Node) -> Self {
-        Decoder { node, in_list: false, ..self }
+        Decoder { node, position: Position::Other, ..self }
     }
 
     fn error<T>(self, message: impl Into<String>) -> Result<T, Error> {
@@ -123,7 +133,8 @@ impl<'a> Decoder<'a> {
     }
 
     fn reference<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        if let (true, Some((stage, over))) = (self.in_list, self.all()) {
+        let all = self.all().filter(|_| self.position != Position::Other);
+        if let Some((stage, over)) = all {
             let mut unknown = self
                 .entries("a mapping")?
                 .iter()
@@ -134,6 +145,13 @@ impl<'a> Decoder<'a> {
                 return Err(Error::new(format!("unknown key `{}`", entry.key), help).at(self.node));
             }
             let name = self.within(stage).scalar("the name of a stage")?;
+            if over.is_none() && self.position == Position::WithinItem {
+                let help = format!(
+                    "{{all: {}, over: AXIS}} repeats what it is in, once for each value of the axis",
+                    name.text
+                );
+                return Err(Error::new("the key `over` is missing", Some(help)).at(self.node));
+            }
             let over = over.map_or(Ok(Vec::new()), |over| self.within(over).axes())?;
             return self.place(visitor.visit_str(&every_point(&name.text, &over)));
         }
@@ -422,7 +440,7 @@ impl<'de> SeqAccess<'de> for Items<'_> {
         seed: T,
     ) -> Result<Option<T::Value>, Error> {
         let Some(node) = self.items.next() else { return Ok(None) };
-        let decoder = Decoder { node, in_list: true, ..self.decoder };
+        let decoder = Decoder { node, position: Position::Item, ..self.decoder };
         decoder.place(seed.deserialize(decoder)).map(Some)
     }
 
@@ -472,7 +490,9 @@ impl<'de> MapAccess<'de> for Fields<'_> {
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
         let entry = self.current.take().expect("serde asks for the key first");
-        let decoder = self.decoder.within(&entry.value);
+        let repeated = self.known.is_none() || self.decoder.position == Position::Item;
+        let position = if repeated { Position::WithinItem } else { Position::Other };
+        let decoder = Decoder { node: &entry.value, position, ..self.decoder };
         decoder.place(seed.deserialize(decoder))
     }
 }

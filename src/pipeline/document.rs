@@ -2,10 +2,12 @@
 //! `${param}` means.
 
 use super::diagnostic::{Mistake, Span, advice};
+use super::extends::EXTENDS;
 use super::scalar::same;
 use super::yaml::{Entry, Node, Value};
 
-const SECTIONS: [&str; 6] = ["name", "description", "params", "profiles", "matrix", "stages"];
+const SECTIONS: [&str; 7] =
+    ["name", "description", EXTENDS, "params", "profiles", "matrix", "stages"];
 /// The key of `matrix` that is not an axis.
 const EXCLUDE: &str = "exclude";
 

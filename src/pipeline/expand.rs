@@ -6,25 +6,26 @@
 //!    is one node.
 //! 2. A reference means the node of that stage at the same point. `{all: stage}`, in a list, means
 //!    every node of that stage that agrees with the axes that the referring stage has otherwise;
-//!    `{all: stage, over: axis}` adds the other axes of that stage to these.
+//!    `{all: stage, over: axis}` adds the other axes of that stage to these. In a field of an item
+//!    of a list it repeats the item, once for each value of the axis ([`rewrite`]).
 //! 3. A stage may also name one node: `ppo[kl=0.1]`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
-use serde_json::{Value as Json, json};
-
 use super::defaults::Defaults;
 use super::diagnostic::{self, Mistake, Source, Sources, Span, advice};
 use super::document::{self, Axis, Document};
+use super::extends;
 use super::held_out;
 use super::matrix::{self, Matrix, Point};
 use super::overrides::{self, Overrides};
 use super::params;
 use super::registry::Registry;
+use super::rewrite::{self, Resolve};
 use super::typed::{self, Target, Typed};
 use super::yaml::{self, Entry};
-use crate::dag::node::{Graph, Node, STAGE_TAG};
+use crate::dag::node::{Graph, Node};
 use crate::error::{Context, Failure, Result, user};
 
 /// A pipeline, expanded.
@@ -121,7 +122,7 @@ fn expand(
     sources: &mut Sources,
     registry: &impl Registry,
 ) -> Result<Pipeline, Vec<Mistake>> {
-    let root = yaml::parse(sources, source)?;
+    let root = extends::merged(yaml::parse(sources, source)?, source, sources)?;
     let mut document = document::read(root, end)?;
     let mut mistakes = unused_params(&document);
     mistakes.extend(matrix::check(&document));
@@ -330,12 +331,18 @@ impl Expander<'_> {
                     continue;
                 }
                 let typed = self.typed(index, point);
-                let mut resolve =
-                    |reference: &str| self.resolve(reference, index, point, axes, &placed);
-                let resolved = rewrite(&typed.config, &mut resolve).and_then(|config| {
+                let here = Here { expander: self, stage: index, point, axes, placed: &placed };
+                let resolved = rewrite::rewrite(&typed.config, &here).and_then(|config| {
                     let defaults = defaults.of(typed.kind.name, &config, registry);
                     let mistake = |message| Mistake::new(typed.kind_span, message);
-                    Ok((defaults.map_err(mistake)?, config))
+                    let defaults = defaults.map_err(mistake)?;
+                    match rewrite::repeats(&typed.config) {
+                        true => {
+                            typed::check(typed.kind.name, &config, registry).map_err(mistake)?
+                        }
+                        false => {}
+                    }
+                    Ok((defaults, config))
                 });
                 match resolved {
                     Ok((defaults, config)) => graph.nodes.push(Node {
@@ -462,50 +469,86 @@ impl Expander<'_> {
             false => format!("{stage}[{}]", axes.iter().map(value).collect::<Vec<_>>().join(",")),
         }
     }
+}
 
-    /// The names of the nodes that a reference of the stage `from` at a point means; its node there
-    /// depends on `axes`.
-    fn resolve(
-        &self,
-        reference: &str,
-        from: usize,
-        point: &Point,
-        axes: &BTreeSet<usize>,
-        placed: &[Placed],
-    ) -> Result<Vec<String>, Mistake> {
-        let target = self.target(reference);
-        let there = &placed[self.stage(target.stage())];
-        let nodes = &there.nodes;
+/// A node of the stage `stage` at a point; it depends on `axes`.
+struct Here<'a> {
+    expander: &'a Expander<'a>,
+    stage: usize,
+    point: &'a Point,
+    axes: &'a BTreeSet<usize>,
+    placed: &'a [Placed],
+}
+
+impl Here<'_> {
+    /// The nodes of a stage, each once, that agree with this one in the axes that it depends on,
+    /// and a point of each.
+    fn agreeing<'a>(&self, there: &'a Placed) -> Vec<(&'a Point, &'a (BTreeSet<usize>, String))> {
+        let shared: Vec<usize> = self.axes.intersection(&there.scope).copied().collect();
+        let agrees = |other: &Point| shared.iter().all(|axis| other[*axis] == self.point[*axis]);
+        let found = there.points.iter().zip(&there.nodes).filter(|(other, _)| agrees(other));
         let mut seen = HashSet::new();
+        found.filter(|(_, (_, name))| seen.insert(name.as_str())).collect()
+    }
+
+    /// A mistake where a reference of this node is written.
+    fn mistake(&self, reference: &str, message: String) -> Mistake {
+        let Here { expander, stage, point, .. } = self;
+        let references = &expander.typed(*stage, point).references;
+        let written = references.iter().find(|found| found.name == reference);
+        let otherwise = expander.document.stages[*stage].key_span;
+        Mistake::new(written.map_or(otherwise, |found| found.span), message)
+    }
+}
+
+impl Resolve for Here<'_> {
+    fn nodes(&self, reference: &str) -> Result<Vec<String>, Mistake> {
+        let target = self.expander.target(reference);
+        let there = &self.placed[self.expander.stage(target.stage())];
         match target {
-            Target::Same(_) => Ok(vec![there.at(point).1.clone()]),
+            Target::Same(_) => Ok(vec![there.at(self.point).1.clone()]),
             Target::All(..) => {
-                let shared: Vec<usize> = axes.intersection(&there.scope).copied().collect();
-                let agrees = |other: &Point| shared.iter().all(|axis| other[*axis] == point[*axis]);
-                let found = there.points.iter().zip(nodes).filter(|(other, _)| agrees(other));
-                let names = found.map(|(_, (_, name))| name.clone());
-                Ok(names.filter(|name| seen.insert(name.clone())).collect())
+                Ok(self.agreeing(there).into_iter().map(|(_, (_, name))| name.clone()).collect())
             }
-            Target::Node(name, _) => match nodes.iter().any(|(_, node)| node == name) {
-                true => Ok(vec![name.to_owned()]),
-                false => {
-                    let written = self
-                        .typed(from, point)
-                        .references
-                        .iter()
-                        .find(|found| found.name == reference);
-                    let span =
-                        written.map_or(self.document.stages[from].key_span, |found| found.span);
-                    let known: Vec<String> = nodes
-                        .iter()
-                        .map(|(_, name)| name.clone())
-                        .filter(|name| seen.insert(name.clone()))
-                        .collect();
-                    Err(Mistake::new(span, format!("there is no node `{name}`"))
-                        .help(format!("nodes: {}", known.join(", "))))
+            Target::Node(name, _) if there.nodes.iter().any(|(_, node)| node == name) => {
+                Ok(vec![name.to_owned()])
+            }
+            Target::Node(name, _) => {
+                let mut known: Vec<&str> = Vec::new();
+                for (_, name) in &there.nodes {
+                    if !known.contains(&name.as_str()) {
+                        known.push(name);
+                    }
                 }
-            },
+                let message = format!("there is no node `{name}`");
+                let mistake = self.mistake(reference, message);
+                Err(mistake.help(format!("nodes: {}", known.join(", "))))
+            }
         }
+    }
+
+    fn along(&self, reference: &str) -> Result<Option<Vec<(String, String)>>, Mistake> {
+        let Target::All(stage, over) = self.expander.target(reference) else { return Ok(None) };
+        let there = &self.placed[self.expander.stage(stage)];
+        let axis =
+            |name: &&str| self.expander.document.axes.iter().position(|axis| axis.name == *name);
+        let along: BTreeSet<usize> = over.iter().filter_map(axis).collect();
+        let mut found = Vec::new();
+        for (point, (axes, node)) in self.agreeing(there) {
+            if !along.is_subset(axes) {
+                let message = format!("`{stage}` does not differ in {}", over.join(", "));
+                let help = "name an axis of the matrix that the stage depends on, or the stage \
+                            without `all`";
+                return Err(self.mistake(reference, message).help(help));
+            }
+            // A param that is no axis has one value, which no name tells.
+            found.push((self.expander.name("", &along, point), node.clone()));
+        }
+        Ok(Some(found))
+    }
+
+    fn mistake(&self, reference: &str, message: String) -> Mistake {
+        Here::mistake(self, reference, message)
     }
 }
 
@@ -515,47 +558,4 @@ fn own_axes(document: &Document, stage: &Entry) -> BTreeSet<usize> {
     params::used(&stage.value, &mut names);
     let names = params::closure(document, names);
     (0..document.axes.len()).filter(|axis| names.contains(&document.axes[*axis].name)).collect()
-}
-
-/// The config with the names in its references replaced by those of nodes; in a list one reference
-/// may become several.
-fn rewrite(
-    config: &Json,
-    resolve: &mut dyn FnMut(&str) -> Result<Vec<String>, Mistake>,
-) -> Result<Json, Mistake> {
-    Ok(match config {
-        Json::Object(fields) if fields.contains_key(STAGE_TAG) => {
-            let mut named = rewrite_reference(fields, resolve)?;
-            named.pop().expect("a reference means at least one node")
-        }
-        Json::Object(fields) => {
-            let rewritten: Result<_, Mistake> = fields
-                .iter()
-                .map(|(key, value)| Ok((key.clone(), rewrite(value, resolve)?)))
-                .collect();
-            Json::Object(rewritten?)
-        }
-        Json::Array(items) => {
-            let mut rewritten = Vec::with_capacity(items.len());
-            for item in items {
-                match item.as_object().filter(|fields| fields.contains_key(STAGE_TAG)) {
-                    Some(fields) => rewritten.extend(rewrite_reference(fields, resolve)?),
-                    None => rewritten.push(rewrite(item, resolve)?),
-                }
-            }
-            Json::Array(rewritten)
-        }
-        plain => plain.clone(),
-    })
-}
-
-fn rewrite_reference(
-    fields: &serde_json::Map<String, Json>,
-    resolve: &mut dyn FnMut(&str) -> Result<Vec<String>, Mistake>,
-) -> Result<Vec<Json>, Mistake> {
-    let name = fields[STAGE_TAG].as_str().expect("a reference holds a name");
-    Ok(resolve(name)?
-        .into_iter()
-        .map(|name| json!({ STAGE_TAG: name, "kind": fields["kind"] }))
-        .collect())
 }

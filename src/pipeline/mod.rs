@@ -6,8 +6,9 @@
 //! |---|---|
 //! | [`diagnostic`] | places, mistakes, code frames, nearest names |
 //! | [`yaml`], [`scalar`], [`decode`] | text to a spanned tree; what a scalar means; tree to typed values |
+//! | [`extends`] | the file that a pipeline extends |
 //! | [`document`], [`overrides`], [`params`] | the top level of the file; the options laid over it; `${param}` |
-//! | [`matrix`], [`typed`], [`expand`] | points of a sweep; a stage as its kind sees it; stages to nodes |
+//! | [`matrix`], [`typed`], `rewrite`, [`expand`] | points of a sweep; a stage as its kind sees it; its references to those of a node; stages to nodes |
 //! | [`defaults`] | which fields are at their defaults, and so in no key |
 //! | [`held_out`] | what must have had no part in something |
 //! | [`lengths`] | rows that are too long for their models |
@@ -23,6 +24,7 @@ pub mod diagnostic;
 pub mod document;
 mod execute;
 pub mod expand;
+pub mod extends;
 pub mod fetch;
 pub mod held_out;
 pub mod lengths;
@@ -32,6 +34,7 @@ pub mod overrides;
 pub mod params;
 pub mod registry;
 pub mod resolved;
+mod rewrite;
 pub mod scalar;
 pub mod typed;
 pub mod yaml;

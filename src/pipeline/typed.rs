@@ -13,7 +13,7 @@ use super::registry::Registry;
 use super::yaml::{Entry, Node, Value};
 use crate::dag::node::{FETCH_TAG, INPUT_TAG, Reporter, Resources, STAGE_TAG};
 use crate::reference::{Any, Artefact, of_every_point};
-use crate::stages::{KindInfo, Stage, Visitor};
+use crate::stages::{KindInfo, Problem, Stage, Visitor};
 
 /// A decoded stage.
 #[derive(Clone, Debug)]
@@ -220,7 +220,7 @@ impl Visitor for Decode<'_> {
         let stage: S = decode::decode(self.node, self.sources)?;
         let problems = stage.problems();
         if !problems.is_empty() {
-            let mistake = |problem: crate::stages::Problem| {
+            let mistake = |problem: Problem| {
                 self.node
                     .find(&problem.field)
                     .mistake(format!("`{}`: {}", problem.field, problem.message))
@@ -242,6 +242,30 @@ impl Visitor for Decode<'_> {
             report_to: Vec::new(),
             references: walk.references,
         })
+    }
+}
+
+/// Checks the config of a node whose items were repeated, as its stage was checked before.
+///
+/// # Errors
+/// What is out of range, by field.
+pub fn check(kind: &str, config: &Json, registry: &impl Registry) -> Result<(), String> {
+    let visited = registry.visit(kind, Problems(config));
+    let problems = visited.unwrap_or_else(|| Err(format!("there is no stage kind `{kind}`")))?;
+    let message = |problem: &Problem| format!("`{}`: {}", problem.field, problem.message);
+    match problems.is_empty() {
+        true => Ok(()),
+        false => Err(problems.iter().map(message).collect::<Vec<_>>().join("; ")),
+    }
+}
+
+struct Problems<'a>(&'a Json);
+
+impl Visitor for Problems<'_> {
+    type Output = Result<Vec<Problem>, String>;
+
+    fn visit<S: Stage>(self) -> Self::Output {
+        S::deserialize(self.0).map(|stage| stage.problems()).map_err(|error| error.to_string())
     }
 }
 

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::layout::{Block, Cell, Listing, distinct};
 use super::metrics::{DIFFERENCE, Definition, define, define_step};
 use super::run::{Evaluation, Run};
-use super::{judges, optimum, seeds, significance, table};
+use super::{attribution, judges, optimum, seeds, significance, table};
 use crate::eval::interval::Interval;
 
 /// All tables, under a heading for each evaluation.
@@ -70,13 +70,17 @@ pub(super) fn listings(evaluation: &Evaluation) -> Vec<Listing> {
     of_seeds
         .chain(significance::differences(evaluation))
         .chain(significance::at_equal_kl(evaluation))
+        .chain(significance::gain_gaps(evaluation))
+        .chain(attribution::listings(evaluation))
         .chain(optimum::listing(evaluation))
+        .chain(optimum::fits(evaluation))
         .collect()
 }
 
 /// One line a figure, under a line of names. `kind` says what the figure is: a `result`; the
 /// `difference` of two methods (`method` minus `with`), also `at_equal_kl` with the KL in nats; the
-/// share won `head_to_head`; a `gap` (the test set minus the one in `with`); `over_seeds` and
+/// share won `head_to_head`; a `gap` (the test set minus the one in `with`); a `gain_gap` (of two
+/// methods, the same); `over_seeds` and
 /// `difference_over_seeds` with the standard deviation over seeds, the standard error of a seed's
 /// figure over inputs, and each seed's value; a `judgement` of a stage `judge`, which is the
 /// `evaluation` then; with the KL of their point, a figure of the `optimum` at the beta in `with`,
@@ -167,6 +171,11 @@ pub fn csv(run: &Run) -> String {
         }
         for gap in &comparisons.gaps {
             line([node, &gap.method, &gap.from, &gap.metric], gap.interval, "gap", &gap.to, none());
+        }
+        for gap in &comparisons.gains {
+            let (methods, mut rest) = (significance::pair(&gap.method, &gap.with), none());
+            (rest[0], rest[1]) = (gap.p.to_string(), gap.p_holm.to_string());
+            line([node, &methods, &gap.from, &gap.metric], gap.interval, "gain_gap", &gap.to, rest);
         }
     }
     for judging in &run.judgings {
@@ -266,11 +275,13 @@ pub fn html(evaluation: &Evaluation) -> String {
     for note in evaluation.notes() {
         let _ = writeln!(out, "<p class=note>{}</p>", text(&note));
     }
-    if let Some(listing) = optimum::listing(evaluation) {
+    let of_optimum: Vec<Listing> =
+        optimum::listing(evaluation).into_iter().chain(optimum::fits(evaluation)).collect();
+    if !of_optimum.is_empty() {
         let _ = writeln!(
             out,
             "<details><summary>Optimum of the KL-regularised objective</summary>{}</details>",
-            html_listings(&[listing])
+            html_listings(&of_optimum)
         );
     }
     for (summary, blocks) in
@@ -291,6 +302,8 @@ pub fn html_significance(evaluation: &Evaluation) -> String {
     let mut out = String::from("<div class=tables>\n");
     out.push_str(&html_listings(&significance::differences(evaluation)));
     out.push_str(&html_listings(&significance::at_equal_kl(evaluation)));
+    out.push_str(&html_listings(&significance::gain_gaps(evaluation)));
+    out.push_str(&html_listings(&attribution::listings(evaluation)));
     for block in table::results(&significance::table(evaluation)) {
         let metric = ["_gap", "_head_to_head"]
             .iter()

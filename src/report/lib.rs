@@ -10,7 +10,7 @@
 //! | [`page`] | one HTML file of all of it; its style and its behaviour are `page.css` and `page.js` |
 //! | [`diff`] | two runs side by side |
 //! | [`judges`] | who judged, in words, and what verdicts amount to |
-//! | [`significance`], [`seeds`], [`optimum`] | significant differences; figures over seeds of training; the optimum of the objective |
+//! | [`significance`], [`seeds`], [`optimum`], [`attribution`] | significant differences; figures over seeds of training; the optimum of the objective; what each stage changed |
 //! | [`summary`], [`text`] | what a terminal shows: findings in a few lines; an evaluation |
 //! | [`formats`], [`latex`] | the tables in other languages, laid out by [`layout`] |
 //! | [`select`] | a part of a run: some metrics, methods, test sets |
@@ -28,6 +28,7 @@ use posttrain_artefacts as artefacts;
 use posttrain_base::random;
 use posttrain_eval as eval;
 
+mod attribution;
 pub mod charts;
 mod definition;
 pub mod diff;

@@ -73,6 +73,14 @@ const RESULTS: &[Entry] = &[
         TABLE,
     ),
     (
+        "rm_accuracy_own",
+        "share of the pairs of one input's samples of different gold that the reward model orders \
+         as gold does, a tie counting half",
+        "share",
+        HigherIsBetter,
+        TABLE,
+    ),
+    (
         "noise_ceiling",
         "share of pairs whose label is the order of gold: what `rm_accuracy` would be of gold",
         "share",
@@ -276,9 +284,18 @@ pub(super) const MATCHED: &str = "_matched";
 /// How the name of a metric ends whose rows are differences between methods.
 pub(super) const DIFFERENCE: &str = "_difference";
 
+/// How the name of a metric ends whose rows are gaps of gains.
+pub(super) const GAIN_GAP: &str = "_gain_gap";
+
 /// Endings of comparisons by a metric, what they are, and their unit where it is not the metric's.
-const COMPARISONS: [(&str, &str, Option<&str>); 4] = [
+/// An ending comes before a shorter one that it ends with.
+const COMPARISONS: [(&str, &str, Option<&str>); 5] = [
     (DIFFERENCE, "one method minus another, paired; intervals are not corrected", None),
+    (
+        GAIN_GAP,
+        "the gain of one method over another on the first test set minus that on the other",
+        None,
+    ),
     ("_gap", "the first test set (in distribution) minus another", None),
     (
         "_head_to_head",
@@ -377,7 +394,7 @@ pub(super) fn is_taken(metric: &str, way: &Way) -> bool {
 
 /// Whether a metric is measured on several samples of an input rather than on its first output.
 pub(super) fn is_of_samples(metric: &str) -> bool {
-    metric == "kl" || measure(metric).is_some() || is_graded(metric)
+    ["kl", "rm_accuracy_own"].contains(&metric) || measure(metric).is_some() || is_graded(metric)
 }
 
 /// Whether a metric is one of quality beside diversity.

@@ -1,10 +1,12 @@
 //! The optimum of the KL-regularised objective beside best-of-n and the methods, as a listing. Lays
 //! out what `optimum.json` has; every format shows the same.
 
-use super::layout::{Cell, Line, Listing, decimals};
+use super::layout::{Cell, Line, Listing, Verdict, decimals};
 use super::run::Evaluation;
+use super::significance::p;
 use crate::artefacts::optimum::{DISTANCE, Figures, Optimum};
 use crate::eval::interval::{Interval, Kind};
+use crate::eval::over_optimisation::Fit;
 
 /// The metrics of the listing, in the order of its columns.
 pub(super) const METRICS: [&str; 6] = ["kl", "gold", "win_rate", "rm", "reward", DISTANCE];
@@ -58,6 +60,43 @@ pub(super) fn listing(evaluation: &Evaluation) -> Option<Listing> {
                 .into(),
         columns: ["point", "ESS"].into_iter().chain(metrics.iter().copied()).collect(),
         lines: optima.iter().flat_map(of_set).collect(),
+    })
+}
+
+/// Gold over KL, fitted: a line a curve of every test set; nothing where no curve has three points.
+pub(super) fn fits(evaluation: &Evaluation) -> Option<Listing> {
+    let all: Vec<(&Optimum, &Fit)> = evaluation
+        .optimum
+        .iter()
+        .flat_map(|optimum| optimum.fits.iter().map(move |fit| (optimum, fit)))
+        .collect();
+    let line = |(optimum, fit): &(&Optimum, &Fit)| {
+        let number = |x: Option<f64>| x.map_or_else(|| Cell(Vec::new()), |x| Cell::number(x, 2));
+        let fall = fit.fall.as_ref();
+        let last = fall.map(|fall| [Cell::interval(&fall.difference, 3), p(fall.p)]);
+        let verdict =
+            fall.map(|fall| if fall.is_passed() { Verdict::Lower } else { Verdict::Unclear });
+        let mut cells = vec![Cell::interval(&fit.a, 3), Cell::interval(&fit.b, 3)];
+        cells.extend([number(Some(fit.residual)), number(fit.peak_kl), number(fit.peak_gain)]);
+        cells.extend(last.unwrap_or_else(|| [Cell(Vec::new()), Cell(Vec::new())]));
+        Line { name: fit.family.clone(), test_set: optimum.test_set.clone(), cells, verdict }
+    };
+    (!all.is_empty()).then(|| Listing {
+        title: "gold: over-optimisation".into(),
+        metric: "gold".into(),
+        meaning: "gold gained at KL d^2, fitted by d (a - b d) for best-of-n and d (a - b log d)             for policies; the peak of the form; gold furthest from the reference minus the highest             gold, p times the number of points it was chosen from"
+            .into(),
+        columns: vec![
+            "curve",
+            "a",
+            "b",
+            "residual",
+            "peak, nats",
+            "gain there",
+            "furthest - highest",
+            "p",
+        ],
+        lines: all.iter().map(line).collect(),
     })
 }
 

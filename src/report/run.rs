@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::metrics::{is_graded, is_of_samples};
+use crate::artefacts::attribution::Attribution;
 use crate::artefacts::comparisons::Comparisons;
 use crate::artefacts::curves::{BestOfN, Training};
 use crate::artefacts::inputs::Input;
@@ -134,6 +135,9 @@ pub struct Evaluation {
     /// The optimum of the KL-regularised objective, a test set an entry.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub optimum: Vec<Optimum>,
+    /// What each stage of training changed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attributions: Vec<Attribution>,
     /// How far the reward model's confidence is to be trusted.
     pub reward_model: Vec<Accuracy>,
     /// Inputs with answers; not part of its JSON, which is about figures.
@@ -198,7 +202,7 @@ impl Evaluation {
             (None, None) => None,
         };
         let notes = self.judges.iter().cloned().chain(sampled);
-        let notes = notes.chain(self.optimum.iter().filter_map(Optimum::note));
+        let notes = notes.chain(self.optimum.iter().flat_map(Optimum::notes));
         notes.chain(self.leaks.iter().cloned()).chain(self.left_out.iter().cloned()).collect()
     }
 

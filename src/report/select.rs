@@ -91,6 +91,10 @@ impl Selection {
         compared
             .gaps
             .retain(|of| metric(&of.metric) && method(&of.method) && set(&of.from) && set(&of.to));
+        compared.gains.retain(|of| {
+            let methods = method(&of.method) && method(&of.with);
+            metric(&of.metric) && methods && set(&of.from) && set(&of.to)
+        });
         compared.matched.retain(|matched| {
             let of = &matched.difference;
             metric(&of.metric) && method(&of.method) && method(&of.with) && set(&of.test_set)
@@ -104,6 +108,9 @@ impl Selection {
         for optimum in &mut evaluation.optimum {
             optimum.retain(|name| metric(name) || name == "kl", method);
         }
+        evaluation.attributions.retain(|of| {
+            metric(&of.metric) && set(&of.test_set) && of.chain.iter().all(|name| method(name))
+        });
         evaluation.reward_model.retain(|of| set(&of.test_set));
         evaluation.inputs.retain(|input| set(&input.test_set));
         for input in &mut evaluation.inputs {

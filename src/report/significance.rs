@@ -1,25 +1,48 @@
 //! Significance in an evaluation: differences between methods with corrected p values,
-//! policies beside best-of-n at their KL, gaps between test sets, wins head to head. Lays out what
+//! policies beside best-of-n at their KL, gaps between test sets, of methods and of what they gain,
+//! wins head to head. Lays out what
 //! `comparisons.json` has; every format shows the same. Knows metrics by their names alone.
 
 use std::collections::BTreeMap;
 
 use super::layout::{Cell, Line, Listing, Verdict, decimals, distinct};
-use super::metrics::DIFFERENCE;
+use super::metrics::{DIFFERENCE, GAIN_GAP};
 use super::run::Evaluation;
 use crate::artefacts::comparisons::Comparisons;
 use crate::artefacts::quality::{DISTINCT_K, GOOD, QUALITY_CONTROL, SIMPSON};
 use crate::artefacts::table::{DIVERSITY, Row, Table};
-use crate::eval::compare::{Difference, least_p};
+use crate::eval::compare::{Difference, GainGap, least_p};
 use crate::eval::interval::Interval;
 
 /// Decimals of a p value: 10,000 flips of signs give no smaller one than 0.0001.
 const P_DECIMALS: usize = 4;
 
+/// A comparison as a line of a listing.
+struct Compared<'a> {
+    metric: &'a str,
+    /// What is compared with what.
+    name: String,
+    /// The test set, or two of them.
+    test_set: String,
+    interval: Interval,
+    p: f64,
+    p_holm: f64,
+    /// The KL of both, where they are compared at one.
+    kl: Option<f64>,
+}
+
+impl<'a> Compared<'a> {
+    fn of(difference: &'a Difference, kl: Option<f64>) -> Self {
+        let Difference { metric, test_set, method, with, interval, p, p_holm } = difference;
+        let (name, test_set) = (pair(method, with), test_set.clone());
+        Compared { metric, name, test_set, interval: *interval, p: *p, p_holm: *p_holm, kl }
+    }
+}
+
 /// One method minus another on the same inputs: a listing a metric.
 pub(super) fn differences(evaluation: &Evaluation) -> Vec<Listing> {
-    let all: Vec<(&Difference, Option<f64>)> =
-        evaluation.comparisons.differences.iter().map(|difference| (difference, None)).collect();
+    let all = evaluation.comparisons.differences.iter();
+    let all: Vec<Compared<'_>> = all.map(|difference| Compared::of(difference, None)).collect();
     let meaning = "one method minus another, input by input, with its 95% interval; p of no \
         difference, and Holm-corrected over all of this table";
     listings(
@@ -32,9 +55,9 @@ pub(super) fn differences(evaluation: &Evaluation) -> Vec<Listing> {
 
 /// A policy minus best-of-n at the policy's KL: a listing a metric.
 pub(super) fn at_equal_kl(evaluation: &Evaluation) -> Vec<Listing> {
-    let matched = evaluation.comparisons.matched.iter();
-    let all: Vec<(&Difference, Option<f64>)> =
-        matched.map(|matched| (&matched.difference, Some(matched.kl))).collect();
+    let all = evaluation.comparisons.matched.iter();
+    let all: Vec<Compared<'_>> =
+        all.map(|matched| Compared::of(&matched.difference, Some(matched.kl))).collect();
     let meaning = "a policy minus best-of-n with the n whose KL bound is the policy's KL, in nats; \
         p Holm-corrected over this table";
     listings(
@@ -45,26 +68,38 @@ pub(super) fn at_equal_kl(evaluation: &Evaluation) -> Vec<Listing> {
     )
 }
 
+/// What of a gain is lost from one test set to another: a listing a metric.
+pub(super) fn gain_gaps(evaluation: &Evaluation) -> Vec<Listing> {
+    fn compared(gap: &GainGap) -> Compared<'_> {
+        let GainGap { metric, method, with, from, to, interval, p, p_holm } = gap;
+        let (name, test_set) = (pair(method, with), pair(from, to));
+        Compared { metric, name, test_set, interval: *interval, p: *p, p_holm: *p_holm, kl: None }
+    }
+    let all: Vec<Compared<'_>> = evaluation.comparisons.gains.iter().map(compared).collect();
+    let meaning = "what one method gains over another in distribution minus what it gains out of \
+        it: above 0, a part of the gain is lost; p Holm-corrected over this table";
+    listings(&all, "gaps of gains", meaning, &["methods", "gap of gains", "p", "p, Holm"])
+}
+
 fn listings(
-    all: &[(&Difference, Option<f64>)],
+    all: &[Compared<'_>],
     title: &str,
     meaning: &str,
     columns: &[&'static str],
 ) -> Vec<Listing> {
-    let metrics = distinct(all.iter().map(|(difference, _)| difference.metric.as_str()));
+    let metrics = distinct(all.iter().map(|one| one.metric));
     let listing = |metric: &str| {
-        let own: Vec<&(&Difference, Option<f64>)> =
-            all.iter().filter(|(difference, _)| difference.metric == metric).collect();
-        let decimals = decimals(own.iter().map(|(difference, _)| difference.interval.mean));
-        let line = |(difference, kl): &&(&Difference, Option<f64>)| {
-            let mut cells = vec![Cell::interval(&difference.interval, decimals)];
-            cells.extend([difference.p, difference.p_holm].map(|p| Cell::number(p, P_DECIMALS)));
-            cells.extend(kl.map(|kl| Cell::number(kl, 3)));
+        let own: Vec<&Compared<'_>> = all.iter().filter(|one| one.metric == metric).collect();
+        let decimals = decimals(own.iter().map(|one| one.interval.mean));
+        let line = |one: &&Compared<'_>| {
+            let mut cells = vec![Cell::interval(&one.interval, decimals)];
+            cells.extend([one.p, one.p_holm].map(p));
+            cells.extend(one.kl.map(|kl| Cell::number(kl, 3)));
             Line {
-                name: pair(&difference.method, &difference.with),
-                test_set: difference.test_set.clone(),
+                name: one.name.clone(),
+                test_set: one.test_set.clone(),
                 cells,
-                verdict: Some(Verdict::of(difference.interval.mean, difference.p_holm)),
+                verdict: Some(Verdict::of(one.interval.mean, one.p_holm)),
             }
         };
         Listing {
@@ -137,6 +172,7 @@ fn by(comparisons: &Comparisons, metric: &str) -> Vec<Row> {
     let wins = comparisons.head_to_head.iter().filter(|one| one.metric == metric);
     let matched = comparisons.matched.iter().map(|one| &one.difference);
     let gaps = comparisons.gaps.iter().filter(|one| one.metric == metric);
+    let gains = comparisons.gains.iter().filter(|one| one.metric == metric);
     differences
         .map(|one| of(one, DIFFERENCE))
         .chain(wins.map(|one| {
@@ -144,6 +180,10 @@ fn by(comparisons: &Comparisons, metric: &str) -> Vec<Row> {
         }))
         .chain(matched.filter(|one| one.metric == metric).map(|one| of(one, "_at_equal_kl")))
         .chain(gaps.map(|one| row(&one.method, &pair(&one.from, &one.to), "_gap", one.interval)))
+        .chain(gains.map(|one| {
+            let (methods, sets) = (pair(&one.method, &one.with), pair(&one.from, &one.to));
+            row(&methods, &sets, GAIN_GAP, one.interval)
+        }))
         .collect()
 }
 

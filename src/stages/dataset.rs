@@ -165,6 +165,11 @@ impl Stage for DatasetStage {
                     "source.world_preferences.noise.min_gap",
                     "expected 0 or more",
                 );
+                checks.require(
+                    options.noise.per_word.is_finite(),
+                    "source.world_preferences.noise.per_word",
+                    "expected a finite number",
+                );
             }
             Source::Contrast(options) => {
                 checks.require(

@@ -19,15 +19,24 @@ pub struct Candidate {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Noise {
-    /// Bradley-Terry: a is preferred to b with probability sigmoid(beta (gold a - gold b)).
+    /// Bradley-Terry: a is preferred to b with probability sigmoid(beta (gold a - gold b + per_word
+    /// (words a - words b))).
     pub beta: f64,
     /// Smallest difference of gold scores; closer pairs are left out.
     pub min_gap: f64,
+    /// A bias of the labeller for long texts: gold that each word of a text is worth. Above 0, a
+    /// longer text is preferred more often than its gold score says; below 0, less often.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub per_word: f64,
+}
+
+fn is_zero(x: &f64) -> bool {
+    *x == 0.0
 }
 
 impl Default for Noise {
     fn default() -> Self {
-        Noise { beta: 4.0, min_gap: 0.2 }
+        Noise { beta: 4.0, min_gap: 0.2, per_word: 0.0 }
     }
 }
 
@@ -62,6 +71,7 @@ pub fn noisy_preferences(
     };
     let scores: Option<Vec<f64>> = candidates.iter().map(score).collect();
     let scores = scores.expect("only rows of the built-in worlds have a gold score");
+    let words = |at: usize| candidates[at].text.split_whitespace().count() as f64;
     let mut pairs = Vec::new();
     for i in 0..candidates.len() {
         for j in 0..i {
@@ -70,7 +80,11 @@ pub fn noisy_preferences(
                 continue;
             }
             let draw = stream.uniform(row, (i * candidates.len() + j) as u64);
-            let first = draw < 1.0 / (1.0 + (-noise.beta * gap).exp());
+            let seen = match noise.per_word {
+                0.0 => gap,
+                per_word => gap + per_word * (words(i) - words(j)),
+            };
+            let first = draw < 1.0 / (1.0 + (-noise.beta * seen).exp());
             let (chosen, rejected, margin) = if first { (i, j, gap) } else { (j, i, -gap) };
             pairs.push(Preference {
                 id: format!("{}/{i}-{j}", example.id),

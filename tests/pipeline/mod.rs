@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used)]
 
+mod extends;
 mod keys;
 mod lengths;
 mod memory;

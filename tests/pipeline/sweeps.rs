@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::toys::{config, expand, expand_with, mistake, names};
+use super::toys::{config, expand, expand_with, mistake, mistake_with, names};
 
 /// posts <- sft(rate) <- tuned(seed), and all of tuned side by side.
 fn sweep(matrix: &str, compare: &str) -> String {
@@ -116,6 +116,60 @@ fn all_over_an_axis_gathers_the_points_that_differ_along_it_once_for_each_value_
         ));
         assert!(text.contains(expected), "{text}");
     }
+}
+
+/// `compare` of these fields, over rates and seeds.
+fn compared(fields: &str) -> String {
+    sweep("{rate: [1, 2], seed: [0, 1]}", "[]").replace("policies: []", fields)
+}
+
+#[test]
+fn a_reference_over_an_axis_repeats_the_item_that_it_is_in() {
+    let text = compared(
+        "methods: [{name: sft, policy: sft}, {name: tuned, policy: {all: tuned, over: seed}, \
+         beside: {all: tuned, over: seed}}], judged: {sft: sft, tuned: {all: tuned, over: seed}}",
+    );
+    let pipeline = expand(&text);
+    let node = |name: &str| json!({"$stage": name, "kind": "policy"});
+    let tuned = |seed: u32| node(&format!("tuned[rate=2,seed={seed}]"));
+    let config_of = config(&pipeline, "compare[rate=2]");
+    assert_eq!(
+        config_of["methods"],
+        json!([
+            {"name": "sft", "policy": node("sft[rate=2]"), "beside": null},
+            {"name": "tuned[seed=0]", "policy": tuned(0), "beside": tuned(0)},
+            {"name": "tuned[seed=1]", "policy": tuned(1), "beside": tuned(1)},
+        ])
+    );
+    assert_eq!(
+        config_of["judged"],
+        json!({"sft": node("sft[rate=2]"), "tuned[seed=0]": tuned(0), "tuned[seed=1]": tuned(1)})
+    );
+    // An axis that an option has taken away leaves one item, under its plain name.
+    let pipeline = expand_with(&text, &[], &["seed=1"]);
+    assert_eq!(
+        config(&pipeline, "compare[rate=2]")["methods"][1],
+        json!({"name": "tuned", "policy": node("tuned[rate=2]"), "beside": node("tuned[rate=2]")})
+    );
+}
+
+#[test]
+fn what_cannot_be_repeated_is_a_mistake() {
+    for (fields, expected) in [
+        ("methods: [{name: a, policy: {all: tuned}}]", "the key `over` is missing"),
+        ("methods: [{name: a, policy: {all: sft, over: seed}}]", "`sft` does not differ in seed"),
+        (
+            "methods: [{name: a, policy: {all: tuned, over: seed}, beside: {all: sft, over: rate}}]",
+            "this names the points [",
+        ),
+        ("judged: {a: {all: tuned, over: sed}}", "there is no param `sed`"),
+    ] {
+        let text = mistake(&compared(fields));
+        assert!(text.contains(expected), "{fields}: {text}");
+    }
+    let text = compared("methods: [{name: tuned, policy: {all: tuned, over: seed}}]");
+    let text = mistake_with(&text, &[], &["matrix.seed=[0, 3]"]);
+    assert!(text.contains("`methods`: `tuned[seed=3]` is taken"), "{text}");
 }
 
 #[test]

@@ -85,9 +85,22 @@ pub struct Train {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Compare {
+    #[serde(default)]
     policies: Vec<Ref<Policy>>,
     #[serde(default)]
     metric: String,
+    #[serde(default)]
+    methods: Vec<Method>,
+    #[serde(default)]
+    judged: BTreeMap<String, Ref<Policy>>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Method {
+    name: String,
+    policy: Ref<Policy>,
+    beside: Option<Ref<Policy>>,
 }
 
 macro_rules! stage {
@@ -118,7 +131,11 @@ stage!(Train, "train", "policy", None, |train| Checks::default()
     )
     .require(train.steps > 0, "steps", "must be at least 1")
     .done());
-stage!(Compare, "compare", "evaluation", None, |_| Vec::new());
+stage!(Compare, "compare", "evaluation", None, |compare| {
+    let taken = compare.methods.iter().any(|method| method.name == "tuned[seed=3]");
+    let mut checks = Checks::default();
+    checks.require(!taken, "methods", "`tuned[seed=3]` is taken").done()
+});
 
 /// The toys.
 pub struct Toys;

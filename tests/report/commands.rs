@@ -98,6 +98,7 @@ fn the_tables_of_a_study_come_in_every_format_and_two_runs_are_compared() {
         ("differences", "difference"),
         ("head_to_head", "head_to_head"),
         ("gaps", "gap"),
+        ("gains", "gain_gap"),
         ("matched", "at_equal_kl"),
     ];
     let csv = report("csv");
@@ -294,7 +295,7 @@ fn quality_of_samples_is_in_every_format_and_on_the_page() {
     let page = place.read("page.html");
     assert!(page.contains("\"id\":\"evaluation: pass_at_k id\""));
     let csv = place.good(&["report", "--format", "csv", "--metrics", "pass_at_k"]).out;
-    assert_eq!(csv.lines().count(), 1 + 16 + 24 + 12);
+    assert_eq!(csv.lines().count(), 1 + 16 + 24 + 12 + 18);
 }
 
 /// A matrix over seeds and the stage over its evaluations: each format has every seed's own

@@ -6,7 +6,7 @@ use posttrain::report::charts::charts;
 use posttrain::report::formats::{csv, json, markdown};
 use posttrain::report::latex::latex;
 use posttrain::report::page::{SAMPLES, page};
-use posttrain::report::run::Run;
+use posttrain::report::run::{Evaluation, Run};
 use serde_json::Value;
 
 use super::browser::{Browser, program};
@@ -231,6 +231,59 @@ fn gaps_and_wins_are_the_same_in_every_format() {
     }
 }
 
+/// Gaps of gains and what each stage changed: a line each, in CSV the first as they are.
+#[test]
+fn gains_and_stages_are_the_same_in_every_format() {
+    let run = run();
+    let (texts, csv) = (Texts::of(&run), csv(&run));
+    let Evaluation { comparisons, attributions, .. } = &run.evaluations[0];
+    let lines = of_kind(&csv, "gain_gap");
+    assert_eq!(lines.len(), comparisons.gains.len());
+    for (fields, gain) in lines.iter().zip(&comparisons.gains) {
+        assert_eq!(fields[1], format!("{} - {}", gain.method, gain.with));
+        let numbers = [gain.interval.mean, gain.p, gain.p_holm];
+        assert_eq!([4, 10, 11].map(|at| fields[at].parse::<f64>().unwrap()), numbers);
+    }
+    let gain = comparisons.gains.iter().find(|one| one.metric == "gold").unwrap();
+    let line = format!(
+        "| {} - {} | {} - {} | {:.3} [{:.3}, {:.3}] | {:.4} | {:.4} |",
+        gain.method,
+        gain.with,
+        gain.from,
+        gain.to,
+        gain.interval.mean,
+        gain.interval.low,
+        gain.interval.high,
+        gain.p,
+        gain.p_holm
+    );
+    assert!(texts.markdown.contains(&line), "{line}");
+    assert!(texts.page.contains("gold: gaps of gains"), "no heading on the page");
+    let [one, ..] = attributions.as_slice() else { panic!("no chain") };
+    let (first, second) = (&one.steps[0], &one.steps[1]);
+    let share = first.share.unwrap();
+    let line = format!(
+        "| best_of_n - sft (to ppo) | {} | {:.3} [{:.3}, {:.3}] | {:.4} | {:.2} [{:.2}, {:.2}] |",
+        one.test_set,
+        first.change.interval.mean,
+        first.change.interval.low,
+        first.change.interval.high,
+        first.change.p_holm,
+        share.mean,
+        share.low,
+        share.high
+    );
+    assert!(texts.markdown.contains(&line), "{line}: {}", texts.markdown);
+    assert!(texts.page.contains("gold: what each stage changed"), "no heading on the page");
+    let all = charts(&run.evaluations[0]);
+    let chart = all.iter().find(|chart| chart.id.contains("attribution gold")).unwrap();
+    let bars = &chart.data[0];
+    assert_eq!(bars["x"], serde_json::json!(["sft", "best_of_n +", "ppo +", "ppo"]));
+    let end = one.start + first.change.interval.mean + second.change.interval.mean;
+    assert_eq!(bars["y"][3], serde_json::json!(end));
+    assert_eq!(bars["base"][2], serde_json::json!(one.start + first.change.interval.mean));
+}
+
 /// What is said beside figures: every format for people has it.
 #[test]
 fn notes_are_in_every_format() {
@@ -245,7 +298,7 @@ fn notes_are_in_every_format() {
         assert!(letters(&of_latex).contains(&letters(&note)), "{note}: {of_latex}");
         assert!(texts.page.contains(&note) && texts.markdown.contains(&note), "{note}");
     }
-    assert_eq!(run.evaluations[0].notes().len(), 5);
+    assert_eq!(run.evaluations[0].notes().len(), 7);
 }
 
 #[test]
@@ -338,7 +391,17 @@ fn listings_are_filtered_by_metric_test_set_and_verdict() {
                 && (test_set.is_empty() || difference.test_set == test_set)
                 && (!told || difference.p_holm < 0.05)
         });
-        wanted.count()
+        let of_metric = |name: &str| metric.is_empty() || name == metric;
+        // A gap of gains is of two test sets.
+        let gains = run.evaluations[0].comparisons.gains.iter().filter(|gain| {
+            of_metric(&gain.metric) && test_set.is_empty() && (!told || gain.p_holm < 0.05)
+        });
+        let stages = run.evaluations[0].attributions.iter().filter(|one| {
+            of_metric(&one.metric) && (test_set.is_empty() || one.test_set == test_set)
+        });
+        let stages = stages.flat_map(|one| &one.steps);
+        let stages = stages.filter(|step| !told || step.change.p_holm < 0.05);
+        wanted.count() + gains.count() + stages.count()
     };
     // What performance is told by is chosen at first.
     assert_eq!(browser.value(rows), of("gold", "", false));

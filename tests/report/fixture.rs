@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use posttrain::artefacts::attribution::{Attribution, Step};
 use posttrain::artefacts::comparisons::Comparisons;
 use posttrain::artefacts::curves::{BestOfN, Training, TrainingStep};
 use posttrain::artefacts::inputs::{Answer, Input};
@@ -14,8 +15,11 @@ use posttrain::artefacts::seeds::Figure;
 use posttrain::artefacts::table::{Over, Row, Table};
 use posttrain::artefacts::temperatures::Temperatures;
 use posttrain::eval::best_of_n::{curve, kl_bound};
-use posttrain::eval::compare::{Difference, Matched, Measured, differences, gaps, head_to_head};
+use posttrain::eval::compare::{
+    Difference, Matched, Measured, differences, gain_gaps, gaps, head_to_head,
+};
 use posttrain::eval::interval::{Interval, Kind, of_mean};
+use posttrain::eval::over_optimisation::{Fall, Fit, Form};
 use posttrain::eval::reward::Bin;
 use posttrain::eval::seeds;
 use posttrain::random::Stream;
@@ -228,6 +232,7 @@ fn evaluation() -> Evaluation {
         });
     }
     let compared = differences(&measured, 0);
+    let attributions = attributions(&compared);
     let at_equal_kl = compared.iter().find(|difference| {
         (difference.method.as_str(), difference.with.as_str()) == ("ppo", "best_of_n")
     });
@@ -244,8 +249,8 @@ fn evaluation() -> Evaluation {
         .flat_map(|difference| ["gold", "ead_per_input"].map(|metric| by(difference, metric)))
         .collect();
     let head_to_head = head_to_head(&measured, &["gold"]);
-    let comparisons =
-        Comparisons { differences: compared, head_to_head, gaps: gaps(&measured), matched };
+    let (gaps, gains) = (gaps(&measured), gain_gaps(&measured));
+    let comparisons = Comparisons { differences: compared, head_to_head, gaps, gains, matched };
     let interval = |mean: f64| Interval {
         mean,
         low: mean - 0.1,
@@ -302,6 +307,7 @@ fn evaluation() -> Evaluation {
         best_of_n,
         over_optimisation,
         optimum: optima(),
+        attributions,
         reward_model,
         inputs,
     }
@@ -358,8 +364,75 @@ fn optima() -> Vec<Optimum> {
         by_beta: [0.1, 0.25, 0.5, 1.0].into_iter().enumerate().map(at_beta).collect(),
         best_of_n: [1, 4, 16].map(|n| AtN { n, figures: figures(0.9 * kl_bound(n)) }).into(),
         methods: vec![OfMethod { method: "ppo".into(), figures: figures(1.25) }],
+        fits: vec![fit()],
     };
     TEST_SETS[..2].iter().map(|set| optimum(set)).collect()
+}
+
+/// Gold from `sft` by `best_of_n` to `ppo`, on every test set.
+fn attributions(differences: &[Difference]) -> Vec<Attribution> {
+    let chain = ["sft", "best_of_n", "ppo"];
+    let of = |set: &str, method: &str, with: &str| {
+        let own = |one: &&Difference| {
+            (one.metric.as_str(), one.test_set.as_str(), one.method.as_str(), one.with.as_str())
+                == ("gold", set, method, with)
+        };
+        differences.iter().find(own).expect("every two methods are compared").clone()
+    };
+    let one = |set: &&str| {
+        let total = of(set, "ppo", "sft");
+        let step = |pair: &[&str]| {
+            let change = of(set, pair[1], pair[0]);
+            let mean = change.interval.mean / total.interval.mean;
+            let share = Interval {
+                mean,
+                low: mean - 0.2,
+                high: mean + 0.2,
+                n: INPUTS,
+                kind: Kind::Jackknife,
+            };
+            Step { change, share: Some(share) }
+        };
+        Attribution {
+            metric: "gold".into(),
+            test_set: set.to_string(),
+            chain: chain.map(str::to_owned).into(),
+            start: 0.1,
+            steps: chain.windows(2).map(step).collect(),
+            total: total.clone(),
+        }
+    };
+    TEST_SETS.iter().map(one).collect()
+}
+
+/// Best-of-n past its peak.
+fn fit() -> Fit {
+    let interval = |mean: f64| Interval {
+        mean,
+        low: mean - 0.05,
+        high: mean + 0.05,
+        n: INPUTS,
+        kind: Kind::SkewT,
+    };
+    Fit {
+        family: "best_of_n".into(),
+        form: Form::BestOfN,
+        points: 8,
+        a: interval(0.9),
+        b: interval(0.3),
+        residual: 0.01,
+        peak_kl: Some(2.25),
+        peak_gain: Some(0.675),
+        peak_is_within: true,
+        fall: Some(Fall {
+            best: "n = 16".into(),
+            best_kl: 1.83,
+            furthest: "n = 256".into(),
+            furthest_kl: 4.55,
+            difference: interval(-0.2),
+            p: 0.001,
+        }),
+    }
 }
 
 /// What a language model says of one method, and of what people have preferred.

@@ -94,8 +94,9 @@ fn charts_leave_out_what_is_not_estimated() {
         .collect();
     assert_eq!(own.len(), 2 * 3);
     let names: Vec<&Value> = own[0].data.iter().map(|trace| &trace["name"]).collect();
-    assert_eq!(names, ["optimum", "best-of-n", "ppo"]);
-    let colours: Vec<&Value> = own[0].data.iter().map(|trace| &trace["marker"]["color"]).collect();
+    assert_eq!(names, ["optimum", "best-of-n", "ppo", "fit, best_of_n"]);
+    assert_eq!(own[1].data.len(), 3, "the fit is of gold");
+    let colours: Vec<&Value> = own[1].data.iter().map(|trace| &trace["marker"]["color"]).collect();
     assert_eq!(colours, ["#8c8c8c", "#0072b2", "#009e73"], "each another");
     assert_eq!(own[0].data[0]["x"], serde_json::json!([2.0, 1.0, 0.5]), "KL of three of four");
 }
@@ -110,7 +111,7 @@ fn a_part_of_a_report_has_a_part_of_the_optimum() {
     };
     let optima = part.of(run()).unwrap().evaluations.remove(0).optimum;
     assert_eq!(optima.len(), 1);
-    assert!(optima[0].methods.is_empty());
+    assert!(optima[0].methods.is_empty() && optima[0].fits.is_empty());
     let figures = optima[0].by_beta[1].figures.as_ref().unwrap();
     assert_eq!(figures.keys().collect::<Vec<_>>(), ["kl", "ngram_distance"]);
 }

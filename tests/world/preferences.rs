@@ -39,7 +39,7 @@ fn labels_agree_with_gold_as_often_as_the_noise_says() {
 
 #[test]
 fn pairs_carry_their_margin_and_whether_it_is_right() {
-    let (posts, pairs) = labelled(Noise { beta: 1.0, min_gap: 0.5 });
+    let (posts, pairs) = labelled(Noise { beta: 1.0, min_gap: 0.5, ..Noise::default() });
     assert!(pairs.iter().any(|pair| !pair.clean.unwrap()));
     for pair in pairs.iter().take(500) {
         let post = posts.iter().find(|post| pair.id.starts_with(&format!("{}/", post.id))).unwrap();
@@ -48,6 +48,31 @@ fn pairs_carry_their_margin_and_whether_it_is_right() {
         assert!(pair.margin.unwrap().abs() >= 0.5);
         assert_eq!(pair.clean, Some(pair.margin.unwrap() > 0.0));
         assert_eq!(pair.prompt, post.prompt);
+    }
+}
+
+/// A labeller who likes long texts: labels follow sigmoid(beta (gap + per_word words)).
+#[test]
+fn a_bias_for_length_changes_labels_as_it_says() {
+    let words = |text: &str| text.split_whitespace().count() as f64;
+    for per_word in [0.1, -0.1] {
+        let (_, pairs) = labelled(Noise { per_word, ..Noise::default() });
+        let (mut longer, mut expected, mut plain) = (0.0, 0.0, 0.0);
+        for pair in &pairs {
+            let apart = words(&pair.chosen) - words(&pair.rejected);
+            let margin = pair.margin.unwrap();
+            // Of the longer text.
+            let (gap, apart) = if apart < 0.0 { (-margin, -apart) } else { (margin, apart) };
+            let chance = |seen: f64| 1.0 / (1.0 + (-4.0 * seen).exp());
+            longer += f64::from(words(&pair.chosen) > words(&pair.rejected))
+                + 0.5 * f64::from(apart == 0.0);
+            let tie = apart == 0.0;
+            expected += if tie { 0.5 } else { chance(gap + per_word * apart) };
+            plain += if tie { 0.5 } else { chance(gap) };
+        }
+        let n = pairs.len() as f64;
+        assert!((longer - expected).abs() / n < 0.01, "{} {}", longer / n, expected / n);
+        assert!((longer - plain).abs() / n > 0.03, "{} {}", longer / n, plain / n);
     }
 }
 
@@ -66,7 +91,7 @@ fn texts_that_are_the_same_or_too_near_are_not_compared() {
     let pairs = noisy_preferences(
         post,
         &candidates,
-        Noise { beta: 1e6, min_gap: 0.2 },
+        Noise { beta: 1e6, ..Noise::default() },
         &Stream::new(1, "labels"),
         0,
     );

@@ -5,12 +5,17 @@ use serde_json::{Value, json};
 
 use super::{Chart, PALETTE, around, colour, label, methods};
 use crate::artefacts::optimum::{DISTANCE, Figures, Optimum};
+use crate::artefacts::points::family;
 use crate::eval::interval::Interval;
+use crate::eval::over_optimisation::{Fit, Form, Parameters};
 use crate::run::Evaluation;
+
+/// The exact score.
+const GOLD: &str = "gold";
 
 /// One chart per test set and metric.
 pub(super) fn charts(evaluation: &Evaluation) -> Vec<Chart> {
-    let drawn = |one| ["gold", reward(one), DISTANCE].map(|metric| (one, metric));
+    let drawn = |one| [GOLD, reward(one), DISTANCE].map(|metric| (one, metric));
     let each = evaluation.optimum.iter().flat_map(drawn);
     each.filter_map(|(optimum, metric)| chart(evaluation, optimum, metric)).collect()
 }
@@ -51,6 +56,9 @@ fn chart(evaluation: &Evaluation, optimum: &Optimum, metric: &str) -> Option<Cha
         let place = all.iter().position(|name| *name == of.method).unwrap_or(0);
         data.extend((!own.is_empty()).then(|| markers(&of.method, colour(place), &own)));
     }
+    if metric == GOLD {
+        data.extend(optimum.fits.iter().filter_map(|fit| fitted(fit, optimum, of_best, &all)));
+    }
     let axis = |name: &str, unit: &str| {
         let text = format!("{name}{unit}<br>(samples at temperature {temperature})");
         json!({"title": {"text": text}})
@@ -70,6 +78,34 @@ fn chart(evaluation: &Evaluation, optimum: &Optimum, metric: &str) -> Option<Cha
         layout: json!({"xaxis": axis("KL", ", nats"), "yaxis": axis(metric, "")}),
         height: 420,
     })
+}
+
+/// A form as a dotted line, from the reference policy to the furthest point that it was fitted to;
+/// `None` where gold of the reference policy is not known.
+fn fitted(fit: &Fit, optimum: &Optimum, of_best: &str, all: &[&str]) -> Option<Value> {
+    let of_one = optimum.best_of_n.iter().find(|at| at.n == 1)?;
+    let base = of_one.figures.get(GOLD)?.mean;
+    let kl = |figures: &Figures| figures.get("kl").map(|kl| kl.mean);
+    let (colour, furthest) = match fit.form {
+        Form::BestOfN => {
+            let all = optimum.best_of_n.iter().filter_map(|at| kl(&at.figures));
+            (of_best, all.fold(0.0, f64::max))
+        }
+        Form::Reinforcement => {
+            let own = |name: &str| family(name) == fit.family;
+            let points = optimum.methods.iter().filter(|of| own(&of.method));
+            let place = all.iter().position(|name| own(name)).unwrap_or(0);
+            (colour(place), points.filter_map(|of| kl(&of.figures)).fold(0.0, f64::max))
+        }
+    };
+    let parameters = Parameters { a: fit.a.mean, b: fit.b.mean };
+    let x: Vec<f64> = (0..=60).map(|at| furthest * (f64::from(at) / 60.0).powi(2)).collect();
+    let y: Vec<f64> = x.iter().map(|kl| base + fit.form.gain(parameters, *kl)).collect();
+    Some(json!({
+        "type": "scatter", "mode": "lines", "name": label(&format!("fit, {}", fit.family)),
+        "x": x, "y": y, "hoverinfo": "skip",
+        "line": {"color": colour, "dash": "dot", "width": 1.5},
+    }))
 }
 
 /// The first and the last colour that no method of the chart has.

@@ -82,6 +82,10 @@ pub struct Method {
     /// step, and it is compared with best-of-n at the same KL.
     #[serde(default)]
     pub policy: Option<Ref<Policy>>,
+    /// Name of the method that this one was made from: `attribution.json` then has what each stage
+    /// of training changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
 }
 
 /// Who decides wins.
@@ -129,6 +133,19 @@ impl EvaluateStage {
                 "expected `outputs`, `samples`, or both",
             );
         }
+        for (at, method) in self.methods.iter().enumerate() {
+            let Some(after) = &method.after else { continue };
+            checks.require(
+                self.methods.iter().any(|other| other.name == *after),
+                &format!("methods.{at}.after"),
+                format!("there is no method `{after}`"),
+            );
+            checks.require(
+                !self.is_made_from_itself(method),
+                &format!("methods.{at}.after"),
+                format!("`{}` is made from itself", method.name),
+            );
+        }
         for (name, judged) in &self.judges {
             let plain = !name.is_empty()
                 && name
@@ -158,6 +175,20 @@ impl EvaluateStage {
                 );
         }
         checks.done()
+    }
+
+    /// Whether the methods that a method was made from lead back to it, or to a circle.
+    fn is_made_from_itself(&self, method: &Method) -> bool {
+        let mut next = method.after.as_ref();
+        for _ in &self.methods {
+            let Some(before) =
+                next.and_then(|name| self.methods.iter().find(|other| other.name == *name))
+            else {
+                return false;
+            };
+            next = before.after.as_ref();
+        }
+        next.is_some()
     }
 
     /// The conditions on stages `judge`: each judged what is evaluated here.

@@ -1,6 +1,7 @@
 //! Texts of methods, and what each of them scores. Knows no interval.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{EvaluateStage, GOLD, Judge, Method, REWARD};
 use crate::artefacts::table::{Row, Table};
@@ -120,7 +121,12 @@ pub(super) struct Judges<'a, B: Backend> {
     pub(super) reward: Option<Rewarder<B>>,
     pub(super) policy: Option<Loaded<B>>,
     pub(super) max_prompt: usize,
+    /// Scores of the reward model so far, by what was scored: several measures ask for the same.
+    known: RefCell<BTreeMap<Scored, f64>>,
 }
+
+/// What a reward model scores: whether a chat template wrote the prompt, prompt and text.
+type Scored = (bool, String, String);
 
 /// A reward model.
 pub(super) struct Rewarder<B: Backend> {
@@ -210,7 +216,7 @@ impl<'a, B: Backend> Judges<'a, B> {
         };
         let reward = config.reward_model.as_ref().map(load).transpose()?;
         let max_prompt = config.max_prompt_tokens.unwrap_or(usize::MAX);
-        Ok(Judges { b, reward, policy, max_prompt })
+        Ok(Judges { b, reward, policy, max_prompt, known: RefCell::default() })
     }
 
     /// The reward model's normalised score of one text for each row of a split, if there is one.
@@ -220,9 +226,22 @@ impl<'a, B: Backend> Judges<'a, B> {
         rows: &[Asked<'_>],
         texts: &[&str],
     ) -> Result<Option<Vec<f64>>> {
-        let scores =
-            |reward: &Rewarder<B>| reward.scores(self.b, self.max_prompt, split, (rows, texts));
-        self.reward.as_ref().map(scores).transpose()
+        let Some(reward) = &self.reward else { return Ok(None) };
+        let mut known = self.known.borrow_mut();
+        let keys: Vec<Scored> = rows
+            .iter()
+            .zip(texts)
+            .map(|(row, text)| (row.chat, row.prompt.to_owned(), (*text).to_owned()))
+            .collect();
+        let mut seen = BTreeSet::new();
+        let new: Vec<usize> = (0..keys.len())
+            .filter(|at| !known.contains_key(&keys[*at]) && seen.insert(&keys[*at]))
+            .collect();
+        let (own, own_texts): (Vec<Asked<'_>>, Vec<&str>) =
+            new.iter().map(|&at| (rows[at], texts[at])).unzip();
+        let scores = reward.scores(self.b, self.max_prompt, split, (&own, &own_texts))?;
+        known.extend(new.iter().map(|&at| keys[at].clone()).zip(scores));
+        Ok(Some(keys.iter().map(|key| known[key]).collect()))
     }
 
     /// log p - log p_reference of every sample, averaged over the samples of each row of a split:

@@ -22,6 +22,7 @@
 //!    and named below the table with the reason (`left_out.rs`).
 
 mod accuracy;
+mod attribution;
 mod config;
 mod curves;
 mod diversity;
@@ -33,6 +34,7 @@ mod measuring;
 mod memory;
 mod optimum;
 mod optimum_config;
+mod own_samples;
 mod quality;
 mod reading;
 mod required;
@@ -53,6 +55,7 @@ use self::quality::Quality;
 use super::models::ArtefactShapes;
 use super::reading::Reading;
 use super::{Constraint, KindInfo, Problem, Stage};
+use crate::artefacts::attribution::ATTRIBUTION;
 use crate::artefacts::comparisons::{COMPARISONS, Comparisons};
 use crate::artefacts::curves::{BEST_OF_N, BestOfN, OVER_OPTIMISATION, Training};
 use crate::artefacts::inputs::{INPUTS, Input};
@@ -66,7 +69,9 @@ use crate::dag::context::Context;
 use crate::data::dataset::Dataset;
 use crate::data::rows;
 use crate::error::{Context as _, Result, user};
-use crate::eval::compare::{Matched, Measured, differences, differences_of, gaps, head_to_head};
+use crate::eval::compare::{
+    Matched, Measured, differences, differences_of, gain_gaps, gaps, head_to_head,
+};
 use crate::eval::interval::average;
 use crate::fs;
 use crate::model::memory::Memory;
@@ -83,7 +88,7 @@ const REFERENCE: &str = "reference";
 /// The name of the reward model among the methods.
 const REWARD_MODEL: &str = "reward_model";
 impl Stage for EvaluateStage {
-    const INFO: KindInfo = KindInfo::on_device("evaluate", 8, "evaluation");
+    const INFO: KindInfo = KindInfo::on_device("evaluate", 9, "evaluation");
 
     fn problems(&self) -> Vec<Problem> {
         self.out_of_range()
@@ -159,7 +164,7 @@ impl Stage for EvaluateStage {
         rows.found.write(context.out())?;
         let left_out = std::mem::take(&mut found.left_out).finish(context, self, test_sets)?;
         let notes = Below { leaks: rows.found.notes(), left_out };
-        found.write(context.out(), self.judge, &judgings, notes, self.seed)
+        found.write(context.out(), self, &judgings, notes)
     }
 }
 
@@ -222,11 +227,11 @@ impl Found {
     fn write(
         &self,
         out: &Path,
-        judge: Option<Judge>,
+        config: &EvaluateStage,
         judgings: &[Judging],
         Below { leaks, left_out }: Below,
-        seed: u64,
     ) -> Result<()> {
+        let seed = config.seed;
         let pairs: Vec<(&Measured, &Measured)> =
             self.matched.iter().map(|one| (&one.method, &one.best)).collect();
         let matched =
@@ -246,6 +251,7 @@ impl Found {
             differences: all,
             head_to_head: head_to_head(&self.measured, &[GOLD, REWARD]),
             gaps: gaps(&[self.measured.as_slice(), &self.quality.partial].concat()),
+            gains: gain_gaps(&self.measured),
             matched: matched.collect(),
         };
         rows::write_jsonl(&out.join(INPUTS), &self.inputs)?;
@@ -267,7 +273,12 @@ impl Found {
             json(JUDGES, serde_json::to_vec_pretty(judgings))?;
             json(NOTES, serde_json::to_vec_pretty(&notes))?;
         }
-        let own = judge.map(|judge| {
+        let attributions =
+            attribution::attributions(&config.methods, &self.measured, &comparisons.differences);
+        if !attributions.is_empty() {
+            json(ATTRIBUTION, serde_json::to_vec_pretty(&attributions))?;
+        }
+        let own = config.judge.map(|judge| {
             format!(
                 "win_rate: share of inputs won against the references, as judged by {}.",
                 judge.who()

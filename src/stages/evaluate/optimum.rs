@@ -13,6 +13,7 @@ use super::measuring::{Judges, Scores, temperature};
 use super::optimum_config::OptimumConfig;
 use super::{Found, GOLD, REWARD};
 use crate::artefacts::optimum::{AtBeta, AtN, DISTANCE, Figures, OfMethod, Optimum};
+use crate::artefacts::points::family;
 use crate::backend::Backend;
 use crate::data::dataset::test_split;
 use crate::data::rows::Example;
@@ -22,6 +23,7 @@ use crate::eval::interval::{Clusters, average, of_mean};
 use crate::eval::optimum::{
     Estimate, FEWEST_CANDIDATES, Weighted, effective_over_inputs, over_inputs,
 };
+use crate::eval::over_optimisation::{self, Fit, Form, Point};
 use crate::eval::{best_of_n, diversity, vendi, win};
 use crate::rl::advantage::MissingEos;
 
@@ -147,10 +149,13 @@ impl EvaluateStage {
         let inputs: Vec<OfInput> = rows.par_iter().zip(&values).map(of).collect();
         let min_ess = pool.config.min_ess;
         let betas = pool.config.betas.iter().enumerate();
-        let mut methods = Vec::new();
+        let (mut methods, mut points) = (Vec::new(), Vec::new());
         for policy in policies.iter().filter(|policy| policy.temperature == temperature) {
             let rule = pool.config.missing_eos;
-            methods.extend(of_method(judge, test_set, (&rows, rule), against, policy)?);
+            let own = of_method(judge, test_set, (&rows, rule), against, policy)?;
+            let (method, point) = own.unzip();
+            methods.extend(method);
+            points.extend(point.flatten().filter(|_| policy.trained));
         }
         found.optima.push(Optimum {
             test_set: test_set.into(),
@@ -161,6 +166,7 @@ impl EvaluateStage {
             by_beta: betas.map(|(at, beta)| at_beta(*beta, at, &inputs, min_ess)).collect(),
             best_of_n: ns.iter().enumerate().map(|(at, n)| at_n(*n, at, &inputs, &own)).collect(),
             methods,
+            fits: fits(&ns, &inputs, &points),
         });
         Ok(())
     }
@@ -283,14 +289,46 @@ fn of_own_candidates(rows: &[&Sampled]) -> Option<(usize, Vec<f64>)> {
     rows.iter().all(own).then(|| (n, spread()))
 }
 
-/// The samples of a method on the inputs that have candidates; `None` where it has none of them.
+/// Gold over KL, of best-of-n and of every method whose points of a sweep are at several KL, over
+/// the inputs that have candidates; nothing where these have no gold.
+fn fits(ns: &[usize], inputs: &[OfInput], policies: &[Point]) -> Vec<Fit> {
+    let by_n = |at: usize, metric: &str| -> Option<Vec<f64>> {
+        let of = |input: &OfInput| {
+            let found = input.by_n[at].iter().find(|(own, _)| *own == metric);
+            found.map(|(_, value)| *value)
+        };
+        inputs.iter().map(of).collect()
+    };
+    // The best of one is a sample of the reference policy.
+    let Some(reference) = by_n(0, GOLD) else { return Vec::new() };
+    let best = ns.iter().enumerate().skip(1).filter_map(|(at, n)| {
+        Some(Point { name: format!("n = {n}"), kl: by_n(at, KL)?, gold: by_n(at, GOLD)? })
+    });
+    let best: Vec<Point> = best.collect();
+    let mut families: Vec<(&str, Vec<Point>)> = Vec::new();
+    for point in policies {
+        let family = family(&point.name);
+        match families.iter_mut().find(|(name, _)| *name == family) {
+            Some((_, points)) => points.push(point.clone()),
+            None => families.push((family, vec![point.clone()])),
+        }
+    }
+    let of_policies = families.iter().filter_map(|(family, points)| {
+        over_optimisation::fit(family, Form::Reinforcement, points, &reference)
+    });
+    let of_best = over_optimisation::fit("best_of_n", Form::BestOfN, &best, &reference);
+    of_best.into_iter().chain(of_policies).collect()
+}
+
+/// The samples of a method on the inputs that have candidates, and its gold over KL where it has
+/// samples of all of them; `None` where it has none of them.
 fn of_method<'a>(
     judge: &Judges<'_, impl Backend>,
     test_set: &str,
     (rows, rule): (&[Row<'a>], MissingEos),
     against: Option<(Judge, &[f64])>,
     policy: &PolicySamples<'a>,
-) -> Result<Option<OfMethod>> {
+) -> Result<Option<(OfMethod, Option<Point>)>> {
     let own = |row: &Row<'a>| {
         let place = policy.rows.iter().position(|own| own.id == row.sampled.id)?;
         let of_method = policy.rows[place];
@@ -327,6 +365,11 @@ fn of_method<'a>(
         each.collect::<Vec<Vec<f64>>>()
     });
     let kl: Vec<f64> = own.iter().map(|(.., kl)| *kl).collect();
+    let point = gold.as_ref().filter(|_| own.len() == rows.len()).map(|gold| Point {
+        name: policy.method.into(),
+        kl: kl.clone(),
+        gold: gold.iter().map(|own| average(own)).collect(),
+    });
     let mut figures = Figures::new();
     figures.insert(KL.into(), distance(&Clusters::each(kl.len()), &kl));
     for (metric, values) in [(GOLD, gold), (AFTER_RULE, ruled), (REWARD, reward), (WIN_RATE, won)] {
@@ -338,7 +381,7 @@ fn of_method<'a>(
         let spread: Vec<f64> = inputs.iter().map(|(_, row)| mean_distance(&row.outputs)).collect();
         figures.insert(DISTANCE.into(), of_mean(&spread));
     }
-    Ok(Some(OfMethod { method: policy.method.into(), figures }))
+    Ok(Some((OfMethod { method: policy.method.into(), figures }, point)))
 }
 
 /// The mean distance of two of several texts.

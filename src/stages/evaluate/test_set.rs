@@ -116,6 +116,7 @@ impl EvaluateStage {
         if let Some(quality) = &self.quality {
             quality.test_set(warned, found, (judge, measures), (test_set, examples), &diverse)?;
         }
+        found.own_samples(judge, (test_set, examples), &diverse)?;
         for policy in policies.iter().filter(|policy| policy.trained) {
             for best in &candidates {
                 found.match_kl(judge, test_set, examples, policy, best, &common)?;

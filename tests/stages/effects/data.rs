@@ -187,6 +187,7 @@ fn made(others: &Others) -> Vec<Pair> {
         ("source.world_preferences.seed", json!(2), world()),
         ("source.world_preferences.noise.beta", json!(0.0), world()),
         ("source.world_preferences.noise.min_gap", json!(0.5), world()),
+        ("source.world_preferences.noise.per_word", json!(0.5), world()),
         ("source.contrast.dataset", others.at("dataset"), contrast()),
         ("source.contrast.splits.key", json!("notes"), contrast()),
         ("source.contrast.kinds.0", json!("cut"), contrast()),

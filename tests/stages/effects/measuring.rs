@@ -60,6 +60,13 @@ pub fn evaluate(others: &Others) -> Case {
         let config = json!({"metrics": [metric], field: model});
         json!({"diversity": config})
     };
+    let chained = || {
+        let method =
+            |name: &str| json!({"name": name, "outputs": at("outputs"), "samples": at("samples")});
+        let mut methods = ["first", "second", "third"].map(method);
+        methods[0]["after"] = json!("second");
+        json!({"methods": methods})
+    };
     let graded = || json!({"quality": {"by": "gold", "good": -0.5, "utility_thresholds": [0.9]}});
     let pool = |seed: u64, rule: Value| {
         others.keep(make(
@@ -90,6 +97,7 @@ pub fn evaluate(others: &Others) -> Case {
         plain("methods.0.outputs", others.at("answers")),
         plain("methods.0.samples", others.at("answers")),
         plain("methods.0.policy", others.at("rolled")),
+        ("methods.0.after", json!("third"), chained()),
         plain("reward_model", others.at("reward")),
         plain("reference_policy", at("other")),
         plain("preferences", at("preferences")),
