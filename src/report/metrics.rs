@@ -402,6 +402,14 @@ pub(super) fn is_graded(metric: &str) -> bool {
     GRADED.iter().any(|entry| entry.0 == metric)
 }
 
+/// Whether a metric, or a way of measuring diversity, is left to formats with room for it: measures
+/// of the first samples alone, and the parts that a difference in the diversity of good samples is
+/// made of.
+pub(super) fn is_detail(metric: &str) -> bool {
+    let whole = metric.strip_suffix(MATCHED).unwrap_or(metric);
+    ["_across_inputs_first", TOTAL, QUALITY_CONTROL].iter().any(|ending| whole.ends_with(ending))
+}
+
 /// Whether a metric is of texts cut to a common length.
 pub(super) fn is_matched(metric: &str) -> bool {
     metric.ends_with(MATCHED)

@@ -2,8 +2,19 @@
 // text, never as HTML.
 "use strict";
 
+const drawn = new Set();
 const element = (id) => document.getElementById(id);
-const data = (id) => JSON.parse(element(id).textContent);
+
+// plotly.js and the page's data are packed: base64 of zlib's format.
+
+async function unpacked(id) {
+  const bytes = Uint8Array.from(atob(element(id).textContent), (letter) => letter.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"))).text();
+}
+
+async function data(id) {
+  return JSON.parse(await unpacked(id));
+}
 
 // Light or dark: what the reader's system says, until the reader says otherwise.
 
@@ -31,8 +42,11 @@ element("theme").addEventListener("click", () => {
 
 // Charts.
 
-const charts = data("charts");
-const drawn = new Set();
+const charts = await data("charts");
+const library = document.createElement("script");
+library.nonce = document.querySelector("script[nonce]").nonce;
+library.textContent = await unpacked("library");
+document.head.append(library);
 const options = (narrow) => ({ responsive: true, displaylogo: false, displayModeBar: narrow ? false : "hover",
   modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"] });
 
@@ -130,7 +144,7 @@ for (const form of document.querySelectorAll("form.filter")) {
 
 const PAGE = 20;
 const PALETTE = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8c8c8c"];
-const evaluations = data("samples-data");
+const evaluations = await data("samples-data");
 let shown = PAGE;
 
 function make(name, properties, ...children) {
@@ -221,3 +235,7 @@ if (element("filters")) {
   element("more").addEventListener("click", () => { shown += PAGE; show(); });
   choose();
 }
+
+// All of the page is there.
+
+root.dataset.ready = "";

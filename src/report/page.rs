@@ -4,13 +4,17 @@
 //! 1. Nothing is fetched, and nothing can be: the page's own policy allows no source but the
 //!    scripts that bear its nonce. So nothing that a model has written can run, even if it were
 //!    taken for HTML; and it is not: the page puts samples in as text.
-//! 2. What is drawn and what is browsed is in the page as JSON, every `<` of it written `\u003c`,
-//!    so that no text can end its element.
+//! 2. plotly.js, what is drawn and what is browsed are in the page as base64 of zlib's format,
+//!    which the browser unpacks: a page is a third as long, and no text can end its element.
 //! 3. Tables are HTML and there without scripts.
 
 use std::fmt::Write;
+use std::io::Write as _;
 
-use flate2::{Decompress, FlushDecompress, Status};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
 use serde_json::{Value, json};
 
 use super::charts::{self, Chart};
@@ -104,10 +108,9 @@ fn document(run: &Run, body: &str, data: &[(&str, Value)]) -> String {
     let title = format!("posttrain run {}", text(&run.id));
     let data: String = data
         .iter()
-        .map(|(id, value)| {
-            format!("<script type=\"application/json\" id=\"{id}\">{}</script>\n", embed(value))
-        })
+        .map(|(id, value)| packed(id, &compressed(value.to_string().as_bytes())))
         .collect();
+    let library = packed("library", PLOTLY);
     let nonce = blake3::hash(format!("{title}{body}{data}").as_bytes()).to_hex();
     let policy = format!(
         "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; script-src \
@@ -118,32 +121,22 @@ fn document(run: &Run, body: &str, data: &[(&str, Value)]) -> String {
          http-equiv=Content-Security-Policy content=\"{policy}\">\n<meta name=viewport \
          content=\"width=device-width, initial-scale=1\">\n<meta name=color-scheme content=\"light \
          dark\">\n<title>{title}</title>\n<link rel=icon \
-         href=\"data:,\">\n<style>\n{STYLE}</style>\n</head>\n<body>\n{body}{data}<script \
-         nonce={nonce}>{}</script>\n<script nonce={nonce}>\n{SCRIPT}</script>\n</body>\n</html>\n",
-        library()
+         href=\"data:,\">\n<style>\n{STYLE}</style>\n</head>\n<body>\n{body}{data}{library}<script \
+         type=module nonce={nonce}>\n{SCRIPT}</script>\n</body>\n</html>\n"
     )
 }
 
-/// plotly.js.
-fn library() -> String {
-    let (mut decoder, mut text) = (Decompress::new(true), Vec::new());
-    let mut status = Status::Ok;
-    while status != Status::StreamEnd {
-        text.reserve(PLOTLY.len());
-        let rest = &PLOTLY[decoder.total_in() as usize..];
-        let decoded = decoder.decompress_vec(rest, &mut text, FlushDecompress::None);
-        status = decoded.expect("the build script compressed it");
-    }
-    String::from_utf8(text).expect("plotly.js is a text")
+/// An element of data that the browser unpacks.
+fn packed(id: &str, compressed: &[u8]) -> String {
+    let text = STANDARD.encode(compressed);
+    format!("<script type=\"text/plain\" id=\"{id}\">{text}</script>\n")
 }
 
-/// JSON that no text in it can lead out of.
-fn embed(value: &Value) -> String {
-    value
-        .to_string()
-        .replace('<', "\\u003c")
-        .replace('\u{2028}', "\\u2028")
-        .replace('\u{2029}', "\\u2029")
+/// In zlib's format.
+fn compressed(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(bytes).expect("memory takes all bytes");
+    encoder.finish().expect("memory takes all bytes")
 }
 
 fn section(id: &str, heading: &str, content: &str) -> String {

@@ -16,7 +16,8 @@ use std::fmt::Write;
 
 use super::layout::{Block, Directions, distinct, lines, wrapped};
 use super::metrics::{
-    COVERAGE, Direction, WAYS, Way, define, is_matched, is_part, is_spread, is_taken, measure,
+    COVERAGE, Direction, WAYS, Way, define, is_detail, is_matched, is_part, is_spread, is_taken,
+    measure,
 };
 use crate::artefacts::table::{Over, Row, Table};
 use crate::eval::interval::{FEWEST, Kind};
@@ -28,10 +29,11 @@ const PAIRED: [&str; 3] = ["rm_accuracy", "rm_accuracy_clean", "noise_ceiling"];
 /// Columns that a table fills where no terminal says how many it has.
 pub const WIDTH: usize = 80;
 
-/// For a terminal of `width` columns (see [`WIDTH`]).
+/// For a terminal of `width` columns (see [`WIDTH`]): without details, which Markdown and the page
+/// have.
 pub fn text(table: &Table, width: usize) -> String {
     let mut out = String::new();
-    for block in results(table) {
+    for block in results(table).iter().filter(|block| !is_detail(&block.title)) {
         block.write_text(&mut out, width);
     }
     if !out.is_empty() {
@@ -41,7 +43,8 @@ pub fn text(table: &Table, width: usize) -> String {
             wrapped(&format!("{}; {}.", footnote(table.over), counts(table)), width)
         );
     }
-    for (at, block) in spreads(table).iter().enumerate() {
+    let plain = |way: &Way| !is_detail(way.ending);
+    for (at, block) in spreads_of(table, plain).iter().enumerate() {
         out.push_str(if at == 0 { "\n" } else { "" });
         block.write_text(&mut out, width);
     }
@@ -100,6 +103,10 @@ pub(super) fn results(table: &Table) -> Vec<Block<'_>> {
 /// One block a test set and a way of measuring, of the measures of diversity that are not EAD:
 /// means. Those of cut texts are not shown.
 pub(super) fn spreads(table: &Table) -> Vec<Block<'_>> {
+    spreads_of(table, |_| true)
+}
+
+fn spreads_of(table: &Table, wanted: impl Fn(&Way) -> bool) -> Vec<Block<'_>> {
     let shown = |row: &&Row| is_spread(&row.metric) && !is_matched(&row.metric);
     let all: Vec<&Row> = table.rows.iter().filter(shown).collect();
     let block = |test_set: &str, way: &'static Way| {
@@ -119,6 +126,7 @@ pub(super) fn spreads(table: &Table) -> Vec<Block<'_>> {
     let sets = distinct(all.iter().map(|row| row.test_set.as_str()));
     sets.into_iter()
         .flat_map(|set| WAYS.iter().map(move |way| (set, way)))
+        .filter(|(_, way)| wanted(way))
         .map(|(set, way)| block(set, way))
         .filter(|block| !block.lines.is_empty())
         .collect()

@@ -373,6 +373,7 @@ fn listings_are_filtered_by_metric_test_set_and_verdict() {
     std::fs::write(&path, page(&run, SAMPLES)).unwrap();
     let mut browser = Browser::start(&program);
     browser.open(&path, 390, 844, "light");
+    browser.wait("'ready' in document.documentElement.dataset");
     let rows = "[...document.querySelectorAll('#significance .listing tr.higher, #significance \
         .listing tr.lower, #significance .listing tr.unclear')] .filter((row) => row.offsetParent \
         !== null).length";
