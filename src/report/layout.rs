@@ -7,6 +7,7 @@ use std::fmt::Write;
 use super::metrics::{Direction, define};
 use crate::artefacts::table::Row;
 use crate::eval::interval::Interval;
+use crate::eval::seeds::Decision;
 
 /// A heading with cells of equal decimals under it: what both renderers lay out.
 pub(super) struct Block<'a> {
@@ -94,6 +95,7 @@ pub(super) struct Line {
 pub(super) enum Verdict {
     Higher,
     Lower,
+    Equivalent,
     Unclear,
 }
 
@@ -110,10 +112,21 @@ impl Verdict {
         }
     }
 
+    /// Of a comparison over seeds.
+    pub(super) fn decided(decision: Decision) -> Self {
+        match decision {
+            Decision::Greater => Verdict::Higher,
+            Decision::Less => Verdict::Lower,
+            Decision::Equivalent => Verdict::Equivalent,
+            Decision::Open => Verdict::Unclear,
+        }
+    }
+
     pub(super) fn word(self) -> &'static str {
         match self {
             Verdict::Higher => "higher",
             Verdict::Lower => "lower",
+            Verdict::Equivalent => "equivalent",
             Verdict::Unclear => "unclear",
         }
     }
@@ -131,6 +144,45 @@ impl Listing {
     /// Whether lines have a verdict.
     pub(super) fn judged(&self) -> bool {
         self.lines.iter().any(|line| line.verdict.is_some())
+    }
+
+    /// For a terminal of `width` columns: a line a line, with its test set; cells that do not fit
+    /// go below, under names and test sets again.
+    pub(super) fn write_text(&self, out: &mut String, width: usize) {
+        let heading = format!("{}: {}", self.title, self.meaning);
+        let _ = writeln!(out, "{}", wrapped(&heading, width));
+        let mut columns: Vec<Vec<String>> =
+            vec![vec![self.columns[0].into()], vec!["test set".into()]];
+        columns.extend(self.columns[1..].iter().map(|head| vec![(*head).to_owned()]));
+        columns.extend(self.judged().then(|| vec!["verdict".to_owned()]));
+        for line in &self.lines {
+            let verdict = line.verdict.map(|verdict| verdict.word().to_owned());
+            let names = [line.name.clone(), line.test_set.clone()];
+            let cells = line.cells.iter().map(|cell| cell.text(0));
+            let texts = names.into_iter().chain(cells).chain(verdict);
+            columns.iter_mut().zip(texts).for_each(|(column, text)| column.push(text));
+        }
+        let widths: Vec<usize> = columns
+            .iter()
+            .map(|column| column.iter().map(|text| text.chars().count()).max().unwrap_or(0))
+            .collect();
+        let (mut from, widths_of_names) = (2, widths[0]);
+        while from < columns.len() {
+            let (mut to, mut used) = (from + 1, widths[0] + widths[1] + widths[from] + 8);
+            while to < columns.len() && used + 2 + widths[to] <= width {
+                used += 2 + widths[to];
+                to += 1;
+            }
+            for at in 0..=self.lines.len() {
+                let cells =
+                    std::iter::once(1).chain(from..to).map(|column| columns[column][at].clone());
+                let widths: Vec<usize> =
+                    std::iter::once(1).chain(from..to).map(|column| widths[column]).collect();
+                write_line(out, &columns[0][at], widths_of_names, cells, &widths);
+            }
+            out.push('\n');
+            from = to;
+        }
     }
 
     pub(super) fn write_markdown(&self, out: &mut String) {

@@ -13,7 +13,7 @@ mod optimum;
 use serde_json::{Value, json};
 
 use crate::artefacts::curves::{BestOfN, Training};
-use crate::artefacts::seeds::Figure;
+use crate::artefacts::seeds::{Figure, Quantity};
 use crate::artefacts::table::{DIVERSITY, Row};
 use crate::eval::interval::Interval;
 use crate::layout::distinct;
@@ -298,7 +298,7 @@ fn of_method<'a>(
     metric: &'a str,
 ) -> impl Iterator<Item = &'a Figure> {
     evaluation.seeds.iter().filter(move |figure| {
-        figure.with.is_none() && figure.method == method && figure.metric == metric
+        figure.quantity() == Quantity::Level && figure.method == method && figure.metric == metric
     })
 }
 
