@@ -6,7 +6,8 @@
 //! evaluation::seeds -- --nocapture` draws many, of 200 inputs too, and prints the table of
 //! docs/evaluation.md.
 
-use posttrain::eval::crossed::{Block, Variance, crossed};
+use posttrain::eval::crossed::{Block, Part, Variance, crossed};
+use posttrain::eval::interval::Interval;
 use posttrain::eval::power::{power_of_difference, seeds_for_difference};
 use posttrain::eval::seeds::over_seeds;
 use posttrain::random::{Sequence, Stream};
@@ -32,11 +33,11 @@ const fn case(name: &'static str, seeds: f64, inputs: f64, rest: f64) -> Case {
 const CASES: [Case; 7] = [
     case("seeds alone", 1.0, 0.0, 0.5),
     case("seeds twice inputs", 1.0, 0.5, 0.5),
-    case("seeds as inputs", 1.0, 1.0, 1.0),
-    case("inputs three times seeds", 0.3, 1.0, 1.0),
-    case("inputs alone", 0.0, 1.0, 1.0),
+    case("seeds as inputs", 1.0, 1.0, 0.5),
+    case("inputs three times seeds", 0.3, 0.9, 0.5),
+    case("inputs alone", 0.0, 1.0, 0.5),
     case("neither, the rest", 0.0, 0.0, 1.0),
-    Case { skewed: true, ..case("seeds as inputs, skewed", 1.0, 1.0, 1.0) },
+    Case { skewed: true, ..case("seeds as inputs, skewed", 1.0, 1.0, 0.5) },
 ];
 
 fn full() -> bool {
@@ -83,8 +84,8 @@ fn error(share: f64, sets: u64) -> f64 {
     (share * (1.0 - share) / sets as f64).sqrt()
 }
 
-/// 92 in a hundred at least, less what chance does, where intervals over seeds alone cover as few
-/// as 77 in a hundred.
+/// 92 in a hundred at least, less what chance does; intervals over seeds alone cover as few as two
+/// in three.
 #[test]
 fn intervals_over_seeds_and_inputs_cover() {
     let (sets, sizes): (u64, &[usize]) = if full() { (10_000, &[20, 200]) } else { (400, &[20]) };
@@ -94,17 +95,16 @@ fn intervals_over_seeds_and_inputs_cover() {
             let (mut cells, mut alone_cells) = (String::new(), String::new());
             for k in [3, 5, 10] {
                 let name = format!("{} {k} {n}", case.name);
-                let covers = |draws: &mut Sequence| {
-                    let values = draw(draws, case, k, n, 0.0);
-                    let mean = over_seeds(figures(&values)).interval.mean;
-                    let interval = both(values).around(mean, k);
-                    interval.low <= 0.0 && 0.0 <= interval.high
+                let stream = Stream::new(STREAM, &name);
+                let counts = |set: u64| {
+                    let values = draw(&mut stream.sequence(set), case, k, n, 0.0);
+                    let alone = over_seeds(figures(&values)).interval;
+                    let covers = |of: Interval| u64::from(of.low <= 0.0 && 0.0 <= of.high);
+                    [covers(both(values).around(alone.mean, k)), covers(alone)]
                 };
-                let covers_alone = |draws: &mut Sequence| {
-                    let interval = over_seeds(figures(&draw(draws, case, k, n, 0.0))).interval;
-                    interval.low <= 0.0 && 0.0 <= interval.high
-                };
-                let (found, alone) = (share(&name, sets, covers), share(&name, sets, covers_alone));
+                let add = |a: [u64; 2], b: [u64; 2]| [a[0] + b[0], a[1] + b[1]];
+                let all = (0..sets).into_par_iter().map(counts).reduce(|| [0, 0], add);
+                let [found, alone] = all.map(|count| count as f64 / sets as f64);
                 alone_at_worst = alone_at_worst.min(alone);
                 assert!(found >= 0.92 - 3.0 * error(0.92, sets), "{name}: {found}");
                 cells += &format!(" {found:.3} |");
@@ -115,7 +115,7 @@ fn intervals_over_seeds_and_inputs_cover() {
             }
         }
     }
-    assert!(alone_at_worst < 0.85, "{alone_at_worst}");
+    assert!(alone_at_worst < 0.75, "{alone_at_worst}");
 }
 
 /// Where the mean is at the margin, five in a hundred tests of equivalence or fewer succeed.
@@ -162,10 +162,7 @@ fn as_many_seeds_as_planned_find_the_difference() {
         // The population's parts, as a data set estimates them.
         let mut expected = Variance::of_seeds(0.0, k);
         expected.seeds.variance = case.seeds.powi(2) + case.rest.powi(2);
-        let inputs = posttrain::eval::crossed::Part {
-            variance: case.inputs.powi(2),
-            freedom: n as f64 - 1.0,
-        };
+        let inputs = Part { variance: case.inputs.powi(2), freedom: n as f64 - 1.0 };
         expected.inputs.push(inputs);
         let power = power_of_difference(mean, &expected, 0.05);
         assert!(
