@@ -178,7 +178,7 @@ impl Figure {
     }
 }
 
-/// Each seed's standard error over inputs, from the ends of its own interval.
+/// Each seed's standard error over inputs, from the ends of that seed's interval.
 pub fn errors_over_inputs(ends: &[[f64; 2]]) -> Vec<f64> {
     ends.iter().map(|[low, high]| (high - low) / 2.0 / REACH).collect()
 }

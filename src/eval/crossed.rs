@@ -10,8 +10,8 @@
 //!    MS_A/(kn) estimates A/k + E/(kn) with k - 1 degrees of freedom, (MS_B - MS_E)/(kn) estimates
 //!    B/n with n - 1; below 0 it counts as 0.
 //! 3. The interval ([`Variance::reach`]): mean ± sqrt(sum over the parts of t² V), each part V with
-//!    the quantile t of its own degrees of freedom, as for a sum of independent estimates that have
-//!    intervals (Zou and Donner 2008, Statistics in Medicine 27, 1693-1702). One t with
+//!    the quantile t of that part's degrees of freedom, as for a sum of independent estimates that
+//!    have intervals (Zou and Donner 2008, Statistics in Medicine 27, 1693-1702). One t with
 //!    Satterthwaite's degrees of freedom covers less with three seeds, and the pigeonhole bootstrap
 //!    (Owen 2007, Annals of Applied Statistics 1, 386-411) less still: docs/evaluation.md has the
 //!    shares.
@@ -121,7 +121,7 @@ impl Variance {
         (2.0 * self.tail(mean.abs())).min(1.0)
     }
 
-    /// The p value of equivalence: that the mean lies within `margin` of 0, by two one-sided tests
+    /// The p value of equivalence: that the mean is within `margin` of 0, by two one-sided tests
     /// (Schuirmann 1987, J. Pharmacokinetics and Biopharmaceutics 15, 657-680), the larger one's.
     pub fn p_of_equivalence(&self, mean: f64, margin: f64) -> f64 {
         self.tail(margin - mean).max(self.tail(margin + mean))
@@ -225,14 +225,20 @@ mod tests {
         assert!((gap.variance.total() - 6.0).abs() < 1e-12);
     }
 
-    /// A part that is only the rest: no training, no inputs.
+    /// A rest whose rows and columns sum to 0, beside seeds that differ less than it lets expect: no
+    /// part is below 0.
     #[test]
     fn a_rest_is_neither_training_nor_inputs() {
-        // Each row and each column of signs sums to 0.
-        let row = |turn: f64| (0..8).map(|at| if at % 2 == 0 { turn } else { -turn }).collect();
-        let values = [1.0, -1.0, 1.0, -1.0].map(row).to_vec();
-        let found = crossed(&[Block { sign: 1.0, values }]);
-        assert!(found.is_none(), "means do not vary: {found:?}");
+        let row = |(turn, seed): (f64, f64)| {
+            (0..8).map(|at| seed + if at % 2 == 0 { turn } else { -turn }).collect()
+        };
+        let all = [(1.0, 0.0), (-1.0, 0.1), (1.0, 0.2), (-1.0, 0.3)];
+        let values = all.map(row).to_vec();
+        let found = crossed(&[Block { sign: 1.0, values }]).unwrap();
+        // Of 0, 0.1, 0.2, 0.3 the variance is 1/60; the rest has 32 squares of 1 and 21 degrees of
+        // freedom, and is more than 8/60.
+        assert!((found.variance.total() - 1.0 / 240.0).abs() < 1e-12, "{found:?}");
+        assert_eq!((found.variance.inputs[0].variance, found.training), (0.0, 0.0));
     }
 
     #[test]

@@ -146,39 +146,37 @@ impl Listing {
         self.lines.iter().any(|line| line.verdict.is_some())
     }
 
-    /// For a terminal of `width` columns: a line a line, with its test set; cells that do not fit
-    /// go below, under names and test sets again.
+    /// For a terminal of `width` columns: a line a line, with its test set, and its verdict after
+    /// the first cell. Cells that do not fit go below, under names and test sets again.
     pub(super) fn write_text(&self, out: &mut String, width: usize) {
         let heading = format!("{}: {}", self.title, self.meaning);
         let _ = writeln!(out, "{}", wrapped(&heading, width));
-        let mut columns: Vec<Vec<String>> =
-            vec![vec![self.columns[0].into()], vec!["test set".into()]];
-        columns.extend(self.columns[1..].iter().map(|head| vec![(*head).to_owned()]));
-        columns.extend(self.judged().then(|| vec!["verdict".to_owned()]));
+        let mut heads = vec![self.columns[0], "test set"];
+        heads.extend(&self.columns[1..]);
+        let mut rows: Vec<Vec<String>> = vec![heads.into_iter().map(str::to_owned).collect()];
         for line in &self.lines {
-            let verdict = line.verdict.map(|verdict| verdict.word().to_owned());
-            let names = [line.name.clone(), line.test_set.clone()];
-            let cells = line.cells.iter().map(|cell| cell.text(0));
-            let texts = names.into_iter().chain(cells).chain(verdict);
-            columns.iter_mut().zip(texts).for_each(|(column, text)| column.push(text));
+            let names = [line.name.clone(), line.test_set.clone()].into_iter();
+            rows.push(names.chain(line.cells.iter().map(|cell| cell.text(0))).collect());
         }
-        let widths: Vec<usize> = columns
-            .iter()
-            .map(|column| column.iter().map(|text| text.chars().count()).max().unwrap_or(0))
-            .collect();
-        let (mut from, widths_of_names) = (2, widths[0]);
-        while from < columns.len() {
-            let (mut to, mut used) = (from + 1, widths[0] + widths[1] + widths[from] + 8);
-            while to < columns.len() && used + 2 + widths[to] <= width {
+        if self.judged() {
+            let word = |line: &Line| line.verdict.map_or("-", |verdict| verdict.word());
+            let words = std::iter::once("verdict").chain(self.lines.iter().map(word));
+            rows.iter_mut().zip(words).for_each(|(row, word)| row.insert(3, word.to_owned()));
+        }
+        let widest = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..rows[0].len()).map(widest).collect();
+        let mut from = 2;
+        while from < widths.len() {
+            let (mut to, mut used) = (from + 1, widths[0] + widths[1] + widths[from] + 6);
+            while to < widths.len() && used + 2 + widths[to] <= width {
                 used += 2 + widths[to];
                 to += 1;
             }
-            for at in 0..=self.lines.len() {
-                let cells =
-                    std::iter::once(1).chain(from..to).map(|column| columns[column][at].clone());
-                let widths: Vec<usize> =
-                    std::iter::once(1).chain(from..to).map(|column| widths[column]).collect();
-                write_line(out, &columns[0][at], widths_of_names, cells, &widths);
+            let shown: Vec<usize> = std::iter::once(1).chain(from..to).collect();
+            let of_shown: Vec<usize> = shown.iter().map(|at| widths[*at]).collect();
+            for row in &rows {
+                let cells = shown.iter().map(|at| row[*at].clone());
+                write_line(out, &row[0], widths[0], cells, &of_shown);
             }
             out.push('\n');
             from = to;

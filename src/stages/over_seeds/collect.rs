@@ -106,8 +106,8 @@ impl Files {
     }
 
     /// What the table has: every figure, and every difference of two methods with the same metric
-    /// on the same test set, the later one first. Diversity of good samples is of other inputs of each
-    /// method, so there is no difference in it.
+    /// on the same test set, the later one first. Diversity of good samples is of other inputs of
+    /// each method, so there is no difference in it.
     pub(super) fn of_table(&self) -> Vec<Entry> {
         let rows = &self.table.rows;
         let level = |row: &Row| Entry {
