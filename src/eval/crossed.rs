@@ -225,8 +225,8 @@ mod tests {
         assert!((gap.variance.total() - 6.0).abs() < 1e-12);
     }
 
-    /// A rest whose rows and columns sum to 0, beside seeds that differ less than it lets expect: no
-    /// part is below 0.
+    /// A rest whose rows and columns sum to 0, beside seeds that differ less than it lets expect:
+    /// no part is below 0.
     #[test]
     fn a_rest_is_neither_training_nor_inputs() {
         let row = |(turn, seed): (f64, f64)| {
