@@ -72,6 +72,8 @@ pub enum Kind {
     TwoSets,
     /// Student's t, over seeds.
     StudentT,
+    /// Over seeds and test inputs that all seeds share.
+    Crossed,
     /// There is none: too few inputs.
     NoneTooFew,
     /// There is none: all values are equal.

@@ -12,6 +12,7 @@
 use serde::{Deserialize, Serialize};
 use statrs::distribution::ContinuousCDF;
 
+use super::correction::LEVEL;
 use super::interval::{Interval, Kind, average, student};
 
 /// A figure over seeds.
@@ -26,6 +27,34 @@ pub struct OverSeeds {
     pub p: f64,
     /// Of each seed.
     pub values: Vec<f64>,
+}
+
+/// What is known of a comparison at a level: whether the mean differs from 0, and whether it is
+/// within the region of practical equivalence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    /// It is above 0.
+    Greater,
+    /// It is below 0.
+    Less,
+    /// It is within the region, whether or not it differs from 0.
+    Equivalent,
+    /// Neither is known.
+    Open,
+}
+
+impl Decision {
+    /// From the corrected p value of no difference, and that of two one-sided tests of equivalence,
+    /// where there is a region.
+    pub fn of(mean: f64, p: f64, p_of_equivalence: Option<f64>) -> Self {
+        match p < LEVEL {
+            _ if p_of_equivalence.is_some_and(|p| p < LEVEL) => Decision::Equivalent,
+            true if mean > 0.0 => Decision::Greater,
+            true => Decision::Less,
+            false => Decision::Open,
+        }
+    }
 }
 
 /// Of at least two seeds.
@@ -58,6 +87,20 @@ pub fn over_seeds(values: Vec<f64>) -> OverSeeds {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_small_difference_is_equivalent_even_where_it_is_one() {
+        use Decision::{Equivalent, Greater, Less, Open};
+        let found = [
+            (0.1, 0.01, None),
+            (-0.1, 0.01, Some(0.2)),
+            (0.1, 0.01, Some(0.01)),
+            (0.1, 0.05, Some(0.05)),
+            (0.1, 0.3, None),
+        ]
+        .map(|(mean, p, equivalent)| Decision::of(mean, p, equivalent));
+        assert_eq!(found, [Greater, Less, Equivalent, Open, Open]);
+    }
 
     /// The table of Student's t: 12.706, 4.303 and 2.262 for 1, 2 and 9 degrees of freedom.
     #[test]

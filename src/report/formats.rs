@@ -14,6 +14,8 @@ use super::layout::{Block, Cell, Listing, distinct};
 use super::metrics::{DIFFERENCE, Definition, define, define_step};
 use super::run::{Evaluation, Run};
 use super::{attribution, judges, optimum, seeds, significance, table};
+use crate::artefacts::seeds::Quantity;
+use crate::eval::correction::Correction;
 use crate::eval::interval::Interval;
 
 /// All tables, under a heading for each evaluation.
@@ -82,7 +84,8 @@ pub(super) fn listings(evaluation: &Evaluation) -> Vec<Listing> {
 /// share won `head_to_head`; a `gap` (the test set minus the one in `with`); a `gain_gap` (of two
 /// methods, the same); `over_seeds` and
 /// `difference_over_seeds` with the standard deviation over seeds, the standard error of a seed's
-/// figure over inputs, and each seed's value; a `judgement` of a stage `judge`, which is the
+/// figure over inputs, and each seed's value; likewise gaps, and comparisons at equal KL with the
+/// two means and the KL; a `judgement` of a stage `judge`, which is the
 /// `evaluation` then; with the KL of their point, a figure of the `optimum` at the beta in `with`,
 /// of `optimum_best_of_n` with n in `with`, of an `optimum_method`. What a kind has not is empty.
 pub fn csv(run: &Run) -> String {
@@ -111,14 +114,21 @@ pub fn csv(run: &Run) -> String {
             line([node, &row.method, &row.test_set, &row.metric], interval, "result", "", none());
         }
         for figure in &evaluation.seeds {
-            let (kind, p) = match figure.with {
-                Some(_) => ("difference_over_seeds", figure.over.p.to_string()),
-                None => ("over_seeds", String::new()),
+            let kind = match figure.quantity() {
+                Quantity::Level => "over_seeds",
+                Quantity::Difference => "difference_over_seeds",
+                Quantity::Gap => "gap_over_seeds",
+                Quantity::Matched => "at_equal_kl_over_seeds",
+                Quantity::MatchedOwn => "own_at_equal_kl_over_seeds",
+                Quantity::MatchedBest => "best_at_equal_kl_over_seeds",
+                Quantity::MatchedKl => KL_OVER_SEEDS,
             };
+            let tested = figure.quantity().is_comparison();
+            let holm = figure.test.as_ref().is_none_or(|of| of.correction == Correction::Holm);
             let values: Vec<String> = figure.over.values.iter().map(f64::to_string).collect();
             let rest = [
-                p,
-                optional(figure.p_holm),
+                optional(tested.then_some(figure.over.p)),
+                optional(figure.p_corrected().filter(|_| holm)),
                 String::new(),
                 figure.over.std.to_string(),
                 optional(figure.error_over_inputs()),
@@ -129,7 +139,7 @@ pub fn csv(run: &Run) -> String {
                 names,
                 figure.over.interval,
                 kind,
-                figure.with.as_deref().unwrap_or_default(),
+                figure.with.as_deref().or(figure.to.as_deref()).unwrap_or_default(),
                 rest,
             );
         }
@@ -192,10 +202,17 @@ pub fn csv(run: &Run) -> String {
     out
 }
 
+/// The kind of the KL of a comparison at equal KL, whose metric has another unit.
+const KL_OVER_SEEDS: &str = "kl_at_equal_kl_over_seeds";
+
 /// The unit of a figure of CSV, and its direction, which a figure of one method alone has.
 fn pointing(metric: &str, kind: &str) -> (&'static str, &'static str) {
     let Some(definition) = define(metric) else { return ("", "") };
-    let unit = if kind == "head_to_head" { "share" } else { definition.unit };
+    let unit = match kind {
+        "head_to_head" => "share",
+        KL_OVER_SEEDS => "nats",
+        _ => definition.unit,
+    };
     let direction = (["result", "over_seeds", "judgement"].contains(&kind)
         || kind.starts_with("optimum"))
     .then(|| definition.direction.words());
@@ -269,7 +286,7 @@ pub fn html(evaluation: &Evaluation) -> String {
     let _ = writeln!(
         out,
         "<p class=note>{}; {}.</p>",
-        text(table::footnote(evaluation.table.over)),
+        text(&table::footnote(&evaluation.table)),
         text(&table::counts(&evaluation.table))
     );
     for note in evaluation.notes() {

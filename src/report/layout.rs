@@ -7,6 +7,7 @@ use std::fmt::Write;
 use super::metrics::{Direction, define};
 use crate::artefacts::table::Row;
 use crate::eval::interval::Interval;
+use crate::eval::seeds::Decision;
 
 /// A heading with cells of equal decimals under it: what both renderers lay out.
 pub(super) struct Block<'a> {
@@ -94,6 +95,7 @@ pub(super) struct Line {
 pub(super) enum Verdict {
     Higher,
     Lower,
+    Equivalent,
     Unclear,
 }
 
@@ -110,10 +112,21 @@ impl Verdict {
         }
     }
 
+    /// Of a comparison over seeds.
+    pub(super) fn decided(decision: Decision) -> Self {
+        match decision {
+            Decision::Greater => Verdict::Higher,
+            Decision::Less => Verdict::Lower,
+            Decision::Equivalent => Verdict::Equivalent,
+            Decision::Open => Verdict::Unclear,
+        }
+    }
+
     pub(super) fn word(self) -> &'static str {
         match self {
             Verdict::Higher => "higher",
             Verdict::Lower => "lower",
+            Verdict::Equivalent => "equivalent",
             Verdict::Unclear => "unclear",
         }
     }
@@ -131,6 +144,43 @@ impl Listing {
     /// Whether lines have a verdict.
     pub(super) fn judged(&self) -> bool {
         self.lines.iter().any(|line| line.verdict.is_some())
+    }
+
+    /// For a terminal of `width` columns: a line a line, with its test set, and its verdict after
+    /// the first cell. Cells that do not fit go below, under names and test sets again.
+    pub(super) fn write_text(&self, out: &mut String, width: usize) {
+        let heading = format!("{}: {}", self.title, self.meaning);
+        let _ = writeln!(out, "{}", wrapped(&heading, width));
+        let mut heads = vec![self.columns[0], "test set"];
+        heads.extend(&self.columns[1..]);
+        let mut rows: Vec<Vec<String>> = vec![heads.into_iter().map(str::to_owned).collect()];
+        for line in &self.lines {
+            let names = [line.name.clone(), line.test_set.clone()].into_iter();
+            rows.push(names.chain(line.cells.iter().map(|cell| cell.text(0))).collect());
+        }
+        if self.judged() {
+            let word = |line: &Line| line.verdict.map_or("-", |verdict| verdict.word());
+            let words = std::iter::once("verdict").chain(self.lines.iter().map(word));
+            rows.iter_mut().zip(words).for_each(|(row, word)| row.insert(3, word.to_owned()));
+        }
+        let widest = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..rows[0].len()).map(widest).collect();
+        let mut from = 2;
+        while from < widths.len() {
+            let (mut to, mut used) = (from + 1, widths[0] + widths[1] + widths[from] + 6);
+            while to < widths.len() && used + 2 + widths[to] <= width {
+                used += 2 + widths[to];
+                to += 1;
+            }
+            let shown: Vec<usize> = std::iter::once(1).chain(from..to).collect();
+            let of_shown: Vec<usize> = shown.iter().map(|at| widths[*at]).collect();
+            for row in &rows {
+                let cells = shown.iter().map(|at| row[*at].clone());
+                write_line(out, &row[0], widths[0], cells, &of_shown);
+            }
+            out.push('\n');
+            from = to;
+        }
     }
 
     pub(super) fn write_markdown(&self, out: &mut String) {

@@ -120,7 +120,7 @@ function filterListings(form) {
         const here = matches("test-set", body.dataset.testSet);
         const rows = Array.from(body.rows).filter((row) => !row.classList.contains("group"));
         for (const row of rows) {
-          const judged = ["higher", "lower", "unclear"].some((word) => row.classList.contains(word));
+          const judged = ["higher", "lower", "equivalent", "unclear"].some((word) => row.classList.contains(word));
           row.hidden = told && (row.classList.contains("unclear") || !judged);
           lines += own && here && judged ? 1 : 0;
           kept += own && here && judged && !row.classList.contains("unclear") ? 1 : 0;

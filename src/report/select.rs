@@ -79,7 +79,8 @@ impl Selection {
             .retain(|row| metric(&row.metric) && method(&row.method) && set(&row.test_set));
         evaluation.seeds.retain(|figure| {
             let with = figure.with.as_deref().is_none_or(method);
-            metric(&figure.metric) && method(&figure.method) && with && set(&figure.test_set)
+            let to = figure.to.as_deref().is_none_or(set);
+            metric(&figure.metric) && method(&figure.method) && with && set(&figure.test_set) && to
         });
         let compared = &mut evaluation.comparisons;
         compared.differences.retain(|of| {

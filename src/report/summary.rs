@@ -4,7 +4,9 @@
 
 use super::layout::{Verdict, decimals, distinct, number, wrapped};
 use super::run::Evaluation;
+use crate::artefacts::seeds::Quantity;
 use crate::artefacts::table::DIVERSITY;
+use crate::eval::correction::Correction;
 
 /// Lines of a summary at most.
 pub const LINES: usize = 10;
@@ -24,8 +26,12 @@ pub fn summary(evaluations: &[Evaluation], rest: &[String], width: usize) -> Str
     if in_turn.is_empty() {
         return String::new();
     }
-    let legend = "Found (A > B: significant, p < 0.05 after Holm's correction; A ~ B: not)";
-    let mut lines: Vec<String> = vec![wrapped(legend, width)];
+    let mut tests = all.iter().flat_map(|one| &one.seeds).filter_map(|one| one.test.as_ref());
+    let other = tests.any(|test| test.correction != Correction::Holm);
+    let whose = if other { "the stage's" } else { "Holm's" };
+    let legend =
+        format!("Found (A > B: significant, p < 0.05 after {whose} correction; A ~ B: not)");
+    let mut lines: Vec<String> = vec![wrapped(&legend, width)];
     let height = |lines: &[String]| lines.iter().map(|line| line.lines().count()).sum::<usize>();
     let room = LINES - rest.len();
     for (at, finding) in in_turn.iter().enumerate() {
@@ -65,9 +71,11 @@ fn compared<'a>(
         .iter()
         .filter(|one| one.metric == metric && one.test_set == set);
     let one = one.map(|one| (one.method.as_str(), one.with.as_str(), one.p_holm));
-    let seeds = evaluation.seeds.iter().filter(|one| one.metric == metric && one.test_set == set);
-    let seeds =
-        seeds.filter_map(|one| Some((one.method.as_str(), one.with.as_deref()?, one.p_holm?)));
+    let seeds = evaluation.seeds.iter().filter(|one| {
+        one.quantity() == Quantity::Difference && one.metric == metric && one.test_set == set
+    });
+    let seeds = seeds
+        .filter_map(|one| Some((one.method.as_str(), one.with.as_deref()?, one.p_corrected()?)));
     one.chain(seeds).collect()
 }
 

@@ -40,7 +40,7 @@ pub fn text(table: &Table, width: usize) -> String {
         let _ = writeln!(
             out,
             "{}",
-            wrapped(&format!("{}; {}.", footnote(table.over), counts(table)), width)
+            wrapped(&format!("{}; {}.", footnote(table), counts(table)), width)
         );
     }
     let plain = |way: &Way| !is_detail(way.ending);
@@ -69,7 +69,7 @@ pub fn markdown(table: &Table) -> String {
         block.write_markdown(&mut out);
     }
     if !out.is_empty() {
-        let _ = writeln!(out, "{}; {}.\n", footnote(table.over), counts(table));
+        let _ = writeln!(out, "{}; {}.\n", footnote(table), counts(table));
     }
     for block in spreads(table).into_iter().chain(parts(table)) {
         block.write_markdown(&mut out);
@@ -191,10 +191,19 @@ pub(super) fn counts(table: &Table) -> String {
 }
 
 /// What an interval is over.
-pub(super) fn footnote(over: Over) -> &'static str {
-    match over {
-        Over::Inputs => "mean [95% interval over inputs]",
-        Over::Seeds => "mean [95% interval], Student's t over seeds of training",
+pub(super) fn footnote(table: &Table) -> String {
+    let is_crossed = |row: &&Row| row.figure.kind == Kind::Crossed;
+    let crossed = distinct(table.rows.iter().filter(is_crossed).map(|row| row.metric.as_str()));
+    match table.over {
+        Over::Inputs => "mean [95% interval over inputs]".into(),
+        Over::Seeds if crossed.is_empty() => {
+            "mean [95% interval], Student's t over seeds of training".into()
+        }
+        Over::Seeds => format!(
+            "mean [95% interval], over seeds of training and test inputs of {}, else Student's t \
+             over seeds for these inputs alone where the seeds share them",
+            crossed.join(", ")
+        ),
     }
 }
 

@@ -5,13 +5,19 @@ use std::fmt::Write;
 
 use super::layout::wrapped;
 use super::run::Evaluation;
-use super::{significance, table};
+use super::{seeds, significance, table};
 
 /// For a terminal of `width` columns.
 pub fn text(evaluation: &Evaluation, width: usize) -> String {
     let mut out = table::text(&evaluation.table, width);
     for note in evaluation.notes() {
         let _ = write!(out, "\n{}\n", wrapped(&note, width));
+    }
+    for listing in seeds::verdicts(evaluation) {
+        out.push('\n');
+        listing.write_text(&mut out, width);
+        out.truncate(out.trim_end().len());
+        out.push('\n');
     }
     let compared = significance::printed(&evaluation.comparisons);
     if !compared.rows.is_empty() {
@@ -28,6 +34,12 @@ pub fn markdown(evaluation: &Evaluation) -> String {
     let mut out = table::markdown(&evaluation.table);
     for note in evaluation.notes() {
         let _ = write!(out, "\n{note}\n");
+    }
+    for listing in seeds::verdicts(evaluation) {
+        out.push('\n');
+        listing.write_markdown(&mut out);
+        out.truncate(out.trim_end().len());
+        out.push('\n');
     }
     let compared = significance::printed(&evaluation.comparisons);
     if !compared.rows.is_empty() {

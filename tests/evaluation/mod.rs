@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used)]
 
 mod coverage;
+mod seeds;
 
 use std::path::Path;
 

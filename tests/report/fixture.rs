@@ -480,6 +480,10 @@ fn over_seeds() -> Evaluation {
             with: with.map(str::to_owned),
             test_set: set.to_string(),
             metric: "gold".into(),
+            quantity: None,
+            to: None,
+            sources: None,
+            test: None,
             p_holm: with.map(|_| if s == 0 { 0.003 } else { 0.8 }),
             over_inputs: if with.is_none() {
                 values.iter().map(|value| [value - 0.05, value + 0.05]).collect()

@@ -189,6 +189,11 @@ pub fn cases() -> Vec<(&'static str, Value)> {
                 "frozen": 0.4, "optimiser": optimiser()}),
         ),
         ("over_seeds", json!({"evaluations": [at("evaluations/a"), at("evaluations/b")]})),
+        (
+            "over_seeds/full",
+            json!({"evaluations": [at("evaluations/c"), at("evaluations/d"), at("evaluations/e")],
+                "statistics": "full", "equivalence": {"gold": 0.5}}),
+        ),
         ("judge/gold", judge(json!("gold"))),
         ("judge/reward_model", judge(json!({"reward_model": at("reward")}))),
         (

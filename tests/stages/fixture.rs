@@ -84,6 +84,9 @@ impl Fixture {
                 &json!({"rows": [row("sft", gold), row("ppo", 1.0)]}).to_string(),
             );
         }
+        for (name, seed) in [("c", 0), ("d", 1), ("e", 3)] {
+            self.compared(&format!("evaluations/{name}"), seed);
+        }
         self.write(
             "scores/sft.jsonl",
             &jsonl((20..32).map(|at| json!({"id": format!("row-{at}"), "score": at * 7 % 5}))),
@@ -141,6 +144,60 @@ impl Fixture {
         write(&self.path(name), text);
     }
 
+    /// An evaluation of two methods on two test sets by `gold` and `key`, with its comparisons and
+    /// inputs.
+    fn compared(&self, name: &str, seed: usize) {
+        const INPUTS: usize = 9;
+        const METHODS: [&str; 2] = ["sft", "ppo"];
+        let around =
+            |mean: f64| json!({"mean": mean, "low": mean - 0.1, "high": mean + 0.1, "n": INPUTS});
+        let named = |names: Value, mean: f64| {
+            let mut named = names;
+            named.as_object_mut().unwrap().extend(around(mean).as_object().unwrap().clone());
+            named
+        };
+        let mean = |method: &str, set: &str, metric: &str| {
+            let all = (0..INPUTS).map(|at| graded(method, set, metric, at, seed));
+            all.sum::<f64>() / INPUTS as f64
+        };
+        let (mut rows, mut differences, mut gaps) = (Vec::new(), Vec::new(), Vec::new());
+        for metric in ["gold", "key"] {
+            for set in ["id", "ood"] {
+                for method in METHODS {
+                    let names = json!({"method": method, "test_set": set, "metric": metric});
+                    rows.push(named(names, mean(method, set, metric)));
+                }
+                let names = json!({"method": "ppo", "with": "sft", "test_set": set,
+                    "metric": metric, "p": 0.5, "p_holm": 0.5});
+                differences.push(named(names, mean("ppo", set, metric) - mean("sft", set, metric)));
+            }
+            for method in METHODS {
+                let names = json!({"method": method, "from": "id", "to": "ood", "metric": metric});
+                let gap = mean(method, "id", metric) - mean(method, "ood", metric);
+                gaps.push(named(names, gap));
+            }
+        }
+        let names = json!({"method": "ppo", "with": "best_of_n", "test_set": "id",
+            "metric": "gold", "p": 0.5, "p_holm": 0.5, "temperature": 1.0, "own": 0.5,
+            "best": 0.375, "kl": 0.5 + seed as f64 / 8.0, "kl_interval": around(0.5)});
+        let matched = [named(names, 0.125 + seed as f64 / 64.0)];
+        let inputs = ["id", "ood"].into_iter().flat_map(|set| {
+            (0..INPUTS).map(move |at| {
+                let answers = METHODS.map(|method| {
+                    let score = |metric: &str| graded(method, set, metric, at, seed);
+                    json!({"method": method, "text": "t",
+                        "scores": {"gold": score("gold"), "key": score("key")}})
+                });
+                json!({"test_set": set, "id": format!("row-{at}"), "prompt": format!("{set} {at}"),
+                    "answers": answers})
+            })
+        });
+        self.write(&format!("{name}/table.json"), &json!({"rows": rows}).to_string());
+        self.write(&format!("{name}/inputs.jsonl"), &jsonl(inputs));
+        let comparisons = json!({"differences": differences, "gaps": gaps, "matched": matched});
+        self.write(&format!("{name}/comparisons.json"), &comparisons.to_string());
+    }
+
     fn model(&self, name: &str, head: HeadKind, seed: u64) {
         let folder = self.path(name);
         tokenizer(&folder);
@@ -169,6 +226,15 @@ pub fn write(path: &Path, text: &str) {
 
 pub fn jsonl(rows: impl IntoIterator<Item = Value>) -> String {
     rows.into_iter().map(|row| format!("{row}\n")).collect()
+}
+
+/// The score of a method of an evaluation with all its files, by `gold` or `key`.
+fn graded(method: &str, test_set: &str, metric: &str, at: usize, seed: usize) -> f64 {
+    let base =
+        if method == "ppo" { 0.5 } else { 0.25 } - if test_set == "id" { 0.0 } else { 0.125 };
+    let sign = if metric == "gold" { 1.0 } else { -1.0 };
+    let (input, rest) = ((at * 5 % 8) as f64 / 32.0, ((at * 3 + seed * 5) % 7) as f64 / 64.0);
+    sign * (base + input + rest + seed as f64 / 32.0)
 }
 
 /// Values of the synthetic world's slots, one text for each number.

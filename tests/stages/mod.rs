@@ -18,6 +18,7 @@ mod optimum;
 mod quality;
 mod resuming;
 mod sampling;
+mod seeds;
 mod shared;
 mod training;
 mod trajectories;

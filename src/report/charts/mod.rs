@@ -14,7 +14,7 @@ mod optimum;
 use serde_json::{Value, json};
 
 use crate::artefacts::curves::{BestOfN, Training};
-use crate::artefacts::seeds::Figure;
+use crate::artefacts::seeds::{Figure, Quantity};
 use crate::artefacts::table::{DIVERSITY, Row};
 use crate::eval::interval::Interval;
 use crate::layout::distinct;
@@ -300,7 +300,7 @@ fn of_method<'a>(
     metric: &'a str,
 ) -> impl Iterator<Item = &'a Figure> {
     evaluation.seeds.iter().filter(move |figure| {
-        figure.with.is_none() && figure.method == method && figure.metric == metric
+        figure.quantity() == Quantity::Level && figure.method == method && figure.metric == metric
     })
 }
 

@@ -134,7 +134,18 @@ pub fn evaluate(others: &Others) -> Case {
 pub fn over_seeds(others: &Others) -> Case {
     let base =
         json!({"evaluations": [fixture().at("evaluations/a"), fixture().at("evaluations/b")]});
-    Case::new(base, vec![plain("evaluations.0", others.at("evaluation"))])
+    let of = |statistics: &str| {
+        let all = ["c", "d", "e"].map(|name| fixture().at(&format!("evaluations/{name}")));
+        json!({"evaluations": all, "statistics": statistics})
+    };
+    let margin = || with(&of("full"), &json!({"equivalence": {"key": 0.125}}));
+    let pairs = vec![
+        plain("evaluations.0", others.at("evaluation")),
+        ("statistics", json!("full"), of("basic")),
+        ("correction", json!("benjamini_hochberg"), of("full")),
+        ("equivalence.key", json!(0.5), margin()),
+    ];
+    Case::new(base, pairs)
 }
 
 pub fn classifier(others: &Others) -> Case {
