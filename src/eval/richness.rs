@@ -4,9 +4,9 @@
 //! f_1 and f_2 are the numbers of classes with one and with two of the n samples, C the number of
 //! classes with any, p_c = n_c / n.
 //!
-//! 1. [`chao1`]: C + (n - 1) / n f_1 (f_1 - 1) / (2 (f_2 + 1)), the bias-corrected form of the lower
-//!    bound of Chao 1984, "Nonparametric estimation of the number of classes in a population",
-//!    Scand. J. Statist. 11:265.
+//! 1. [`chao1`]: C + (n - 1) / n f_1 (f_1 - 1) / (2 (f_2 + 1)), the bias-corrected form of the
+//!    lower bound of Chao 1984, "Nonparametric estimation of the number of classes in a
+//!    population", Scand. J. Statist. 11:265.
 //! 2. [`miller_madow`]: the entropy of the p_c plus (C - 1) / (2 n) (Miller 1955, "Note on the bias
 //!    of information estimates"), in nats.
 //! 3. [`chao_shen`]: - sum of q_c ln q_c / (1 - (1 - q_c)^n), q_c = (1 - f_1 / n) p_c: the entropy

@@ -189,6 +189,18 @@ pub fn cases() -> Vec<(&'static str, Value)> {
                 "frozen": 0.4, "optimiser": optimiser()}),
         ),
         ("over_seeds", json!({"evaluations": [at("evaluations/a"), at("evaluations/b")]})),
+        (
+            "metric_validation/words",
+            json!({"dataset": at("dataset"), "test_sets": ["id"], "k": [2, 6],
+                "classes": [1, 2, 4], "diversity": {"metrics": ["ead", "self_bleu"]}}),
+        ),
+        (
+            "metric_validation/models",
+            json!({"dataset": at("dataset"), "test_sets": ["ood"], "inputs": 2, "k": [2, 4],
+                "classes": [1, 2, 3], "wordings": [1, 2], "wrong": [0.5],
+                "diversity": {"metrics": ["embedding"], "encoder": at("policy")},
+                "methods": [{"name": "policy", "samples": at("samples")}]}),
+        ),
         ("judge/gold", judge(json!("gold"))),
         ("judge/reward_model", judge(json!({"reward_model": at("reward")}))),
         (

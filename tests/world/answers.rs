@@ -27,7 +27,8 @@ fn check(example: &Example, answers: &RightAnswers, class: usize, text: &str) {
     assert_eq!(statement(example, text).unwrap(), content.statement(), "{text}");
     let words = text.split_whitespace().count();
     assert!(content.texts_by_words().contains_key(&words), "{text}");
-    let parts: BTreeMap<String, f64> = gold(example, text, true).unwrap().parts.into_iter().collect();
+    let parts: BTreeMap<String, f64> =
+        gold(example, text, true).unwrap().parts.into_iter().collect();
     for name in ["invented", "repeated", "malformed"] {
         assert_eq!(parts[name], 0.0, "{name}: {text}");
     }
@@ -52,7 +53,8 @@ fn every_right_answer_is_read_back_as_what_it_was_made_from() {
             }
             assert_eq!(content.texts_by_words().values().sum::<u64>(), content.texts());
         }
-        let statements: BTreeSet<&str> = answers.contents().iter().map(Content::statement).collect();
+        let statements: BTreeSet<&str> =
+            answers.contents().iter().map(Content::statement).collect();
         assert_eq!(statements.len(), answers.contents().len());
     }
     assert!(exhausted > 100, "{exhausted}");
@@ -86,9 +88,7 @@ fn written(example: &Example, random: &mut posttrain::random::Sequence) -> Strin
     use posttrain::world::Facts;
     match Facts::read(example.facts.as_ref().unwrap()).unwrap() {
         Facts::Post(facts) => posts::tldr::write(&facts, posts::Writer::Good, random),
-        Facts::Instruction(task) => {
-            instructions::write(&task, instructions::Writer::Exact, random)
-        }
+        Facts::Instruction(task) => instructions::write(&task, instructions::Writer::Exact, random),
     }
 }
 

@@ -217,8 +217,8 @@ mod tests {
         assert_eq!(content.texts_by_words(), [(3, 6), (4, 2)].into());
     }
 
-    /// Six texts of three words: each pair of them is drawn in a fifteenth of 30,000 draws, and each
-    /// of the eight texts in an eighth; within five standard errors.
+    /// Six texts of three words: each pair of them is drawn in a fifteenth of 30,000 draws, and
+    /// each of the eight texts in an eighth; within five standard errors.
     #[test]
     fn every_text_and_every_set_of_texts_is_as_likely() {
         let content = content();
@@ -256,6 +256,9 @@ mod tests {
             permutations(3),
             [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]]
         );
-        assert_eq!(products(&[&[1, 2], &[3], &[4, 5]]), [[1, 3, 4], [1, 3, 5], [2, 3, 4], [2, 3, 5]]);
+        assert_eq!(
+            products(&[&[1, 2], &[3], &[4, 5]]),
+            [[1, 3, 4], [1, 3, 5], [2, 3, 4], [2, 3, 5]]
+        );
     }
 }

@@ -75,7 +75,8 @@ fn written(elements: &[String], orders: &[Vec<usize>], ordered: bool) -> Content
     let mut content = Content::new(stated.join("; "), elements.len(), orders.len() as u64);
     let separator = content.group(SEPARATORS.iter().map(|text| text.to_string()).collect());
     let stop = content.group(vec![".".into()]);
-    let named: Vec<u16> = elements.iter().map(|element| content.group(spellings(element))).collect();
+    let named: Vec<u16> =
+        elements.iter().map(|element| content.group(spellings(element))).collect();
     let mut optional = |texts: &[&str]| -> Vec<Option<u16>> {
         let grouped = alternatives(texts.iter().map(|text| text.to_string()));
         // Whether a closing is a question plays no part: groups of one length are different groups.
