@@ -111,6 +111,6 @@ mod tests {
         };
         close(bias(entropy), -0.468_574_669_285_176_9);
         close(bias(miller_madow), -0.251_777_794_285_176_77);
-        close(bias(chao_shen), 0.162_408_172_902_194_69);
+        close(bias(chao_shen), 0.162_408_172_902_194_7);
     }
 }
