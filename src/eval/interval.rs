@@ -139,6 +139,24 @@ pub fn of_mean(values: &[f64]) -> Interval {
     }
 }
 
+/// The ratio of the means of x and y, one of each an input: the ratio estimator, linearised
+/// (Cochran 1977, "Sampling Techniques", 6.3). With r the ratio, its interval is that of the mean
+/// of r + (x - r y) / mean y. The mean of y should be far from 0, in its standard errors.
+///
+/// # Panics
+/// If there are not as many x as y.
+pub fn of_ratio(x: &[f64], y: &[f64]) -> Interval {
+    assert_eq!(x.len(), y.len(), "an x and a y an input");
+    let mean = average(y);
+    let r = average(x) / mean;
+    let values: Vec<f64> = x.iter().zip(y).map(|(x, y)| r + (x - r * y) / mean).collect();
+    // Rounding alone makes values differ a little.
+    match values.iter().all(|value| (value - r).abs() <= 1e-12 * r.abs().max(1.0)) {
+        true => Interval::none(r, values.len(), Kind::NoneAllEqual),
+        false => Interval { mean: r, ..of_mean(&values) },
+    }
+}
+
 /// The share of one outcome in [0, 1] an input, a tie being one half.
 pub fn of_share(outcomes: &[f64]) -> Interval {
     Clusters::each(outcomes.len()).share(outcomes)
@@ -427,6 +445,22 @@ mod tests {
 
     /// Ends and p value of the values that lean.
     const LEANING: [f64; 3] = [-0.03087232, 7.11880490, 0.0539718364];
+
+    /// Changes of 1, 2, ..., 8 by content, and half of them with an error of +-0.1 in turn: the
+    /// ratio is a half, and the residuals over 4.5 are +-0.1 / 4.5.
+    #[test]
+    fn a_ratio_has_the_error_of_its_residuals() {
+        let y: Vec<f64> = (1..=8).map(f64::from).collect();
+        let x: Vec<f64> =
+            y.iter().enumerate().map(|(at, y)| y / 2.0 + [0.1, -0.1, -0.1, 0.1][at % 4]).collect();
+        let found = of_ratio(&x, &y);
+        // Student's t of 7 degrees is 2.3646; the deviation of +-e of n = 8 is e sqrt(8/7).
+        let half = 2.364_624_251 * (0.1 / 4.5) * (8.0f64 / 7.0).sqrt() / 8f64.sqrt();
+        assert!((found.mean - 0.5).abs() < 1e-12);
+        close(found, 0.5 - half, 0.5 + half, 1e-6);
+        let exact = of_ratio(&y.iter().map(|y| 3.0 * y).collect::<Vec<f64>>(), &y);
+        assert!((exact.mean - 3.0).abs() < 1e-12 && exact.kind == Kind::NoneAllEqual);
+    }
 
     fn close(found: Interval, low: f64, high: f64, tolerance: f64) {
         assert!(

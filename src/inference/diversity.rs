@@ -164,6 +164,22 @@ impl Samples<'_> {
     }
 }
 
+/// `nli` of each pair of texts of one set, in both orders, as a matrix for each set. Each distinct
+/// pair of texts is judged once.
+pub fn inferred_pairs<B: Backend>(
+    model: &PairModel<B>,
+    sets: &[Vec<&str>],
+    batch_size: usize,
+    progress: Progress<'_>,
+) -> Result<Vec<Pairs>> {
+    let pairs = sets
+        .iter()
+        .flat_map(|set| (0..set.len()).flat_map(move |j| (0..j).map(move |i| (set[i], set[j]))));
+    let said = Judge::new(model)?.both_orders(pairs, batch_size, progress)?;
+    let matrix = |set: &Vec<&str>| Pairs::new(set.len(), |i, j| said[&(set[i], set[j])]);
+    Ok(sets.iter().map(matrix).collect())
+}
+
 /// What natural-language inference says of a set of samples.
 struct Inference {
     /// The signed sum of both orders (see `eval::pairs`).

@@ -36,8 +36,9 @@ impl Visitor for Execute<'_> {
         if let Some(memory) = stage.memory(&shapes(&self.device)?) {
             memory.check(S::INFO.name, self.device.free_memory()?, HINT)?;
         }
+        let on_device = stage.computes_on_device();
         let run = Run { stage, context: self.context };
-        if S::INFO.on_device { self.device.run_stage(run) } else { on_host(run) }
+        if on_device { self.device.run_stage(run) } else { on_host(run) }
     }
 }
 

@@ -6,7 +6,8 @@
 //!    cut to a common length ([`MATCHED`]).
 //! 2. A comparison has the name of the metric compared and an ending ([`COMPARISONS`]).
 //! 3. `coverage_NAME` is a part of the gold score, `win_rate_NAME` the win rate by the judge NAME.
-//! 4. The rest is listed: [`RESULTS`], [`GRADED`], [`PARTS`], [`OPTIMUM`], [`TRAINING`].
+//! 4. The rest is listed: [`RESULTS`], [`GRADED`], [`VALIDATED`], [`PARTS`], [`OPTIMUM`],
+//!    [`TRAINING`].
 
 pub use super::definition::{Definition, Direction};
 
@@ -23,6 +24,7 @@ const JUDGES: &str = "win-rates-by-other-judges";
 const COMPARED: &str = "comparisons";
 const TABLE: &str = "the-table-of-evaluate";
 const QUALITY: &str = "quality-beside-diversity";
+const TRUTH: &str = "metrics-against-a-known-truth";
 const OF_OPTIMUM: &str = "the-optimum-of-the-objective";
 
 /// Figures of methods and of the reward model.
@@ -139,6 +141,123 @@ const GRADED: &[Entry] = &[
         "nats",
         HigherIsMoreDiverse,
         QUALITY,
+    ),
+];
+
+/// What metrics of diversity are worth, by populations whose diversity is known, and what samples
+/// cover of all right answers.
+const VALIDATED: &[Entry] = &[
+    (
+        "content_tau",
+        "agreement with the entropy of content classes over populations, Kendall's tau-b",
+        "tau",
+        HigherIsBetter,
+        TRUTH,
+    ),
+    (
+        "content_ordered",
+        "share of the pairs of populations that a metric orders as the entropy of content classes",
+        "share",
+        HigherIsBetter,
+        TRUTH,
+    ),
+    (
+        "wording_tau",
+        "agreement with the entropy of wording over populations, Kendall's tau-b",
+        "tau",
+        Neither,
+        TRUTH,
+    ),
+    (
+        "wording_response",
+        "change of a metric by wording alone over its change by content",
+        "ratio",
+        Neither,
+        TRUTH,
+    ),
+    (
+        "wrong_response",
+        "change of a metric by wrong answers alone over its change by content",
+        "ratio",
+        Neither,
+        TRUTH,
+    ),
+    (
+        "length_response",
+        "change of a metric by the number of words alone over its change by content",
+        "ratio",
+        Neither,
+        TRUTH,
+    ),
+    (
+        "facts_response",
+        "change of a metric by the number of facts that a text states over its change by content",
+        "ratio",
+        Neither,
+        TRUTH,
+    ),
+    (
+        "classes_bias",
+        "estimate of the number of content classes less the truth",
+        "classes",
+        Neither,
+        TRUTH,
+    ),
+    (
+        "classes_rmse",
+        "root mean squared error of an estimate of the number of content classes",
+        "classes",
+        LowerIsBetter,
+        TRUTH,
+    ),
+    (
+        "class_entropy_bias",
+        "estimate of the entropy of content classes less the truth",
+        "nats",
+        Neither,
+        TRUTH,
+    ),
+    (
+        "class_entropy_rmse",
+        "root mean squared error of an estimate of the entropy of content classes",
+        "nats",
+        LowerIsBetter,
+        TRUTH,
+    ),
+    (
+        "right_coverage",
+        "share of the right contents of an input that its samples have",
+        "share",
+        HigherIsMoreDiverse,
+        TRUTH,
+    ),
+    (
+        "right_classes",
+        "content classes of the right samples of one input",
+        "classes",
+        HigherIsMoreDiverse,
+        TRUTH,
+    ),
+    (
+        "right_share",
+        "share of the samples of one input that are right",
+        "share",
+        HigherIsBetter,
+        TRUTH,
+    ),
+    (
+        "right_class_entropy",
+        "entropy of the content classes of the right samples of one input, by Chao and Shen",
+        "nats",
+        HigherIsMoreDiverse,
+        TRUTH,
+    ),
+    (
+        "sampled_tau",
+        "agreement with `right_coverage` over methods and inputs, Kendall's tau-b",
+        "tau",
+        HigherIsBetter,
+        TRUTH,
     ),
 ];
 
@@ -341,7 +460,7 @@ pub fn define(metric: &str) -> Option<Definition> {
             return Some(Definition { heading, unit, direction: Neither, section: COMPARED });
         }
     }
-    let listed = [RESULTS, GRADED, PARTS, OPTIMUM];
+    let listed = [RESULTS, GRADED, VALIDATED, PARTS, OPTIMUM];
     let mut listed = listed.into_iter().flatten();
     if let Some(entry) = listed.find(|entry| entry.0 == metric) {
         return Some(plain(entry));
@@ -427,7 +546,8 @@ pub(super) fn is_spread(metric: &str) -> bool {
 
 /// Every name that is listed, and one of each that is made of parts: what documents must have.
 pub fn names() -> Vec<(&'static str, &'static str)> {
-    let listed = RESULTS.iter().chain(GRADED).chain(PARTS).chain(MEASURES).chain(OPTIMUM);
+    let results = RESULTS.iter().chain(GRADED).chain(VALIDATED).chain(PARTS);
+    let listed = results.chain(MEASURES).chain(OPTIMUM);
     listed.chain(TRAINING).map(|entry| (entry.0, entry.4)).collect()
 }
 
@@ -471,7 +591,7 @@ mod tests {
     /// another's.
     #[test]
     fn no_name_is_listed_twice() {
-        let results = [RESULTS, GRADED, PARTS, OPTIMUM].concat();
+        let results = [RESULTS, GRADED, VALIDATED, PARTS, OPTIMUM].concat();
         for list in [results, MEASURES.to_vec(), TRAINING.to_vec()] {
             for (at, (name, ..)) in list.iter().enumerate() {
                 assert!(list[..at].iter().all(|other| other.0 != *name), "{name}");

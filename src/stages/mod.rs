@@ -6,6 +6,7 @@ mod classifier;
 mod command;
 mod dataset;
 pub mod description;
+mod diversity;
 mod evaluate;
 pub mod fields;
 mod footprint;
@@ -17,6 +18,7 @@ mod judge_client;
 mod judgements;
 mod lineage;
 mod meanings;
+mod metric_validation;
 mod model_files;
 pub mod models;
 mod over_seeds;
@@ -99,6 +101,11 @@ impl KindInfo {
 pub trait Stage: Serialize + DeserializeOwned {
     /// The kind.
     const INFO: KindInfo;
+
+    /// Whether it computes on the back end with this config. Most kinds do always or never.
+    fn computes_on_device(&self) -> bool {
+        Self::INFO.on_device
+    }
 
     /// Whether its config admits what [`KindInfo::held_out`] rules out; its artefact then says so.
     fn allows_taints(&self) -> bool {
@@ -207,6 +214,7 @@ stages![
     score::ScoreStage,
     evaluate::EvaluateStage,
     over_seeds::OverSeedsStage,
+    metric_validation::MetricValidationStage,
     classifier::ClassifierStage,
     judge::JudgeStage,
     command::CommandStage,

@@ -20,6 +20,7 @@
 use posttrain_base::{error, json, random};
 use posttrain_data as data;
 
+pub mod answers;
 pub mod instructions;
 pub mod posts;
 pub mod preferences;

@@ -10,10 +10,13 @@
 use posttrain::eval::best_of_n::{at_kl, at_own_kl, expected};
 use posttrain::eval::classes::{distinct, entropy, partition, simpson};
 use posttrain::eval::compare::{Flips, Measured, gaps, head_to_head, p_value, paired};
-use posttrain::eval::interval::{Clusters, FEWEST_CLUSTERS, Interval, Kind, of_mean, of_share};
+use posttrain::eval::interval::{
+    self, Clusters, FEWEST, FEWEST_CLUSTERS, Interval, Kind, of_mean, of_ratio, of_share,
+};
 use posttrain::eval::optimum::{Weighted, over_inputs};
 use posttrain::eval::pairs::Pairs;
 use posttrain::eval::quality::pass_at_k;
+use posttrain::eval::ranks::tau_b;
 use posttrain::eval::reward::{by_confidence, calibration};
 use posttrain::eval::seeds::over_seeds;
 use posttrain::eval::spread::{AcrossInputs, FEWEST_SELF_BLEU, FEWEST_VENDI, Inputs, Measure};
@@ -205,6 +208,40 @@ fn plain(
     move |draws, n| of(&many(n, || one(draws)))
 }
 
+/// Changes of a metric on two axes, of inputs that differ in scale.
+fn of_response() -> Case {
+    Case::new("`wording_response`, the ratio of two means", 0.5, |draws, n| {
+        let (mut x, mut y) = (Vec::new(), Vec::new());
+        for _ in 0..n {
+            let scale = 1.0 + gamma(draws, 3) / 3.0;
+            y.push(scale * (1.0 + 0.3 * draws.normal()));
+            x.push(scale * (0.5 + 0.3 * draws.normal()));
+        }
+        of_ratio(&x, &y)
+    })
+}
+
+/// A metric and a truth of three methods, each of an input's ease, a method's quality and noise.
+fn of_sampled_tau() -> Case {
+    let draw = |draws: &mut Sequence, n: usize| {
+        let rows = many(n, || {
+            let ease = draws.normal();
+            [0.0, 0.5, 1.0].map(|method| {
+                let truth = (4.0 * (ease + method + draws.normal())).round();
+                (truth, ease + method + 1.5 * draws.normal())
+            })
+        });
+        let tau = |places: &[usize]| {
+            let (truths, values): (Vec<f64>, Vec<f64>) =
+                places.iter().flat_map(|at| rows[*at]).unzip();
+            tau_b(&values, &truths)
+        };
+        let whole = tau(&(0..n).collect::<Vec<usize>>());
+        interval::of_set(n, 40, FEWEST, tau).around(whole, n)
+    };
+    Case { slow: true, ..Case::new("`sampled_tau` of three methods", None, draw) }
+}
+
 fn cases() -> Vec<Case> {
     let uncertain = |p: f64| plain(of_share, move |draws| f64::from(u8::from(draws.chance(p))));
     let tied = plain(of_share, |draws| outcome(draws, 0.45, 0.3));
@@ -352,6 +389,8 @@ fn cases() -> Vec<Case> {
                 std::iter::repeat_with(|| good(draws)).find_map(|one| one).unwrap()
             }))
         }),
+        of_response(),
+        of_sampled_tau(),
         Case::new("over n seeds (normal)", 0.0, |draws, n| {
             over_seeds(many(n, || draws.normal())).interval
         }),

@@ -63,6 +63,7 @@ fn keys_of_the_shipped_pipelines_are_as_recorded() {
         ("smoke", Vec::new()),
         ("summarisation", Vec::new()),
         ("selection", Vec::new()),
+        ("metric_validation", Vec::new()),
         ("instruction_following", Vec::new()),
         ("headlines", files(&["posts", "articles"])),
         ("alpaca", files(&["demonstrations", "pairs", "easy", "hard"])),

@@ -194,6 +194,18 @@ pub fn cases() -> Vec<(&'static str, Value)> {
             json!({"evaluations": [at("evaluations/c"), at("evaluations/d"), at("evaluations/e")],
                 "statistics": "full", "equivalence": {"gold": 0.5}}),
         ),
+        (
+            "metric_validation/words",
+            json!({"dataset": at("dataset"), "test_sets": ["id"], "k": [2, 6],
+                "classes": [1, 2, 4], "diversity": {"metrics": ["ead", "self_bleu"]}}),
+        ),
+        (
+            "metric_validation/models",
+            json!({"dataset": at("dataset"), "test_sets": ["ood"], "inputs": 2, "k": [2, 4],
+                "classes": [1, 2, 3], "wordings": [1, 2], "wrong": [0.5],
+                "diversity": {"metrics": ["embedding"], "encoder": at("policy")},
+                "methods": [{"name": "policy", "samples": at("samples")}]}),
+        ),
         ("judge/gold", judge(json!("gold"))),
         ("judge/reward_model", judge(json!({"reward_model": at("reward")}))),
         (

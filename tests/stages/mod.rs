@@ -14,6 +14,7 @@ mod evaluation;
 pub mod fixture;
 mod invariants;
 mod lineage;
+mod metric_validation;
 mod optimum;
 mod quality;
 mod resuming;

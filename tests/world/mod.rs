@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used)]
 
+mod answers;
 mod gold;
 mod instructions;
 mod posts;

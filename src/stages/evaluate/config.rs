@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::diversity::DiversityConfig;
 use super::optimum_config::OptimumConfig;
 use super::quality::QualityConfig;
 use super::{REFERENCE, REWARD_MODEL};
 use crate::reference::{
     Artefact, Dataset as DatasetArtefact, Judgements, Place, Policy, Ref, RewardModel, Samples,
 };
+use crate::stages::diversity::DiversityConfig;
 use crate::stages::lineage::OnLeak;
 use crate::stages::{Checks, Constraint, Problem, Rule};
 

@@ -7,7 +7,7 @@ use crate::model::memory::{Memory, model, model_beside};
 use crate::model::params::HeadKind;
 use crate::model::weights::Model;
 use crate::stages::footprint::score;
-use crate::stages::models::{ArtefactShapes, ModelShape};
+use crate::stages::models::ArtefactShapes;
 
 /// `None` where there is no model, or one is not known yet.
 pub(super) fn memory(stage: &EvaluateStage, shapes: &ArtefactShapes) -> Option<Memory> {
@@ -21,14 +21,7 @@ pub(super) fn memory(stage: &EvaluateStage, shapes: &ArtefactShapes) -> Option<M
     };
     let shared = stage.reference_policy.as_ref().zip(stage.reward_model.as_ref());
     let shared = shared.and_then(|(policy, reward)| shapes.shared(policy, reward));
-    let mut others = Vec::new();
-    for folder in [&stage.diversity.encoder, &stage.diversity.nli].into_iter().flatten() {
-        let ModelShape { spec, head, .. } = shapes.folder(folder)?;
-        others.push((spec, head));
-    }
-    if let Some(classifier) = &stage.diversity.classifier {
-        others.push(shapes.model(classifier)?);
-    }
+    let others = stage.diversity.models(shapes)?;
     if policy.is_none() && reward.is_none() && others.is_empty() {
         return None;
     }

@@ -14,7 +14,6 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::curves::golds;
-use super::diversity::Measures;
 use super::measuring::{Answers, Asked, Judges};
 use super::{Found, Judge};
 use crate::artefacts::inputs;
@@ -36,6 +35,7 @@ use crate::eval::quality::{Diversity, FEWEST_GOOD, best_at_k, effective, good, p
 use crate::eval::spread::OfSet;
 use crate::fs;
 use crate::stages::Checks;
+use crate::stages::diversity::Measures;
 use crate::world;
 
 /// All measures of the diversity of good samples, among what is left out.

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::config::{EvaluateStage, Method};
 use super::curves::{Candidates, distance};
-use super::diversity::Measures;
 use super::equal_kl::PolicySamples;
 use super::judging::Judging;
 use super::measuring::{Answers, Judges, Scores, Text, temperature};
@@ -21,6 +20,7 @@ use crate::error::{Context as _, Result};
 use crate::eval::compare::Measured;
 use crate::eval::interval::{Clusters, Interval, of_share};
 use crate::eval::{best_of_n, win};
+use crate::stages::diversity::Measures;
 
 /// What a text scores against itself.
 const TIE: f64 = 0.5;

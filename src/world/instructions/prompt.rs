@@ -139,7 +139,7 @@ fn other(field: &Field, random: &mut Sequence) -> &'static str {
 }
 
 /// Another value than a field of the record has: what a mistaken writer would say.
-pub(super) fn another(task: &Task, random: &mut Sequence) -> &'static str {
+pub(crate) fn another(task: &Task, random: &mut Sequence) -> &'static str {
     other(random.choose(&task.fields), random)
 }
 

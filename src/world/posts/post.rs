@@ -88,7 +88,7 @@ fn draw_values(forum: &Forum, from: Bucket, random: &mut Sequence) -> [&'static 
 }
 
 /// A value of `slot` other than `value`.
-pub(super) fn other_value(
+pub(crate) fn other_value(
     forum: &Forum,
     slot: Slot,
     value: &str,

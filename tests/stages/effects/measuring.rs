@@ -148,6 +148,52 @@ pub fn over_seeds(others: &Others) -> Case {
     Case::new(base, pairs)
 }
 
+pub fn metric_validation(others: &Others) -> Case {
+    let at = |name| fixture().at(name);
+    let base = json!({"dataset": at("dataset"), "test_sets": ["id"], "inputs": 2, "k": [2, 4],
+        "classes": [1, 3, 4], "wordings": [1, 3, 4], "wrong": [0.25, 0.5],
+        "diversity": {"metrics": ["distinct"]},
+        "methods": [{"name": "key", "samples": at("samples")}]});
+    let inference = |seed: u64| {
+        let pairs = others.at("inference.jsonl");
+        others.keep(make(
+            "classifier",
+            json!({"encoder": at("policy"), "train": pairs, "test": pairs, "hidden": 8,
+                "epochs": 1, "batch_size": 4, "seed": seed,
+                "optimiser": {"learning_rate": 0.01}}),
+        ))
+    };
+    let (one, other) = (inference(1), inference(2));
+    let diversity = |metric: &str, field: &str, model: &Value| {
+        let config = json!({"metrics": [metric], field: model});
+        json!({"diversity": config})
+    };
+    let pairs = vec![
+        plain("dataset", others.at("dataset")),
+        plain("test_sets.0", json!("ood")),
+        plain("inputs", json!(3)),
+        plain("k.0", json!(3)),
+        plain("classes.0", json!(2)),
+        plain("wordings.0", json!(2)),
+        plain("wrong.0", json!(0.125)),
+        plain("diversity.metrics.0", json!("ead")),
+        ("diversity.encoder", at("other"), diversity("embedding", "encoder", &at("policy"))),
+        ("diversity.nli", other.clone(), diversity("nli", "nli", &one)),
+        ("diversity.classifier", other, diversity("nli_released", "classifier", &one)),
+        plain("methods.0.name", json!("another")),
+        plain("methods.0.samples", others.at("two")),
+        plain("seed", json!(1)),
+    ];
+    let rows = others.read(&fixture().path("samples/samples.jsonl")).into_iter().map(|mut row| {
+        let text = row["outputs"][0]["text"].clone();
+        row["outputs"][1]["text"] = text;
+        row["outputs"].as_array_mut().unwrap().truncate(2);
+        row
+    });
+    write(&others.path("two/samples.jsonl"), &jsonl(rows));
+    Case::new(base, pairs)
+}
+
 pub fn classifier(others: &Others) -> Case {
     let at = |name| fixture().at(name);
     let base = json!({"encoder": at("policy"), "train": at("pairs.jsonl"),

@@ -313,6 +313,8 @@ kinds! {
     "score": every_field_of_score_has_an_effect => measuring::score;
     "evaluate": every_field_of_evaluate_has_an_effect => measuring::evaluate;
     "over_seeds": every_field_of_over_seeds_has_an_effect => measuring::over_seeds;
+    "metric_validation": every_field_of_metric_validation_has_an_effect
+        => measuring::metric_validation;
     "classifier": every_field_of_classifier_has_an_effect => measuring::classifier;
     "judge": every_field_of_judge_has_an_effect => measuring::judge;
     "command": every_field_of_command_has_an_effect => data::command;
@@ -366,6 +368,7 @@ fn a_field_without_effect_beside_another_is_refused() {
         ("evaluate", json!({"diversity": {"encoder": at("policy")}}), "diversity.encoder"),
         ("evaluate", json!({"diversity": {"nli": at("policy")}}), "diversity.nli"),
         ("evaluate", json!({"diversity": {"classifier": at("policy")}}), "diversity.classifier"),
+        ("metric_validation", json!({"diversity.encoder": at("policy")}), "diversity.encoder"),
         ("evaluate", lone(json!({"max_prompt_tokens": 5})), "max_prompt_tokens"),
         ("evaluate", lone(json!({"preferences": at("preferences")})), "preferences"),
         ("evaluate", lone(json!({"judge": "reward_model"})), "judge"),
@@ -404,6 +407,7 @@ fn a_field_without_effect_beside_another_is_refused() {
         ("dataset", data::dataset(&others).base),
         ("judge", measuring::judge(&others).base),
         ("evaluate", measuring::evaluate(&others).base),
+        ("metric_validation", measuring::metric_validation(&others).base),
     ]
     .into();
     for (kind, more, field) in cases {
