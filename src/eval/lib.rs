@@ -24,6 +24,7 @@ pub mod seeds;
 pub mod self_bleu;
 pub mod spread;
 pub mod text;
+pub mod token_entropy;
 pub mod vendi;
 pub mod verdict;
 pub mod win;

@@ -6,7 +6,8 @@
 //!    cut to a common length ([`MATCHED`]).
 //! 2. A comparison has the name of the metric compared and an ending ([`COMPARISONS`]).
 //! 3. `coverage_NAME` is a part of the gold score, `win_rate_NAME` the win rate by the judge NAME.
-//! 4. The rest is listed: [`RESULTS`], [`GRADED`], [`PARTS`], [`OPTIMUM`], [`TRAINING`].
+//! 4. The rest is listed: [`RESULTS`], [`GRADED`], [`OF_MODELS`], [`PARTS`], [`OPTIMUM`],
+//!    [`TRAINING`].
 
 pub use super::definition::{Definition, Direction};
 
@@ -24,6 +25,7 @@ const COMPARED: &str = "comparisons";
 const TABLE: &str = "the-table-of-evaluate";
 const QUALITY: &str = "quality-beside-diversity";
 const OF_OPTIMUM: &str = "the-optimum-of-the-objective";
+const OWN: &str = "a-methods-own-distribution";
 
 /// Figures of methods and of the reward model.
 const RESULTS: &[Entry] = &[
@@ -131,6 +133,33 @@ const GRADED: &[Entry] = &[
         "nats",
         HigherIsMoreDiverse,
         QUALITY,
+    ),
+];
+
+/// Figures of the distributions of methods' models.
+const OF_MODELS: &[Entry] = &[
+    (
+        "token_entropy",
+        "entropy of the distribution of the next token, mean over the tokens of the samples of one \
+         input",
+        "nats",
+        HigherIsMoreDiverse,
+        OWN,
+    ),
+    (
+        "branching_factor",
+        "exp of `token_entropy`, the equally likely tokens of that entropy",
+        "tokens",
+        HigherIsMoreDiverse,
+        OWN,
+    ),
+    (
+        "forward_kl",
+        "KL of the reference policy from the method, by samples of the reference policy, summed \
+         over the response",
+        "nats",
+        Neither,
+        OWN,
     ),
 ];
 
@@ -324,7 +353,7 @@ pub fn define(metric: &str) -> Option<Definition> {
             return Some(Definition { heading, unit, direction: Neither, section: COMPARED });
         }
     }
-    let listed = [RESULTS, GRADED, PARTS, OPTIMUM];
+    let listed = [RESULTS, GRADED, OF_MODELS, PARTS, OPTIMUM];
     let mut listed = listed.into_iter().flatten();
     if let Some(entry) = listed.find(|entry| entry.0 == metric) {
         return Some(plain(entry));
@@ -377,7 +406,12 @@ pub(super) fn is_taken(metric: &str, way: &Way) -> bool {
 
 /// Whether a metric is measured on several samples of an input rather than on its first output.
 pub(super) fn is_of_samples(metric: &str) -> bool {
-    metric == "kl" || measure(metric).is_some() || is_graded(metric)
+    metric == "kl" || measure(metric).is_some() || is_graded(metric) || is_of_model(metric)
+}
+
+/// Whether a metric is one of the distribution of a method's model.
+pub(super) fn is_of_model(metric: &str) -> bool {
+    OF_MODELS.iter().any(|entry| entry.0 == metric)
 }
 
 /// Whether a metric is one of quality beside diversity.
@@ -402,8 +436,8 @@ pub(super) fn is_spread(metric: &str) -> bool {
 
 /// Every name that is listed, and one of each that is made of parts: what documents must have.
 pub fn names() -> Vec<(&'static str, &'static str)> {
-    let listed = RESULTS.iter().chain(GRADED).chain(PARTS).chain(MEASURES).chain(OPTIMUM);
-    listed.chain(TRAINING).map(|entry| (entry.0, entry.4)).collect()
+    let listed = [RESULTS, GRADED, OF_MODELS, PARTS, MEASURES, OPTIMUM, TRAINING];
+    listed.into_iter().flatten().map(|entry| (entry.0, entry.4)).collect()
 }
 
 #[cfg(test)]
@@ -446,7 +480,7 @@ mod tests {
     /// another's.
     #[test]
     fn no_name_is_listed_twice() {
-        let results = [RESULTS, GRADED, PARTS, OPTIMUM].concat();
+        let results = [RESULTS, GRADED, OF_MODELS, PARTS, OPTIMUM].concat();
         for list in [results, MEASURES.to_vec(), TRAINING.to_vec()] {
             for (at, (name, ..)) in list.iter().enumerate() {
                 assert!(list[..at].iter().all(|other| other.0 != *name), "{name}");

@@ -99,6 +99,9 @@ impl Selection {
             .best_of_n
             .retain(|of| metric(&of.metric) && method(&of.method) && set(&of.test_set));
         evaluation.at_k.retain(|of| metric(&of.metric) && method(&of.method) && set(&of.test_set));
+        evaluation
+            .by_position
+            .retain(|of| metric(&of.metric) && method(&of.method) && set(&of.test_set));
         evaluation.over_optimisation.retain(|of| method(&of.method));
         evaluation.optimum.retain(|of| set(&of.test_set));
         for optimum in &mut evaluation.optimum {

@@ -12,6 +12,7 @@ const SOURCES: &[&str] = &[
     include_str!("command.rs"),
     include_str!("dataset.rs"),
     include_str!("evaluate/config.rs"),
+    include_str!("evaluate/distributions_config.rs"),
     include_str!("evaluate/diversity.rs"),
     include_str!("evaluate/mod.rs"),
     include_str!("evaluate/quality.rs"),

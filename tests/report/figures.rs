@@ -392,6 +392,31 @@ fn lines_over_k_are_of_every_method_with_their_bands() {
     assert!(json["evaluations"][1].get("at_k").is_none(), "there is none over seeds");
 }
 
+/// Of each method a line of means over positions, 1 at the left, and a band between its ends.
+#[test]
+fn branching_factors_are_drawn_by_position() {
+    let evaluation = &run().evaluations[0];
+    let id = format!("report: branching_factor {}", TEST_SETS[0]);
+    let all = charts(evaluation);
+    let chart = all.iter().find(|chart| chart.id == id).unwrap();
+    let title = &chart.layout["yaxis"]["title"]["text"];
+    assert_eq!(*title, "branching_factor<br>(samples at temperature 1)");
+    assert_eq!((chart.data.len(), evaluation.by_position.len()), (4, 2));
+    for (traces, curve) in chart.data.chunks(2).zip(&evaluation.by_position) {
+        let means: Vec<f64> = curve.by_position.iter().map(|point| point.mean).collect();
+        assert_eq!(
+            (&traces[1]["name"], &traces[1]["x"][0]),
+            (&curve.method.as_str().into(), &1.0.into())
+        );
+        assert_eq!(traces[1]["y"], serde_json::json!(means));
+        let highs = curve.by_position.iter().map(|point| point.high);
+        let lows = curve.by_position.iter().rev().map(|point| point.low);
+        assert_eq!(traces[0]["y"], serde_json::json!(highs.chain(lows).collect::<Vec<f64>>()));
+    }
+    let json: Value = serde_json::from_str(&json(&run())).unwrap();
+    assert_eq!(json["evaluations"][0]["by_position"].as_array().unwrap().len(), 2);
+}
+
 /// Best-of-n is a line over n; a dotted line goes from a policy's samples to where best-of-n's are
 /// at its KL.
 #[test]

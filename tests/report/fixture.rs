@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use posttrain::artefacts::comparisons::Comparisons;
 use posttrain::artefacts::curves::{BestOfN, Training, TrainingStep};
+use posttrain::artefacts::distributions::ByPosition;
 use posttrain::artefacts::inputs::{Answer, Input};
 use posttrain::artefacts::judgements::{OfSplit, Usage, Verdicts};
 use posttrain::artefacts::optimum::{AtBeta, AtN, OfMethod, Optimum};
@@ -299,6 +300,7 @@ fn evaluation() -> Evaluation {
             })
             .into(),
         at_k: at_k(),
+        by_position: by_position(),
         best_of_n,
         over_optimisation,
         optimum: optima(),
@@ -327,6 +329,27 @@ fn at_k() -> Vec<AtK> {
         .flat_map(|metric| [("sft", 0.3, 0.8), ("ppo", 0.6, 0.2)].map(|of| (metric, of)))
         .map(|(metric, (method, one, rate))| curve(method, metric, one, rate))
         .collect()
+}
+
+/// Of two methods on the first test set: one that narrows after its first tokens, and one that ends
+/// earlier.
+fn by_position() -> Vec<ByPosition> {
+    let curve = |method: &str, first: f64, last: usize| {
+        let point = |position: usize| {
+            let mean = 1.5 + first * (-0.2 * position as f64).exp();
+            Interval { mean, low: 0.9 * mean, high: 1.2 * mean, n: INPUTS, kind: Kind::SkewT }
+        };
+        ByPosition {
+            method: method.into(),
+            test_set: TEST_SETS[0].into(),
+            metric: "branching_factor".into(),
+            temperature: 1.0,
+            by_position: (1..=last).map(point).collect(),
+        }
+    };
+    [("sft", 20.0, 24), ("ppo", 4.0, 16)]
+        .map(|(method, first, last)| curve(method, first, last))
+        .into()
 }
 
 /// The optimum of the objective on two test sets, of whose betas the least has no estimate.

@@ -176,6 +176,12 @@ pub fn cases() -> Vec<(&'static str, Value)> {
             config
         }),
         ("evaluate/optimum", optimum),
+        ("evaluate/distributions", {
+            let mut config = evaluate("gold");
+            config["methods"][0]["model"] = at("other");
+            config["distributions"] = json!({"reference_samples": at("samples")});
+            config
+        }),
         (
             "classifier",
             json!({"encoder": at("policy"), "train": at("pairs.jsonl"), "test": at("pairs.jsonl"),

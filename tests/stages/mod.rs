@@ -8,6 +8,7 @@ mod curves;
 mod datasets;
 mod digests;
 mod disk;
+mod distributions;
 mod diverging;
 mod effects;
 mod evaluation;

@@ -7,6 +7,7 @@
 //! 2. Every figure is drawn with its 95% interval.
 
 mod at_k;
+mod by_position;
 mod frontier;
 mod optimum;
 
@@ -80,6 +81,7 @@ pub fn charts(evaluation: &Evaluation) -> Vec<Chart> {
     charts.extend(best_of_n(evaluation));
     charts.extend(frontier::frontiers(evaluation));
     charts.extend(at_k::over_k(evaluation));
+    charts.extend(by_position::over_positions(evaluation));
     charts.extend(optimum::charts(evaluation));
     charts.extend(evaluation.over_optimisation.iter().filter_map(over_optimisation));
     charts.extend(calibration(evaluation));

@@ -10,6 +10,7 @@ use crate::data::dataset::{Dataset, test_split};
 use crate::data::lineage::Lineage;
 use crate::data::rows::{Example, Preference};
 use crate::error::Result;
+use crate::reference::Ref;
 use crate::stages::lineage::{self, Found, Guard};
 
 /// The rows that an evaluation is of.
@@ -36,8 +37,10 @@ pub(super) fn rows(
 ) -> Result<Rows> {
     let methods = config.methods.iter().map(|method| {
         let mut made_of: Option<Lineage> = None;
-        for samples in [&method.outputs, &method.samples].into_iter().flatten() {
-            let lineage = Lineage::read(samples.path())?;
+        let texts = [&method.outputs, &method.samples].into_iter().flatten().map(Ref::path);
+        let model = method.own_model().filter(|_| config.distributions.is_some()).map(Ref::path);
+        for folder in texts.chain(model) {
+            let lineage = Lineage::read(folder)?;
             made_of = Some(match made_of {
                 Some(others) => others.with(lineage),
                 None => lineage,
@@ -71,6 +74,11 @@ pub(super) fn rows(
     if let Some(optimum) = &config.optimum {
         let candidates = Lineage::read(optimum.candidates.path())?;
         models.push(("optimum.candidates".to_owned(), candidates));
+    }
+    let reference = config.distributions.as_ref().and_then(|own| own.reference_samples.as_ref());
+    if let Some(samples) = reference {
+        let lineage = Lineage::read(samples.path())?;
+        models.push(("distributions.reference_samples".to_owned(), lineage));
     }
     models.extend(methods);
     models.extend(judges);

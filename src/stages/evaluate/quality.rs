@@ -17,7 +17,6 @@ use super::curves::golds;
 use super::diversity::Measures;
 use super::measuring::{Answers, Asked, Judges};
 use super::{Found, Judge};
-use crate::artefacts::inputs;
 use crate::artefacts::quality::{
     AtK, BEST_AT_K, CLASS_ENTROPY, DISTINCT_K, EFFECTIVE, GOOD, GOOD_SHARE, Graded, PASS_AT_K,
     QUALITY, QUALITY_CONTROL, QUALITY_INPUTS, SIMPSON, TOTAL, UTILITY_K,
@@ -436,7 +435,9 @@ impl Found {
             values,
         };
         let mut figures: Vec<BTreeMap<String, f64>> = vec![BTreeMap::new(); own.inputs.len()];
-        own.inputs.iter().for_each(|input| self.answered(test_set, own.method, input));
+        for input in &own.inputs {
+            self.answered(test_set, own.method, input.id, input.figures.iter().copied());
+        }
         for (at, (metric, _)) in own.inputs[0].figures.iter().enumerate() {
             let values = own.values(at);
             let row = Row::new(own.method, test_set, metric, of_values(metric, &values));
@@ -477,16 +478,6 @@ impl Found {
                 classes: input.classes.clone(),
                 figures,
             });
-        }
-    }
-
-    /// Puts what every input has beside the scores of a method's answer to it.
-    fn answered(&mut self, test_set: &str, method: &str, own: &GradedInput<'_>) {
-        let same = |input: &&mut inputs::Input| input.test_set == test_set && input.id == own.id;
-        let answers = self.inputs.iter_mut().find(same).map(|input| &mut input.answers);
-        if let Some(answer) = answers.into_iter().flatten().find(|answer| answer.method == method) {
-            let figures = own.figures.iter().map(|(name, value)| ((*name).into(), Some(*value)));
-            answer.scores.extend(figures);
         }
     }
 

@@ -78,6 +78,10 @@ pub fn evaluate(others: &Others) -> Case {
     let optimum = || of_pool(&candidates, json!("keep"));
     let ruled = |rule: Value| of_pool(&pool(1, rule.clone()), rule);
     let another = "`optimum.missing_eos` is not that of `optimum.candidates`";
+    let own = || {
+        json!({"distributions": {}, "methods": [{"name": "key", "outputs": at("outputs"),
+            "samples": at("samples"), "model": at("policy")}]})
+    };
     let refused = vec![
         ("optimum.missing_eos", json!({"replace": -3.0}), optimum(), another),
         ("optimum.missing_eos.replace", json!(-2.0), ruled(json!({"replace": -3.0})), another),
@@ -90,6 +94,8 @@ pub fn evaluate(others: &Others) -> Case {
         plain("methods.0.outputs", others.at("answers")),
         plain("methods.0.samples", others.at("answers")),
         plain("methods.0.policy", others.at("rolled")),
+        ("methods.0.model", at("other"), own()),
+        ("distributions.reference_samples", at("samples"), own()),
         plain("reward_model", others.at("reward")),
         plain("reference_policy", at("other")),
         plain("preferences", at("preferences")),
