@@ -22,6 +22,7 @@ pub mod quality;
 pub mod reward;
 pub mod seeds;
 pub mod self_bleu;
+pub mod similarity;
 pub mod spread;
 pub mod text;
 pub mod token_entropy;

@@ -76,11 +76,12 @@ pub(super) fn listings(evaluation: &Evaluation) -> Vec<Listing> {
 
 /// One line a figure, under a line of names. `kind` says what the figure is: a `result`; the
 /// `difference` of two methods (`method` minus `with`), also `at_equal_kl` with the KL in nats; the
-/// share won `head_to_head`; a `gap` (the test set minus the one in `with`); `over_seeds` and
-/// `difference_over_seeds` with the standard deviation over seeds, the standard error of a seed's
-/// figure over inputs, and each seed's value; a `judgement` of a stage `judge`, which is the
-/// `evaluation` then; with the KL of their point, a figure of the `optimum` at the beta in `with`,
-/// of `optimum_best_of_n` with n in `with`, of an `optimum_method`. What a kind has not is empty.
+/// share won `head_to_head`; the `similarity` of two methods; a `gap` (the test set minus the one in
+/// `with`); `over_seeds` and `difference_over_seeds` with the standard deviation over seeds, the
+/// standard error of a seed's figure over inputs, and each seed's value; a `judgement` of a stage
+/// `judge`, which is the `evaluation` then; with the KL of their point, a figure of the `optimum` at
+/// the beta in `with`, of `optimum_best_of_n` with n in `with`, of an `optimum_method`. What a kind
+/// has not is empty.
 pub fn csv(run: &Run) -> String {
     let mut out = String::from(
         "evaluation,method,test_set,metric,mean,low,high,n,kind,with,p,p_holm,kl,std_over_seeds,error_over_inputs,each_seed,unit,direction\n",
@@ -158,6 +159,13 @@ pub fn csv(run: &Run) -> String {
                 &wins.with,
                 none(),
             );
+        }
+        for of in &comparisons.between {
+            for (ending, interval) in significance::of_two(of) {
+                let metric = format!("{}{ending}", of.metric);
+                let names = [node, of.method.as_str(), &of.test_set, &metric];
+                line(names, interval, "similarity", &of.with, none());
+            }
         }
         for figure in optimum::figures(evaluation) {
             let names = [node, &figure.method, figure.test_set, figure.metric];
@@ -292,7 +300,7 @@ pub fn html_significance(evaluation: &Evaluation) -> String {
     out.push_str(&html_listings(&significance::differences(evaluation)));
     out.push_str(&html_listings(&significance::at_equal_kl(evaluation)));
     for block in table::results(&significance::table(evaluation)) {
-        let metric = ["_gap", "_head_to_head"]
+        let metric = ["_gap", "_head_to_head", "_between", "_between_high", "_apart"]
             .iter()
             .find_map(|ending| block.title.strip_suffix(ending))
             .unwrap_or(&block.title);

@@ -5,9 +5,10 @@
 //! 1. A measure of diversity is taken in several ways ([`WAYS`]), each of whole texts and of texts
 //!    cut to a common length ([`MATCHED`]).
 //! 2. A comparison has the name of the metric compared and an ending ([`COMPARISONS`]).
-//! 3. `coverage_NAME` is a part of the gold score, `win_rate_NAME` the win rate by the judge NAME.
-//! 4. The rest is listed: [`RESULTS`], [`GRADED`], [`OF_MODELS`], [`PARTS`], [`OPTIMUM`],
-//!    [`TRAINING`].
+//! 3. `coverage_NAME` is a part of the gold score, `win_rate_NAME` the win rate by the judge NAME,
+//!    `loss_NAME` the loss on the texts NAME of an earlier phase.
+//! 4. The rest is listed: [`RESULTS`], [`GRADED`], [`OF_MODELS`], [`SIMILAR`], [`PARTS`],
+//!    [`OPTIMUM`], [`TRAINING`].
 
 pub use super::definition::{Definition, Direction};
 
@@ -25,6 +26,7 @@ const COMPARED: &str = "comparisons";
 const TABLE: &str = "the-table-of-evaluate";
 const QUALITY: &str = "quality-beside-diversity";
 const OF_OPTIMUM: &str = "the-optimum-of-the-objective";
+const ALIKE: &str = "similarity-within-and-between-methods";
 const OWN: &str = "a-methods-own-distribution";
 
 /// Figures of methods and of the reward model.
@@ -163,6 +165,38 @@ const OF_MODELS: &[Entry] = &[
     ),
 ];
 
+/// How alike samples of one input are.
+const SIMILAR: &[Entry] = &[
+    (
+        "ngram_similarity",
+        "cosine of the n-gram counts of two samples of one input, mean over n = 1, 2 and the pairs",
+        "cosine",
+        LowerIsMoreDiverse,
+        ALIKE,
+    ),
+    (
+        "ngram_similarity_high",
+        "share of inputs whose `ngram_similarity` is above the threshold",
+        "share",
+        LowerIsMoreDiverse,
+        ALIKE,
+    ),
+    (
+        "embedding_similarity",
+        "cosine of the sentence embeddings of two samples of one input, mean over the pairs",
+        "cosine",
+        LowerIsMoreDiverse,
+        ALIKE,
+    ),
+    (
+        "embedding_similarity_high",
+        "share of inputs whose `embedding_similarity` is above the threshold",
+        "share",
+        LowerIsMoreDiverse,
+        ALIKE,
+    ),
+];
+
 /// Parts of the gold score, beside `coverage_NAME`.
 const PARTS: &[Entry] = &[
     (
@@ -180,6 +214,9 @@ const PARTS: &[Entry] = &[
 
 /// How the name of a part begins that is the coverage of one fact.
 pub(super) const COVERAGE: &str = "coverage_";
+
+/// How the name of a loss on texts of an earlier phase begins.
+const LOSS: &str = "loss_";
 
 /// Measures of a set of texts; each is taken in the ways of [`WAYS`].
 const MEASURES: &[Entry] = &[
@@ -306,7 +343,19 @@ pub(super) const MATCHED: &str = "_matched";
 pub(super) const DIFFERENCE: &str = "_difference";
 
 /// Endings of comparisons by a metric, what they are, and their unit where it is not the metric's.
-const COMPARISONS: [(&str, &str, Option<&str>); 4] = [
+const COMPARISONS: [(&str, &str, Option<&str>); 7] = [
+    ("_between", "two methods, mean over the pairs of one sample of each", None),
+    (
+        "_between_high",
+        "two methods, share of inputs whose mean over pairs is above the threshold",
+        Some("share"),
+    ),
+    (
+        "_apart",
+        "mean within two methods minus that between them: 0 where both give the same answers as \
+         often",
+        None,
+    ),
     (DIFFERENCE, "one method minus another, paired; intervals are not corrected", None),
     ("_gap", "the first test set (in distribution) minus another", None),
     (
@@ -353,7 +402,7 @@ pub fn define(metric: &str) -> Option<Definition> {
             return Some(Definition { heading, unit, direction: Neither, section: COMPARED });
         }
     }
-    let listed = [RESULTS, GRADED, OF_MODELS, PARTS, OPTIMUM];
+    let listed = [RESULTS, GRADED, OF_MODELS, SIMILAR, PARTS, OPTIMUM];
     let mut listed = listed.into_iter().flatten();
     if let Some(entry) = listed.find(|entry| entry.0 == metric) {
         return Some(plain(entry));
@@ -362,6 +411,11 @@ pub fn define(metric: &str) -> Option<Definition> {
         let heading = format!("`{name}`, mean over texts");
         let (unit, direction) = ("share", HigherIsBetter);
         return Some(Definition { heading, unit, direction, section: GOLD });
+    }
+    if let Some(name) = metric.strip_prefix(LOSS).filter(|name| !name.is_empty()) {
+        let heading = format!("loss on the held-out texts `{name}`, mean over their tokens");
+        let (unit, direction) = ("nats a token", LowerIsBetter);
+        return Some(Definition { heading, unit, direction, section: OWN });
     }
     if let Some(name) = metric.strip_prefix("win_rate_").filter(|name| !name.is_empty()) {
         let heading = format!("share of inputs won, a tie counting half, by the judge `{name}`");
@@ -406,7 +460,12 @@ pub(super) fn is_taken(metric: &str, way: &Way) -> bool {
 
 /// Whether a metric is measured on several samples of an input rather than on its first output.
 pub(super) fn is_of_samples(metric: &str) -> bool {
-    metric == "kl" || measure(metric).is_some() || is_graded(metric) || is_of_model(metric)
+    let similar = SIMILAR.iter().any(|entry| entry.0 == metric);
+    metric == "kl"
+        || similar
+        || measure(metric).is_some()
+        || is_graded(metric)
+        || is_of_model(metric)
 }
 
 /// Whether a metric is one of the distribution of a method's model.
@@ -417,6 +476,11 @@ pub(super) fn is_of_model(metric: &str) -> bool {
 /// Whether a metric is one of quality beside diversity.
 pub(super) fn is_graded(metric: &str) -> bool {
     GRADED.iter().any(|entry| entry.0 == metric)
+}
+
+/// Whether a metric is a loss on texts of an earlier phase, which are no outputs.
+pub(super) fn is_loss(metric: &str) -> bool {
+    metric.starts_with(LOSS)
 }
 
 /// Whether a metric is of texts cut to a common length.
@@ -436,7 +500,7 @@ pub(super) fn is_spread(metric: &str) -> bool {
 
 /// Every name that is listed, and one of each that is made of parts: what documents must have.
 pub fn names() -> Vec<(&'static str, &'static str)> {
-    let listed = [RESULTS, GRADED, OF_MODELS, PARTS, MEASURES, OPTIMUM, TRAINING];
+    let listed = [RESULTS, GRADED, OF_MODELS, SIMILAR, PARTS, MEASURES, OPTIMUM, TRAINING];
     listed.into_iter().flatten().map(|entry| (entry.0, entry.4)).collect()
 }
 
@@ -480,7 +544,7 @@ mod tests {
     /// another's.
     #[test]
     fn no_name_is_listed_twice() {
-        let results = [RESULTS, GRADED, OF_MODELS, PARTS, OPTIMUM].concat();
+        let results = [RESULTS, GRADED, OF_MODELS, SIMILAR, PARTS, OPTIMUM].concat();
         for list in [results, MEASURES.to_vec(), TRAINING.to_vec()] {
             for (at, (name, ..)) in list.iter().enumerate() {
                 assert!(list[..at].iter().all(|other| other.0 != *name), "{name}");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::metrics::{is_graded, is_of_model, is_of_samples};
+use super::metrics::{is_graded, is_loss, is_of_model, is_of_samples};
 use crate::artefacts::comparisons::Comparisons;
 use crate::artefacts::curves::{BestOfN, Training};
 use crate::artefacts::distributions::ByPosition;
@@ -205,7 +205,9 @@ impl Evaluation {
             (None, Some(outputs)) => Some(format!("All figures are of outputs at {outputs}.")),
             (None, None) => None,
         };
-        let notes = self.judges.iter().cloned().chain(sampled);
+        let losses = any(is_loss)
+            .then(|| "Losses are of texts of earlier phases, at temperature 1.".to_owned());
+        let notes = self.judges.iter().cloned().chain(sampled).chain(losses);
         let notes = notes.chain(self.optimum.iter().filter_map(Optimum::note));
         notes.chain(self.leaks.iter().cloned()).chain(self.left_out.iter().cloned()).collect()
     }
@@ -213,6 +215,9 @@ impl Evaluation {
     /// The title of a chart's axis: a metric's name, and on a second line the temperature of what
     /// it is measured on. On one line it would be longer than the axis of a narrow chart.
     pub fn axis(&self, metric: &str) -> String {
+        if is_loss(metric) {
+            return metric.to_owned();
+        }
         let of_samples = is_of_samples(metric);
         let what = if of_samples { "samples" } else { "outputs" };
         match self.sampled_at(of_samples) {

@@ -95,6 +95,9 @@ impl Selection {
             let of = &matched.difference;
             metric(&of.metric) && method(&of.method) && method(&of.with) && set(&of.test_set)
         });
+        compared.between.retain(|of| {
+            metric(&of.metric) && method(&of.method) && method(&of.with) && set(&of.test_set)
+        });
         evaluation
             .best_of_n
             .retain(|of| metric(&of.metric) && method(&of.method) && set(&of.test_set));

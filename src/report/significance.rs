@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::layout::{Cell, Line, Listing, Verdict, decimals, distinct};
 use super::metrics::DIFFERENCE;
 use super::run::Evaluation;
-use crate::artefacts::comparisons::Comparisons;
+use crate::artefacts::comparisons::{Between, Comparisons};
 use crate::artefacts::quality::{DISTINCT_K, GOOD, QUALITY_CONTROL, SIMPSON};
 use crate::artefacts::table::{DIVERSITY, Row, Table};
 use crate::eval::compare::{Difference, least_p};
@@ -88,8 +88,8 @@ pub(super) fn p(p: f64) -> Cell {
     Cell::number(p, P_DECIMALS)
 }
 
-/// Gaps between test sets and then wins head to head, as a table of blocks: `gold_gap`,
-/// `gold_head_to_head`.
+/// Gaps between test sets, wins head to head and then similarities of two methods, as a table of
+/// blocks: `gold_gap`, `gold_head_to_head`, `ngram_similarity_between`.
 pub(super) fn table(evaluation: &Evaluation) -> Table {
     let comparisons = &evaluation.comparisons;
     let row = |method: &str, test_set: &str, metric: &str, what: &str, interval: Interval| {
@@ -109,12 +109,27 @@ pub(super) fn table(evaluation: &Evaluation) -> Table {
             wins.interval,
         )
     });
-    Table { rows: gaps.chain(wins).collect(), ..Table::default() }
+    let rows = gaps.chain(wins).chain(comparisons.between.iter().flat_map(between)).collect();
+    Table { rows, ..Table::default() }
+}
+
+/// What is said of the similarity of two methods, by the ending of the metric's name.
+pub(super) fn of_two(of: &Between) -> impl Iterator<Item = (&'static str, Interval)> {
+    let always = [("_between", of.similarity), ("_between_high", of.high)];
+    always.into_iter().chain(of.apart.map(|apart| ("_apart", apart)))
+}
+
+/// The rows of the similarity of two methods.
+fn between(of: &Between) -> impl Iterator<Item = Row> {
+    let name = format!("{} with {}", of.method, of.with);
+    of_two(of).map(move |(ending, interval)| {
+        Row::new(&name, &of.test_set, &format!("{}{ending}", of.metric), interval)
+    })
 }
 
 /// What is printed below the table of an evaluation, as a table of blocks: all comparisons by gold
-/// (by `rm` where there is no gold), by the judges that have names, by [`DIVERSITY`], and by
-/// classes and good samples where these are measured.
+/// (by `rm` where there is no gold), by the judges that have names, by [`DIVERSITY`], by classes
+/// and good samples, and similarities of two methods, where these are measured.
 pub(super) fn printed(comparisons: &Comparisons) -> Table {
     let metrics = distinct(comparisons.differences.iter().map(|one| one.metric.as_str()));
     let performance = ["gold", "rm"].into_iter().find(|metric| metrics.contains(metric));
@@ -122,7 +137,9 @@ pub(super) fn printed(comparisons: &Comparisons) -> Table {
     let [good, control] = [GOOD, QUALITY_CONTROL].map(|way| format!("{SIMPSON}{way}"));
     let graded = [DISTINCT_K, &good, &control];
     let shown = performance.into_iter().chain(judges).chain([DIVERSITY]).chain(graded);
-    Table { rows: shown.flat_map(|metric| by(comparisons, metric)).collect(), ..Table::default() }
+    let rows = shown.flat_map(|metric| by(comparisons, metric));
+    let rows = rows.chain(comparisons.between.iter().flat_map(between)).collect();
+    Table { rows, ..Table::default() }
 }
 
 /// The comparisons by one metric.

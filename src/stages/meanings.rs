@@ -17,6 +17,7 @@ const SOURCES: &[&str] = &[
     include_str!("evaluate/mod.rs"),
     include_str!("evaluate/quality.rs"),
     include_str!("evaluate/optimum_config.rs"),
+    include_str!("evaluate/similarity.rs"),
     include_str!("generate.rs"),
     include_str!("generation.rs"),
     include_str!("import.rs"),

@@ -1,7 +1,8 @@
 //! Differences, gaps and figures over seeds: the page, CSV, JSON, Markdown and LaTeX say the same,
 //! and the page's filters keep what they say.
 
-use posttrain::eval::interval::Interval;
+use posttrain::artefacts::table::Row;
+use posttrain::eval::interval::{Interval, Kind};
 use posttrain::report::charts::charts;
 use posttrain::report::formats::{csv, json, markdown};
 use posttrain::report::latex::latex;
@@ -415,6 +416,34 @@ fn branching_factors_are_drawn_by_position() {
     }
     let json: Value = serde_json::from_str(&json(&run())).unwrap();
     assert_eq!(json["evaluations"][0]["by_position"].as_array().unwrap().len(), 2);
+}
+
+/// A matrix of methods: within each on the diagonal, and the same on both sides of it.
+#[test]
+fn similarities_are_a_matrix_of_methods() {
+    let mut evaluation = run().evaluations.remove(0);
+    for (method, mean) in [("sft", 0.45), ("best_of_n", 0.55), ("ppo", 0.75)] {
+        let figure = Interval { mean, low: mean - 0.1, high: mean + 0.1, n: 30, kind: Kind::SkewT };
+        let row = Row::new(method, TEST_SETS[0], "ngram_similarity", figure);
+        evaluation.table.rows.push(row);
+    }
+    let id = format!("report: ngram_similarity {}", TEST_SETS[0]);
+    let all = charts(&evaluation);
+    let chart = all.iter().find(|chart| chart.id == id).unwrap();
+    let matrix = &chart.data[0];
+    let names = serde_json::json!(["sft", "best_of_n", "ppo"]);
+    assert_eq!((&matrix["x"], &matrix["y"]), (&names, &names));
+    let means = serde_json::json!([[0.45, 0.4, 0.3], [0.4, 0.55, 0.5], [0.3, 0.5, 0.75]]);
+    assert_eq!(matrix["z"], means);
+    assert_eq!(matrix["text"][2][0], "0.30<br>[0.25, 0.35]");
+    let run = Run { evaluations: vec![evaluation], ..run() };
+    let lines: Vec<String> = csv(&run).lines().map(str::to_owned).collect();
+    for (ending, mean) in [("_between", "0.3,"), ("_between_high", "0.15,"), ("_apart", "0.39999")]
+    {
+        let begin = format!("report,ppo,{},ngram_similarity{ending},{mean}", TEST_SETS[0]);
+        let line = lines.iter().find(|line| line.starts_with(&begin));
+        assert!(line.is_some_and(|line| line.contains(",similarity,sft,")), "{begin}");
+    }
 }
 
 /// Best-of-n is a line over n; a dotted line goes from a policy's samples to where best-of-n's are

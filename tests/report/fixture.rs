@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use posttrain::artefacts::comparisons::Comparisons;
+use posttrain::artefacts::comparisons::{Between, Comparisons};
 use posttrain::artefacts::curves::{BestOfN, Training, TrainingStep};
 use posttrain::artefacts::distributions::ByPosition;
 use posttrain::artefacts::inputs::{Answer, Input};
@@ -15,7 +15,9 @@ use posttrain::artefacts::seeds::Figure;
 use posttrain::artefacts::table::{Over, Row, Table};
 use posttrain::artefacts::temperatures::Temperatures;
 use posttrain::eval::best_of_n::{curve, kl_bound};
-use posttrain::eval::compare::{Difference, Matched, Measured, differences, gaps, head_to_head};
+use posttrain::eval::compare::{
+    Difference, Gap, Matched, Measured, Wins, differences, gaps, head_to_head,
+};
 use posttrain::eval::interval::{Interval, Kind, of_mean};
 use posttrain::eval::reward::Bin;
 use posttrain::eval::seeds;
@@ -244,9 +246,8 @@ fn evaluation() -> Evaluation {
         .into_iter()
         .flat_map(|difference| ["gold", "ead_per_input"].map(|metric| by(difference, metric)))
         .collect();
-    let head_to_head = head_to_head(&measured, &["gold"]);
-    let comparisons =
-        Comparisons { differences: compared, head_to_head, gaps: gaps(&measured), matched };
+    let wins = head_to_head(&measured, &["gold"]);
+    let comparisons = compared_by(compared, wins, gaps(&measured), matched);
     let interval = |mean: f64| Interval {
         mean,
         low: mean - 0.1,
@@ -329,6 +330,39 @@ fn at_k() -> Vec<AtK> {
         .flat_map(|metric| [("sft", 0.3, 0.8), ("ppo", 0.6, 0.2)].map(|of| (metric, of)))
         .map(|(metric, (method, one, rate))| curve(method, metric, one, rate))
         .collect()
+}
+
+/// All comparisons.
+fn compared_by(
+    differences: Vec<Difference>,
+    head_to_head: Vec<Wins>,
+    gaps: Vec<Gap>,
+    matched: Vec<Matched>,
+) -> Comparisons {
+    Comparisons { differences, head_to_head, gaps, matched, between: between() }
+}
+
+/// Every two of three methods on the first test set.
+fn between() -> Vec<Between> {
+    let of = |(method, with, mean): (&str, &str, f64)| {
+        let figure = |mean: f64| Interval {
+            mean,
+            low: mean - 0.05,
+            high: mean + 0.05,
+            n: INPUTS,
+            kind: Kind::SkewT,
+        };
+        Between {
+            metric: "ngram_similarity".into(),
+            test_set: TEST_SETS[0].into(),
+            method: method.into(),
+            with: with.into(),
+            similarity: figure(mean),
+            high: figure(mean / 2.0),
+            apart: Some(figure(0.7 - mean)),
+        }
+    };
+    [("best_of_n", "sft", 0.4), ("ppo", "sft", 0.3), ("ppo", "best_of_n", 0.5)].map(of).into()
 }
 
 /// Of two methods on the first test set: one that narrows after its first tokens, and one that ends

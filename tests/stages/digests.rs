@@ -91,7 +91,7 @@ pub fn cases() -> Vec<(&'static str, Value)> {
         config
     };
     let judge = |who: Value| json!({"dataset": at("dataset"), "a": at("outputs"), "judge": who});
-    vec![
+    let mut cases = vec![
         (
             "dataset/files",
             json!({"source": {"files": {"sft": files(0.0, 0.6), "test/id": files(0.6, 1.0)}}}),
@@ -176,12 +176,6 @@ pub fn cases() -> Vec<(&'static str, Value)> {
             config
         }),
         ("evaluate/optimum", optimum),
-        ("evaluate/distributions", {
-            let mut config = evaluate("gold");
-            config["methods"][0]["model"] = at("other");
-            config["distributions"] = json!({"reference_samples": at("samples")});
-            config
-        }),
         (
             "classifier",
             json!({"encoder": at("policy"), "train": at("pairs.jsonl"), "test": at("pairs.jsonl"),
@@ -202,6 +196,29 @@ pub fn cases() -> Vec<(&'static str, Value)> {
             json!({"run": ["sh", "-c", "cat {posts} > \
                 copy"], "files": {"posts": at("posts.jsonl")}}),
         ),
+    ];
+    cases.extend(of_distributions(&evaluate("gold")));
+    cases
+}
+
+/// `evaluate` with measures of methods' models, and of the similarity of methods.
+fn of_distributions(evaluate: &Value) -> [(&'static str, Value); 3] {
+    let at = |name| fixture().at(name);
+    let with = |distributions: Value| {
+        let mut config = evaluate.clone();
+        config["methods"][0]["model"] = at("other");
+        config["distributions"] = distributions;
+        config
+    };
+    let retention = json!([{"name": "notes", "dataset": at("dataset"), "split": "notes"}]);
+    let mut similarity = evaluate.clone();
+    similarity["methods"] = json!([evaluate["methods"][0], {"name": "again",
+        "outputs": at("outputs"), "samples": at("samples")}]);
+    similarity["similarity"] = json!({"threshold": 0.5});
+    [
+        ("evaluate/distributions", with(json!({"reference_samples": at("samples")}))),
+        ("evaluate/retention", with(json!({"retention": retention}))),
+        ("evaluate/similarity", similarity),
     ]
 }
 

@@ -17,7 +17,7 @@ use posttrain::model::{checkpoint, heads, transformer};
 use serde_json::{Value, json};
 
 use super::bench::{Made, make, problems, refusal};
-use super::fixture::{encode, example, fixture, jsonl, write};
+use super::fixture::{EOS, encode, example, fixture, jsonl, prompt, summary, write};
 use crate::cli::place::Place;
 
 /// Rows of the test set, from 70 on: enough for intervals.
@@ -296,7 +296,9 @@ fn fields_that_do_not_belong_together_are_refused() {
     config["distributions"] = json!({"reference_samples": own.reference()});
     config["methods"][0]["model"] = json!({"$path": folder.path()});
     let message = refusal("evaluate", config);
-    assert!(message.contains("`m` and `reference_policy` have different tokenizers"), "{message}");
+    let expected =
+        "the model of method `m` and that of `reference_policy` have different tokenizers";
+    assert!(message.contains(expected), "{message}");
 }
 
 /// Samples are drawn from the model that is asked for their distribution.
@@ -340,4 +342,138 @@ fn a_model_that_samples_are_not_of_is_refused_when_it_is_planned() {
         let plan = place.say(&["plan", "p.yaml"]);
         assert!(plan.code == 2 && plan.err.contains(said), "{}", plan.err);
     }
+}
+
+/// A dataset with a split of 24 documents, and one of the fixture's prompts with summaries.
+fn earlier() -> (tempfile::TempDir, Value) {
+    let folder = tempfile::tempdir().unwrap();
+    let document = |at: usize| {
+        json!({"id": format!("note-{at}"), "prompt": "",
+        "completion": format!("{}{}", prompt(at), summary(at))})
+    };
+    write(&folder.path().join("notes.jsonl"), &jsonl((0..24).map(document)));
+    write(&folder.path().join("validation.jsonl"), &jsonl((100..103).map(example)));
+    let reference = json!({"$path": folder.path()});
+    (folder, reference)
+}
+
+/// The losses of the tokens of a text after its first `prompt` tokens.
+fn losses(model: &str, text: &[u32], prompt: usize) -> Vec<f64> {
+    let checkpoint = checkpoint::load(&fixture().path(model)).unwrap();
+    let b = Cpu::<f32>::new();
+    let model = Model::upload(&b, checkpoint.spec.clone(), checkpoint.head, checkpoint.params);
+    let hidden = transformer::hidden(&b, &model, &Batch::new(&[text]));
+    let logits = b.download_f64(&heads::logits(&b, &model, &hidden, text.len()));
+    let v = model.spec.vocabulary;
+    let loss = |at: usize| {
+        let row = &logits[(at - 1) * v..at * v];
+        row.iter().map(|logit| logit.exp()).sum::<f64>().ln() - row[text[at] as usize]
+    };
+    (prompt.max(1)..text.len()).map(loss).collect()
+}
+
+#[test]
+fn retention_is_the_loss_over_all_learned_tokens() {
+    let ((_folder, dataset), (_earlier, texts)) = (dataset(), earlier());
+    let [own, other] = ["policy", "other"].map(|policy| sampled(&dataset, policy));
+    let at = |name| fixture().at(name);
+    let methods = json!([{"name": "own", "samples": own.reference(), "model": at("policy")},
+        {"name": "other", "samples": other.reference(), "policy": at("other")},
+        {"name": "unnamed", "samples": own.reference()}]);
+    let retention = json!([{"name": "notes", "dataset": texts, "split": "notes"},
+        {"name": "sft", "dataset": texts, "split": "validation"}]);
+    let made = make("evaluate", evaluate(&dataset, methods, json!({"retention": retention})));
+    let table = table(&made);
+    let mut means = BTreeMap::new();
+    for (name, model) in [("own", "policy"), ("other", "other")] {
+        let note = |at: usize| {
+            let text = encode(&format!("{}{}", prompt(at), summary(at)));
+            losses(model, &[text, vec![EOS]].concat(), 0)
+        };
+        let answer = |at: usize| {
+            let prompt = encode(&prompt(at));
+            let text = [prompt.as_slice(), &encode(&summary(at)), &[EOS]].concat();
+            losses(model, &text, prompt.len())
+        };
+        let expected = mean(&(0..24).flat_map(note).collect::<Vec<f64>>());
+        let found = figure(&table, name, "loss_notes");
+        close(found.mean, expected);
+        assert_eq!((found.n, found.kind), (24, Kind::SkewT));
+        let found = figure(&table, name, "loss_sft");
+        close(found.mean, mean(&(100..103).flat_map(answer).collect::<Vec<f64>>()));
+        assert_eq!((found.n, found.kind), (3, Kind::NoneTooFew));
+        means.insert(name, expected);
+    }
+    let of_loss = |row: &&Row| row.metric.starts_with("loss_");
+    let sets: Vec<&str> =
+        table.rows.iter().filter(of_loss).map(|row| row.test_set.as_str()).collect();
+    assert_eq!(sets, ["notes", "validation", "notes", "validation"]);
+    let compared: Value = serde_json::from_str(&made.text("comparisons.json")).unwrap();
+    let differences: Vec<Difference> =
+        serde_json::from_value(compared["differences"].clone()).unwrap();
+    let found: Vec<&Difference> =
+        differences.iter().filter(|of| of.metric.starts_with("loss_")).collect();
+    assert_eq!((found.len(), found[0].metric.as_str()), (1, "loss_notes"), "three rows are few");
+    close(found[0].interval.mean, means["other"] - means["own"]);
+    let note = "Left out: `loss_sft` of `unnamed` on `validation`: it names no `model`.";
+    assert!(made.text("left_out.json").contains(note));
+    let text = made.text("table.md");
+    assert!(text.contains("Losses are of texts of earlier phases, at temperature 1."), "{text}");
+}
+
+/// The loss of a trained model on the rows that it was measured on while it was trained is what its
+/// validation said, and these rows, which chose its step, are a leak.
+#[test]
+fn rows_that_a_model_was_trained_on_are_refused_and_its_validation_loss_is_met() {
+    let ((_folder, dataset), (_earlier, texts)) = (dataset(), earlier());
+    let sft = |keep: &str| {
+        make(
+            "sft",
+            json!({"policy": fixture().at("policy"), "dataset": texts, "split": "notes",
+                "batch_size": 8, "optimiser": {"learning_rate": 0.01},
+                "validation": {"split": "validation", "every": 3, "keep": keep}}),
+        )
+    };
+    let own = sampled(&dataset, "policy");
+    let config = |sft: &Made, on_leak: &str| {
+        let methods = json!([{"name": "m", "samples": own.reference(), "model": sft.reference()}]);
+        let retention = json!([{"name": "sft", "dataset": texts, "split": "validation"}]);
+        let mut config = evaluate(&dataset, methods, json!({"retention": retention}));
+        config["on_leak"] = json!(on_leak);
+        config
+    };
+    let last = sft("last");
+    let made = make("evaluate", config(&last, "refuse"));
+    // One step of three is measured, the last.
+    let steps: Vec<Value> = last.rows("metrics.jsonl");
+    let loss = steps.last().unwrap()["validation/loss"].as_f64().unwrap();
+    close(figure(&table(&made), "m", "loss_sft").mean, loss);
+    let best = sft("best");
+    let message = refusal("evaluate", config(&best, "refuse"));
+    assert!(message.contains("3 of 3 rows of split `validation`"), "{message}");
+    assert!(message.contains("methods.m"), "{message}");
+    assert!(refusal("evaluate", config(&best, "remove")).contains("none is left"));
+    let made = make("evaluate", config(&best, "allow"));
+    assert_eq!(figure(&table(&made), "m", "loss_sft").n, 3);
+    assert!(made.text("table.md").contains("Leaks: 3 of 3 rows of split `validation`"));
+}
+
+#[test]
+fn texts_of_earlier_phases_that_cannot_be_named_or_compared_are_refused() {
+    let ((_folder, dataset), (_earlier, texts)) = (dataset(), earlier());
+    let own = sampled(&dataset, "policy");
+    let method = json!({"name": "m", "samples": own.reference(), "model": fixture().at("policy")});
+    let config = |names: &[&str], split: &str| {
+        let retention: Vec<Value> = names
+            .iter()
+            .map(|name| json!({"name": name, "dataset": texts, "split": split}))
+            .collect();
+        evaluate(&dataset, json!([method]), json!({"retention": retention}))
+    };
+    for names in [&["a b"][..], &[""], &["a", "a"]] {
+        let found = problems("evaluate", config(names, "notes"));
+        let field = format!("distributions.retention.{}.name", names.len() - 1);
+        assert!(found.iter().any(|problem| problem.field == field), "{names:?}: {found:?}");
+    }
+    assert!(refusal("evaluate", config(&["a"], "absent")).contains("absent"));
 }

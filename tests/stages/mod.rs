@@ -20,6 +20,7 @@ mod quality;
 mod resuming;
 mod sampling;
 mod shared;
+mod similarity;
 mod training;
 mod trajectories;
 mod validation;

@@ -9,6 +9,7 @@ use super::distributions_config::DistributionsConfig;
 use super::diversity::DiversityConfig;
 use super::optimum_config::OptimumConfig;
 use super::quality::QualityConfig;
+use super::similarity::SimilarityConfig;
 use super::{REFERENCE, REWARD_MODEL};
 use crate::reference::{
     Artefact, Dataset as DatasetArtefact, Judgements, Place, Policy, Ref, RewardModel, Samples,
@@ -54,6 +55,10 @@ pub struct EvaluateStage {
     /// counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<QualityConfig>,
+    /// How alike samples of one input are, within a method and between methods; without it they are
+    /// not compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub similarity: Option<SimilarityConfig>,
     /// Measures of methods' own distributions, which need their models; without it the models are
     /// not read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -130,6 +135,10 @@ impl EvaluateStage {
         self.quality.iter().for_each(|quality| quality.out_of_range(&mut checks));
         if let Some(optimum) = &self.optimum {
             optimum.check(&mut checks);
+        }
+        if let Some(similarity) = &self.similarity {
+            let samples = self.methods.iter().any(|method| method.samples.is_some());
+            similarity.check(&mut checks, samples, self.diversity.encoder.is_some());
         }
         if let Some(distributions) = &self.distributions {
             let models = self.methods.iter().any(|method| method.own_model().is_some());

@@ -1,6 +1,6 @@
-//! Measures of methods' own distributions: entropy of the next-token distribution over a method's
-//! samples, branching factor by position, and the forward KL. One model at a time is on the device
-//! beside those of the other measures.
+//! Measures of methods' own models: entropy of the next-token distribution over a method's
+//! samples, branching factor by position, the forward KL, and the loss on texts of earlier phases
+//! (`retention.rs`). One model at a time is on the device beside those of the other measures.
 //!
 //! 1. Entropies are exact: each sample goes through its own model once more, at its temperature.
 //! 2. Forward KL of a method: mean over inputs of the mean over samples y of the reference policy
@@ -16,6 +16,7 @@ use super::Found;
 use super::config::{EvaluateStage, Method};
 use super::curves::distance;
 use super::distributions_config::DistributionsConfig;
+use super::leaks::Rows;
 use super::measuring::{Answers, Judges, log_ratios, temperature};
 use crate::artefacts::distributions::{
     BRANCHING_FACTOR, ByPosition, DISTRIBUTIONS, FORWARD_KL, TOKEN_ENTROPY,
@@ -73,26 +74,31 @@ impl DistributionsConfig {
         found: &mut Found,
         judge: &Judges<'_, B>,
         config: &EvaluateStage,
-        (test_sets, examples): (&[String], &BTreeMap<String, Vec<Example>>),
+        (test_sets, Rows { examples, retention, .. }): (&[String], &Rows),
         methods: &[Answers],
         mut told: impl FnMut() -> bool,
     ) -> Result<()> {
         let reference = self.reference(found, test_sets, examples)?;
-        let mut entropies: Vec<Entropies<'_>> = Vec::new();
+        let mut measured: Vec<(&Method, &Answers, &Path)> = Vec::new();
         for (method, answers) in config.methods.iter().zip(methods) {
-            let why = match (method.own_model(), answers.is_best_of_n()) {
-                (_, true) => Some("best-of-n has no model of its own"),
-                (None, false) => Some("it names no `model`"),
-                (Some(_), false) => None,
-            };
-            if let Some(why) = why {
-                found.note_all(&self.figures(), method, test_sets, why);
-                continue;
+            match (method.own_model(), answers.is_best_of_n()) {
+                (Some(model), false) => measured.push((method, answers, model.path())),
+                (None, false) => self.leave_out(found, method, test_sets, "it names no `model`"),
+                (_, true) => {
+                    self.leave_out(found, method, test_sets, "best-of-n has no model of its own");
+                }
             }
-            let Some(own) = method.own_model() else { continue };
-            let model = model_files::load(judge.b, own.path())?;
-            if let (Some(policy), true) = (&config.reference_policy, !reference.is_empty()) {
-                check_tokens(policy.path(), own.path(), &method.name)?;
+        }
+        self.check_tokenizers(config, &measured)?;
+        let mut entropies: Vec<Entropies<'_>> = Vec::new();
+        for (method, answers, folder) in measured {
+            let model = model_files::load(judge.b, folder)?;
+            for (texts, rows) in self.retention.iter().zip(retention) {
+                let place = || format!("`{}` of method `{}`", texts.metric(), method.name);
+                let cut = config.max_prompt_tokens;
+                found
+                    .retention(judge.b, (method, &model), (texts, rows), cut)
+                    .with_context(place)?;
             }
             for test_set in test_sets {
                 let place = || format!("method `{}`, test set `{test_set}`", method.name);
@@ -114,10 +120,51 @@ impl DistributionsConfig {
         Ok(())
     }
 
-    /// The figures that a method without a model lacks.
-    fn figures(&self) -> Vec<&'static str> {
+    /// Notes the figures that a method lacks because no model of it is measured.
+    fn leave_out(&self, found: &mut Found, method: &Method, test_sets: &[String], why: &str) {
         let forward = self.reference_samples.is_some().then_some(FORWARD_KL);
-        [TOKEN_ENTROPY, BRANCHING_FACTOR].into_iter().chain(forward).collect()
+        let figures: Vec<&str> =
+            [TOKEN_ENTROPY, BRANCHING_FACTOR].into_iter().chain(forward).collect();
+        for test_set in test_sets {
+            found.left_out.note(&figures, Some(&method.name), test_set, why);
+        }
+        for texts in &self.retention {
+            found.left_out.note(&[&texts.metric()], Some(&method.name), texts.test_set(), why);
+        }
+    }
+
+    /// Refuses models that do not read the tokens of the reference policy, whose samples are in
+    /// its tokens, or of each other, whose losses a token would be of other tokens.
+    fn check_tokenizers(
+        &self,
+        config: &EvaluateStage,
+        measured: &[(&Method, &Answers, &Path)],
+    ) -> Result<()> {
+        let policy = config.reference_policy.as_ref().filter(|_| self.reference_samples.is_some());
+        let mut others: Vec<(String, &Path, &str)> = Vec::new();
+        others.extend(policy.map(|policy| {
+            ("`reference_policy`".to_owned(), policy.path(), "distributions.reference_samples")
+        }));
+        others.extend(measured.iter().take(1).filter(|_| !self.retention.is_empty()).map(
+            |(first, _, folder)| {
+                (format!("method `{}`", first.name), *folder, "distributions.retention")
+            },
+        ));
+        for (method, _, own) in measured {
+            for (other, folder, field) in &others {
+                if !have_one_tokenizer(own, folder)? {
+                    let message = format!(
+                        "the model of method `{}` and that of {other} have different tokenizers: \
+                         `{field}` compares log-probabilities of the same tokens",
+                        method.name
+                    );
+                    return Err(user(message)
+                        .hint(format!("remove `{field}`, or the method's model"))
+                        .into());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The samples of the reference policy; what cannot have a forward KL is noted.
@@ -154,27 +201,7 @@ impl DistributionsConfig {
     }
 }
 
-/// Refuses a model that does not read the tokens of the reference policy.
-fn check_tokens(policy: &Path, own: &Path, method: &str) -> Result<()> {
-    match have_one_tokenizer(policy, own)? {
-        true => Ok(()),
-        false => Err(user(format!(
-            "the model of method `{method}` and `reference_policy` have different tokenizers: it \
-             gives their samples no log-probability"
-        ))
-        .hint("remove `distributions.reference_samples`, or the method's model")
-        .into()),
-    }
-}
-
 impl Found {
-    /// Notes figures that a method has on no test set.
-    fn note_all(&mut self, figures: &[&str], method: &Method, test_sets: &[String], why: &str) {
-        for test_set in test_sets {
-            self.left_out.note(figures, Some(&method.name), test_set, why);
-        }
-    }
-
     /// Token entropy and branching factor of a method on a test set, in the table; by position,
     /// beside it. `None` where its samples have none.
     fn entropies<'a, B: Backend>(

@@ -14,11 +14,12 @@ use crate::dag::context::Context;
 use crate::data::rows::Example;
 use crate::data::samples::Sampled;
 use crate::device::Precision;
-use crate::error::Result;
+use crate::error::{Context as _, Result};
 use crate::eval::compare::Measured;
 use crate::eval::diversity::common_length;
 use crate::eval::interval::{Interval, Kind};
 use crate::eval::spread::{Inputs, OfSet, Spread, cut, of_vectors};
+use crate::eval::vendi::normalised;
 use crate::inference::diversity::{Metric, Need, Samples};
 use crate::inference::pairs::PairModel;
 use crate::inference::{Reader, Subject, embed};
@@ -62,11 +63,11 @@ impl DiversityConfig {
         })
     }
 
-    /// The fields of models that no metric takes.
-    pub(super) fn unused(&self) -> Vec<&'static str> {
+    /// The fields of models that no metric takes; `compared` if similarities take the encoder.
+    pub(super) fn unused(&self, compared: bool) -> Vec<&'static str> {
         let unused = |need: Need| self.metrics.iter().all(|metric| metric.need() != Some(need));
         let fields = [
-            ("encoder", self.encoder.is_some() && unused(Need::Encoder)),
+            ("encoder", self.encoder.is_some() && unused(Need::Encoder) && !compared),
             ("nli", self.nli.is_some() && unused(Need::Nli)),
             ("classifier", self.classifier.is_some() && unused(Need::Nli)),
         ];
@@ -157,6 +158,21 @@ impl<'a, B: Backend> Measures<'a, B> {
             }
         }
         Ok(found)
+    }
+
+    /// The cosines of the sentence embeddings of every two texts of each input, `[n,n]`.
+    pub(super) fn cosines(&self, inputs: &[Vec<&str>]) -> Result<Vec<Vec<f64>>> {
+        let encoder = self.encoder.as_ref().context("similarity has an encoder")?;
+        let options = embed::defaults(&encoder.reader)?;
+        let vectors =
+            embed::vectors(encoder, &inputs.concat(), options, BATCH, &mut |_, _| Ok(()))?;
+        let mut vectors = vectors.into_iter().map(|vector| normalised(&vector));
+        let of_input = |texts: &Vec<&str>| {
+            let own: Vec<Vec<f64>> = vectors.by_ref().take(texts.len()).collect();
+            let row = |a: &Vec<f64>| own.iter().map(|b| dot(a, b)).collect::<Vec<f64>>();
+            own.iter().flat_map(row).collect()
+        };
+        Ok(inputs.iter().map(of_input).collect())
     }
 
     /// Whole texts, and texts cut to the length that at least half of every method's texts reach.
@@ -253,6 +269,10 @@ impl<'a, B: Backend> Measures<'a, B> {
         }
         Ok(())
     }
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 /// The distances of each input's samples, or their Vendi score, by sentence embeddings.

@@ -19,6 +19,8 @@ pub(super) struct Rows {
     pub(super) examples: BTreeMap<String, Vec<Example>>,
     /// Preference pairs of those test sets that have any.
     pub(super) pairs: BTreeMap<String, Vec<Preference>>,
+    /// Those of each entry of `distributions.retention`.
+    pub(super) retention: Vec<Vec<Example>>,
     /// What was found.
     pub(super) found: Found,
 }
@@ -103,5 +105,25 @@ pub(super) fn rows(
         }
     }
     guard.join(of_pairs);
-    Ok(Rows { examples, pairs, found: guard.finish(context)? })
+    let mut retention = Vec::new();
+    if let Some(distributions) = &config.distributions {
+        let mut held_out = Guard::new(config.on_leak, models_of_methods(config)?);
+        for texts in &distributions.retention {
+            let rows: Vec<Example> = Dataset::open(texts.dataset.path())?.split(&texts.split)?;
+            let keep = held_out.rows(&texts.split, &rows);
+            let kept = rows.into_iter().zip(keep).filter(|(_, keep)| *keep).map(|(row, _)| row);
+            retention.push(kept.collect());
+        }
+        guard.join(held_out);
+    }
+    Ok(Rows { examples, pairs, retention, found: guard.finish(context)? })
+}
+
+/// The lineages of the methods' own models, which alone read the texts of earlier phases.
+fn models_of_methods(config: &EvaluateStage) -> Result<Vec<(String, Lineage)>> {
+    let own = config.methods.iter().filter_map(|method| Some((method, method.own_model()?)));
+    own.map(|(method, model)| {
+        Ok((format!("methods.{}", method.name), Lineage::read(model.path())?))
+    })
+    .collect()
 }

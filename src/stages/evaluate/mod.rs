@@ -40,6 +40,8 @@ mod optimum_config;
 mod quality;
 mod reading;
 mod required;
+mod retention;
+mod similarity;
 mod test_set;
 
 use std::path::Path;
@@ -58,7 +60,7 @@ use self::quality::Quality;
 use super::models::ArtefactShapes;
 use super::reading::Reading;
 use super::{Constraint, KindInfo, Problem, Stage};
-use crate::artefacts::comparisons::{COMPARISONS, Comparisons};
+use crate::artefacts::comparisons::{Between, COMPARISONS, Comparisons};
 use crate::artefacts::curves::{BEST_OF_N, BestOfN, OVER_OPTIMISATION, Training};
 use crate::artefacts::inputs::{INPUTS, Input};
 use crate::artefacts::names::{DIVERSITY_FILE, JUDGES, METRICS, NOTES};
@@ -163,8 +165,7 @@ impl Stage for EvaluateStage {
                 context.progress(done, total, &[]);
                 context.stop_requested()
             };
-            let of = (test_sets.as_slice(), &rows.examples);
-            distributions.measure(&mut found, &judge, self, of, &methods, told)?;
+            distributions.measure(&mut found, &judge, self, (test_sets, &rows), &methods, told)?;
             if context.stop_requested() {
                 return context.interrupted();
             }
@@ -231,6 +232,7 @@ struct Found {
     table: Table,
     measured: Vec<Measured>,
     matched: Vec<AtEqualKl>,
+    between: Vec<Between>,
     curves: Vec<BestOfN>,
     diversity: Vec<Diversity>,
     reward: Vec<Accuracy>,
@@ -290,6 +292,7 @@ impl Found {
             head_to_head: head_to_head(&self.measured, &[GOLD, REWARD]),
             gaps: gaps(&[self.measured.as_slice(), &self.quality.partial].concat()),
             matched: matched.collect(),
+            between: self.between.clone(),
         };
         rows::write_jsonl(&out.join(INPUTS), &self.inputs)?;
         let json = |name: &str, bytes: serde_json::Result<Vec<u8>>| {

@@ -18,7 +18,8 @@ impl EvaluateStage {
                 format!("`{}` needs `{field}`", metric.name()),
             );
         }
-        for field in diversity.unused() {
+        let compared = self.similarity.as_ref().is_some_and(|of| of.is_of_embeddings());
+        for field in diversity.unused(compared) {
             checks.require(
                 false,
                 &format!("diversity.{field}"),

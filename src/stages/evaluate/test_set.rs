@@ -113,6 +113,9 @@ impl EvaluateStage {
         }
         let common = as_many(&diverse);
         measures.test_set(found, test_set, examples, &diverse, &common)?;
+        if let Some(similarity) = &self.similarity {
+            similarity.test_set(found, measures, (test_set, examples), &diverse)?;
+        }
         if let Some(quality) = &self.quality {
             quality.test_set(warned, found, (judge, measures), (test_set, examples), &diverse)?;
         }

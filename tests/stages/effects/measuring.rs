@@ -56,6 +56,8 @@ pub fn evaluate(others: &Others) -> Case {
         ))
     };
     let (one, other) = (inference(1), inference(2));
+    others.copy("dataset/sft.jsonl", "notes/notes.jsonl");
+    others.copy("dataset/notes.jsonl", "notes/sft.jsonl");
     let diversity = |metric: &str, field: &str, model: &Value| {
         let config = json!({"metrics": [metric], field: model});
         json!({"diversity": config})
@@ -82,6 +84,14 @@ pub fn evaluate(others: &Others) -> Case {
         json!({"distributions": {}, "methods": [{"name": "key", "outputs": at("outputs"),
             "samples": at("samples"), "model": at("policy")}]})
     };
+    let kept = || {
+        let retention = json!([{"name": "key", "dataset": at("dataset"), "split": "notes"}]);
+        with(&own(), &json!({"distributions": {"retention": retention}}))
+    };
+    let alike = || {
+        json!({"similarity": {"threshold": -1.0},
+            "diversity": {"metrics": ["embedding"], "encoder": at("policy")}})
+    };
     let refused = vec![
         ("optimum.missing_eos", json!({"replace": -3.0}), optimum(), another),
         ("optimum.missing_eos.replace", json!(-2.0), ruled(json!({"replace": -3.0})), another),
@@ -96,6 +106,11 @@ pub fn evaluate(others: &Others) -> Case {
         plain("methods.0.policy", others.at("rolled")),
         ("methods.0.model", at("other"), own()),
         ("distributions.reference_samples", at("samples"), own()),
+        ("distributions.retention.0.name", json!("another"), kept()),
+        ("distributions.retention.0.dataset", others.at("notes"), kept()),
+        ("distributions.retention.0.split", json!("sft"), kept()),
+        ("similarity.by", json!("embeddings"), alike()),
+        ("similarity.threshold", json!(0.9), alike()),
         plain("reward_model", others.at("reward")),
         plain("reference_policy", at("other")),
         plain("preferences", at("preferences")),
