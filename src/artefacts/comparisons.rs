@@ -21,9 +21,32 @@ pub struct Comparisons {
     /// Policies beside best-of-n at their distance from the reference policy.
     #[serde(default)]
     pub matched: Vec<Matched>,
+    /// Policies beside best-of-n at their mean score.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub matched_quality: Vec<MatchedQuality>,
     /// How alike the samples of every two methods are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub between: Vec<Between>,
+}
+
+/// A policy against best-of-n at the policy's mean score, by the diversity of samples.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MatchedQuality {
+    /// The score: `gold` or `rm`.
+    pub by: String,
+    /// Its mean over the samples of the policy, and over inputs, with its interval.
+    pub quality: Interval,
+    /// The n of best-of-n with that score, between two whole ones.
+    pub best_of: f64,
+    /// The temperature of both methods' samples.
+    pub temperature: f64,
+    /// The mean of `method`.
+    pub own: f64,
+    /// The mean of best-of-n at that n.
+    pub best: f64,
+    /// `method` minus `with`, which is best-of-n; its interval has the error of the score.
+    #[serde(flatten)]
+    pub difference: Difference,
 }
 
 /// Similarity by the counts of n-grams.

@@ -15,6 +15,7 @@ pub mod classes;
 pub mod compare;
 pub mod compression;
 pub mod diversity;
+pub mod equal_quality;
 pub mod interval;
 pub mod optimum;
 pub mod pairs;

@@ -70,18 +70,19 @@ pub(super) fn listings(evaluation: &Evaluation) -> Vec<Listing> {
     of_seeds
         .chain(significance::differences(evaluation))
         .chain(significance::at_equal_kl(evaluation))
+        .chain(significance::at_equal_quality(evaluation))
         .chain(optimum::listing(evaluation))
         .collect()
 }
 
 /// One line a figure, under a line of names. `kind` says what the figure is: a `result`; the
-/// `difference` of two methods (`method` minus `with`), also `at_equal_kl` with the KL in nats; the
-/// share won `head_to_head`; the `similarity` of two methods; a `gap` (the test set minus the one in
-/// `with`); `over_seeds` and `difference_over_seeds` with the standard deviation over seeds, the
-/// standard error of a seed's figure over inputs, and each seed's value; a `judgement` of a stage
-/// `judge`, which is the `evaluation` then; with the KL of their point, a figure of the `optimum` at
-/// the beta in `with`, of `optimum_best_of_n` with n in `with`, of an `optimum_method`. What a kind
-/// has not is empty.
+/// `difference` of two methods (`method` minus `with`), also `at_equal_quality`, and `at_equal_kl`
+/// with the KL in nats; the share won `head_to_head`; the `similarity` of two methods; a `gap` (the
+/// test set minus the one in `with`); `over_seeds` and `difference_over_seeds` with the standard
+/// deviation over seeds, the standard error of a seed's figure over inputs, and each seed's value;
+/// a `judgement` of a stage `judge`, which is the `evaluation` then; with the KL of their point, a
+/// figure of the `optimum` at the beta in `with`, of `optimum_best_of_n` with n in `with`, of an
+/// `optimum_method`. What a kind has not is empty.
 pub fn csv(run: &Run) -> String {
     let mut out = String::from(
         "evaluation,method,test_set,metric,mean,low,high,n,kind,with,p,p_holm,kl,std_over_seeds,error_over_inputs,each_seed,unit,direction\n",
@@ -135,11 +136,16 @@ pub fn csv(run: &Run) -> String {
             .matched
             .iter()
             .map(|matched| (&matched.difference, "at_equal_kl", Some(matched.kl)));
+        let scored = comparisons
+            .matched_quality
+            .iter()
+            .map(|matched| (&matched.difference, "at_equal_quality", None));
         for (difference, kind, kl) in comparisons
             .differences
             .iter()
             .map(|difference| (difference, "difference", None))
             .chain(matched)
+            .chain(scored)
         {
             let [p, p_holm] = [difference.p, difference.p_holm].map(|p| p.to_string());
             let names = [node, &difference.method, &difference.test_set, &difference.metric];
@@ -299,6 +305,7 @@ pub fn html_significance(evaluation: &Evaluation) -> String {
     let mut out = String::from("<div class=tables>\n");
     out.push_str(&html_listings(&significance::differences(evaluation)));
     out.push_str(&html_listings(&significance::at_equal_kl(evaluation)));
+    out.push_str(&html_listings(&significance::at_equal_quality(evaluation)));
     for block in table::results(&significance::table(evaluation)) {
         let metric = ["_gap", "_head_to_head", "_between", "_between_high", "_apart"]
             .iter()

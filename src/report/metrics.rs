@@ -123,6 +123,14 @@ const GRADED: &[Entry] = &[
         QUALITY,
     ),
     (
+        "win_at_k",
+        "chance that the best of k samples of one input wins against the reference, a tie counting \
+         half",
+        "share",
+        HigherIsBetter,
+        QUALITY,
+    ),
+    (
         "effective_semantic_diversity",
         "share of the pairs of samples of one input that are good and of two classes",
         "share",
@@ -343,7 +351,7 @@ pub(super) const MATCHED: &str = "_matched";
 pub(super) const DIFFERENCE: &str = "_difference";
 
 /// Endings of comparisons by a metric, what they are, and their unit where it is not the metric's.
-const COMPARISONS: [(&str, &str, Option<&str>); 7] = [
+const COMPARISONS: [(&str, &str, Option<&str>); 8] = [
     ("_between", "two methods, mean over the pairs of one sample of each", None),
     (
         "_between_high",
@@ -363,6 +371,7 @@ const COMPARISONS: [(&str, &str, Option<&str>); 7] = [
         "share of inputs on which the first method is above the second, a tie counting half",
         Some("share"),
     ),
+    ("_at_equal_quality", "a policy minus best-of-n with the n that has the policy's score", None),
     ("_at_equal_kl", "a policy minus best-of-n with the n whose KL bound is the policy's KL", None),
 ];
 

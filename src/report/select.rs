@@ -95,6 +95,10 @@ impl Selection {
             let of = &matched.difference;
             metric(&of.metric) && method(&of.method) && method(&of.with) && set(&of.test_set)
         });
+        compared.matched_quality.retain(|matched| {
+            let of = &matched.difference;
+            metric(&of.metric) && method(&of.method) && method(&of.with) && set(&of.test_set)
+        });
         compared.between.retain(|of| {
             metric(&of.metric) && method(&of.method) && method(&of.with) && set(&of.test_set)
         });

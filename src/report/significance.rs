@@ -1,6 +1,7 @@
 //! Significance in an evaluation: differences between methods with corrected p values,
-//! policies beside best-of-n at their KL, gaps between test sets, wins head to head. Lays out what
-//! `comparisons.json` has; every format shows the same. Knows metrics by their names alone.
+//! policies beside best-of-n at their KL and at their score, gaps between test sets, wins head to
+//! head, similarities of two methods. Lays out what `comparisons.json` has; every format shows the
+//! same. Knows metrics by their names alone.
 
 use std::collections::BTreeMap;
 
@@ -45,6 +46,21 @@ pub(super) fn at_equal_kl(evaluation: &Evaluation) -> Vec<Listing> {
     )
 }
 
+/// A policy minus best-of-n at the policy's mean score: a listing a metric.
+pub(super) fn at_equal_quality(evaluation: &Evaluation) -> Vec<Listing> {
+    let matched = evaluation.comparisons.matched_quality.iter();
+    let all: Vec<(&Difference, Option<f64>)> =
+        matched.map(|matched| (&matched.difference, Some(matched.best_of))).collect();
+    let meaning = "a policy minus best-of-n with the n that has the policy's mean score; p \
+        Holm-corrected over this table";
+    listings(
+        &all,
+        "against best-of-n at equal quality",
+        meaning,
+        &["methods", "difference", "p", "p, Holm", "n"],
+    )
+}
+
 fn listings(
     all: &[(&Difference, Option<f64>)],
     title: &str,
@@ -56,10 +72,10 @@ fn listings(
         let own: Vec<&(&Difference, Option<f64>)> =
             all.iter().filter(|(difference, _)| difference.metric == metric).collect();
         let decimals = decimals(own.iter().map(|(difference, _)| difference.interval.mean));
-        let line = |(difference, kl): &&(&Difference, Option<f64>)| {
+        let line = |(difference, at): &&(&Difference, Option<f64>)| {
             let mut cells = vec![Cell::interval(&difference.interval, decimals)];
             cells.extend([difference.p, difference.p_holm].map(|p| Cell::number(p, P_DECIMALS)));
-            cells.extend(kl.map(|kl| Cell::number(kl, 3)));
+            cells.extend(at.map(|at| Cell::number(at, 3)));
             Line {
                 name: pair(&difference.method, &difference.with),
                 test_set: difference.test_set.clone(),
@@ -153,6 +169,7 @@ fn by(comparisons: &Comparisons, metric: &str) -> Vec<Row> {
     let differences = comparisons.differences.iter().filter(|one| one.metric == metric);
     let wins = comparisons.head_to_head.iter().filter(|one| one.metric == metric);
     let matched = comparisons.matched.iter().map(|one| &one.difference);
+    let scored = comparisons.matched_quality.iter().map(|one| &one.difference);
     let gaps = comparisons.gaps.iter().filter(|one| one.metric == metric);
     differences
         .map(|one| of(one, DIFFERENCE))
@@ -160,6 +177,7 @@ fn by(comparisons: &Comparisons, metric: &str) -> Vec<Row> {
             row(&pair(&one.method, &one.with), &one.test_set, "_head_to_head", one.interval)
         }))
         .chain(matched.filter(|one| one.metric == metric).map(|one| of(one, "_at_equal_kl")))
+        .chain(scored.filter(|one| one.metric == metric).map(|one| of(one, "_at_equal_quality")))
         .chain(gaps.map(|one| row(&one.method, &pair(&one.from, &one.to), "_gap", one.interval)))
         .collect()
 }

@@ -418,24 +418,27 @@ fn branching_factors_are_drawn_by_position() {
     assert_eq!(json["evaluations"][0]["by_position"].as_array().unwrap().len(), 2);
 }
 
-/// A matrix of methods: within each on the diagonal, and the same on both sides of it.
+/// A line for each method and for every two, each with the bar of its interval.
 #[test]
-fn similarities_are_a_matrix_of_methods() {
+fn similarities_are_drawn_within_and_between_methods() {
     let mut evaluation = run().evaluations.remove(0);
     for (method, mean) in [("sft", 0.45), ("best_of_n", 0.55), ("ppo", 0.75)] {
-        let figure = Interval { mean, low: mean - 0.1, high: mean + 0.1, n: 30, kind: Kind::SkewT };
+        let figure =
+            Interval { mean, low: mean - 0.25, high: mean + 0.125, n: 30, kind: Kind::SkewT };
         let row = Row::new(method, TEST_SETS[0], "ngram_similarity", figure);
         evaluation.table.rows.push(row);
     }
     let id = format!("report: ngram_similarity {}", TEST_SETS[0]);
     let all = charts(&evaluation);
     let chart = all.iter().find(|chart| chart.id == id).unwrap();
-    let matrix = &chart.data[0];
-    let names = serde_json::json!(["sft", "best_of_n", "ppo"]);
-    assert_eq!((&matrix["x"], &matrix["y"]), (&names, &names));
-    let means = serde_json::json!([[0.45, 0.4, 0.3], [0.4, 0.55, 0.5], [0.3, 0.5, 0.75]]);
-    assert_eq!(matrix["z"], means);
-    assert_eq!(matrix["text"][2][0], "0.30<br>[0.25, 0.35]");
+    let [within, between] = [&chart.data[0], &chart.data[1]];
+    assert_eq!(within["y"], serde_json::json!(["sft", "best_of_n", "ppo"]));
+    assert_eq!(within["x"], serde_json::json!([0.45, 0.55, 0.75]));
+    let ends = within["error_x"]["arrayminus"].as_array().unwrap();
+    assert!(ends.iter().all(|end| (end.as_f64().unwrap() - 0.25).abs() < 1e-12), "{ends:?}");
+    let pairs = ["best_of_n with sft", "ppo with sft", "ppo with best_of_n"];
+    assert_eq!(between["y"], serde_json::json!(pairs));
+    assert_eq!(between["x"], serde_json::json!([0.4, 0.3, 0.5]));
     let run = Run { evaluations: vec![evaluation], ..run() };
     let lines: Vec<String> = csv(&run).lines().map(str::to_owned).collect();
     for (ending, mean) in [("_between", "0.3,"), ("_between_high", "0.15,"), ("_apart", "0.39999")]

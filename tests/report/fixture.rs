@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use posttrain::artefacts::comparisons::{Between, Comparisons};
+use posttrain::artefacts::comparisons::{Between, Comparisons, MatchedQuality};
 use posttrain::artefacts::curves::{BestOfN, Training, TrainingStep};
 use posttrain::artefacts::distributions::ByPosition;
 use posttrain::artefacts::inputs::{Answer, Input};
@@ -339,7 +339,18 @@ fn compared_by(
     gaps: Vec<Gap>,
     matched: Vec<Matched>,
 ) -> Comparisons {
-    Comparisons { differences, head_to_head, gaps, matched, between: between() }
+    let scored = |one: &Matched| MatchedQuality {
+        by: "gold".into(),
+        quality: one.kl_interval,
+        best_of: 2.5,
+        temperature: one.temperature,
+        own: one.own,
+        best: one.best,
+        difference: one.difference.clone(),
+    };
+    let diverse = matched.iter().filter(|one| one.difference.metric == "ead_per_input");
+    let matched_quality = diverse.map(scored).collect();
+    Comparisons { differences, head_to_head, gaps, matched, matched_quality, between: between() }
 }
 
 /// Every two of three methods on the first test set.

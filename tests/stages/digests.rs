@@ -202,7 +202,7 @@ pub fn cases() -> Vec<(&'static str, Value)> {
 }
 
 /// `evaluate` with measures of methods' models, and of the similarity of methods.
-fn of_distributions(evaluate: &Value) -> [(&'static str, Value); 3] {
+fn of_distributions(evaluate: &Value) -> [(&'static str, Value); 4] {
     let at = |name| fixture().at(name);
     let with = |distributions: Value| {
         let mut config = evaluate.clone();
@@ -215,10 +215,13 @@ fn of_distributions(evaluate: &Value) -> [(&'static str, Value); 3] {
     similarity["methods"] = json!([evaluate["methods"][0], {"name": "again",
         "outputs": at("outputs"), "samples": at("samples")}]);
     similarity["similarity"] = json!({"threshold": 0.5});
+    let mut wins = evaluate.clone();
+    wins["quality"] = json!({"by": "gold", "good": -0.5, "wins": true});
     [
         ("evaluate/distributions", with(json!({"reference_samples": at("samples")}))),
         ("evaluate/retention", with(json!({"retention": retention}))),
         ("evaluate/similarity", similarity),
+        ("evaluate/wins", wins),
     ]
 }
 

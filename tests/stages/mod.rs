@@ -11,6 +11,7 @@ mod disk;
 mod distributions;
 mod diverging;
 mod effects;
+mod equal_quality;
 mod evaluation;
 pub mod fixture;
 mod invariants;

@@ -83,7 +83,7 @@ pub fn charts(evaluation: &Evaluation) -> Vec<Chart> {
     charts.extend(frontier::frontiers(evaluation));
     charts.extend(at_k::over_k(evaluation));
     charts.extend(by_position::over_positions(evaluation));
-    charts.extend(similarity::matrices(evaluation));
+    charts.extend(similarity::within_and_between(evaluation));
     charts.extend(optimum::charts(evaluation));
     charts.extend(evaluation.over_optimisation.iter().filter_map(over_optimisation));
     charts.extend(calibration(evaluation));

@@ -30,6 +30,7 @@ mod distributions;
 mod distributions_config;
 mod diversity;
 mod equal_kl;
+mod equal_quality;
 mod judging;
 mod leaks;
 mod left_out;
@@ -52,6 +53,7 @@ use self::curves::training;
 use self::distributions::Distributions;
 use self::diversity::{Diversity, Measures};
 use self::equal_kl::AtEqualKl;
+use self::equal_quality::Matching;
 use self::judging::Judging;
 use self::left_out::LeftOut;
 use self::measuring::{Answers, Judges};
@@ -60,7 +62,7 @@ use self::quality::Quality;
 use super::models::ArtefactShapes;
 use super::reading::Reading;
 use super::{Constraint, KindInfo, Problem, Stage};
-use crate::artefacts::comparisons::{Between, COMPARISONS, Comparisons};
+use crate::artefacts::comparisons::{Between, COMPARISONS, Comparisons, MatchedQuality};
 use crate::artefacts::curves::{BEST_OF_N, BestOfN, OVER_OPTIMISATION, Training};
 use crate::artefacts::inputs::{INPUTS, Input};
 use crate::artefacts::names::{DIVERSITY_FILE, JUDGES, METRICS, NOTES};
@@ -232,6 +234,7 @@ struct Found {
     table: Table,
     measured: Vec<Measured>,
     matched: Vec<AtEqualKl>,
+    matched_quality: Vec<Matching>,
     between: Vec<Between>,
     curves: Vec<BestOfN>,
     diversity: Vec<Diversity>,
@@ -263,6 +266,22 @@ impl Found {
         }
     }
 
+    /// Policies beside best-of-n at their mean score.
+    fn matched_quality(&self, seed: u64) -> Vec<MatchedQuality> {
+        let pairs: Vec<(&Measured, &Measured)> =
+            self.matched_quality.iter().map(|one| (&one.method, &one.best)).collect();
+        let of = |(one, difference): (&Matching, _)| MatchedQuality {
+            by: one.by.into(),
+            quality: one.quality,
+            best_of: one.n,
+            temperature: one.temperature,
+            own: one.own,
+            best: average(&one.best.values),
+            difference,
+        };
+        self.matched_quality.iter().zip(differences_of(&pairs, seed)).map(of).collect()
+    }
+
     /// The files of the artefact.
     fn write(
         &self,
@@ -292,6 +311,7 @@ impl Found {
             head_to_head: head_to_head(&self.measured, &[GOLD, REWARD]),
             gaps: gaps(&[self.measured.as_slice(), &self.quality.partial].concat()),
             matched: matched.collect(),
+            matched_quality: self.matched_quality(seed),
             between: self.between.clone(),
         };
         rows::write_jsonl(&out.join(INPUTS), &self.inputs)?;

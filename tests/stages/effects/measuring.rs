@@ -133,6 +133,7 @@ pub fn evaluate(others: &Others) -> Case {
         ("quality.good", json!(0.5), graded()),
         ("quality.classes", json!("gold"), graded()),
         ("quality.k", json!(2), graded()),
+        ("quality.wins", json!(true), graded()),
         ("quality.patience", json!(0.5), graded()),
         ("quality.utility_thresholds.0", json!(-0.9), graded()),
     ];
