@@ -9,6 +9,7 @@
 //! | [`comparisons`] | `comparisons.json` | evaluation |
 //! | [`curves`] | `best_of_n.json`, `over_optimisation.json` | evaluation |
 //! | [`quality`] | `quality.json`, `quality.jsonl` | evaluation |
+//! | [`distributions`] | `distributions.json` | evaluation |
 //! | [`optimum`] | `optimum.json` | evaluation |
 //! | [`reward_model`] | `reward_model.json` | evaluation |
 //! | [`temperatures`] | `temperatures.json` | evaluation |
@@ -32,6 +33,7 @@ use posttrain_eval as eval;
 pub mod attribution;
 pub mod comparisons;
 pub mod curves;
+pub mod distributions;
 pub mod inputs;
 pub mod judgements;
 pub mod leaks;

@@ -22,6 +22,8 @@ pub const UTILITY_K: &str = "utility_k";
 pub const PASS_AT_K: &str = "pass_at_k";
 /// best@k.
 pub const BEST_AT_K: &str = "best_at_k";
+/// Win rate of the best of k samples against the reference.
+pub const WIN_AT_K: &str = "win_at_k";
 /// Mean over pairs of samples that are good and of two classes.
 pub const EFFECTIVE: &str = "effective_semantic_diversity";
 /// Entropy of the samples' classes.
@@ -50,7 +52,7 @@ pub struct AtK {
     pub method: String,
     /// The test set.
     pub test_set: String,
-    /// [`PASS_AT_K`] or [`BEST_AT_K`].
+    /// [`PASS_AT_K`], [`BEST_AT_K`] or [`WIN_AT_K`].
     pub metric: String,
     /// For k = 1, 2, …; means over inputs.
     pub by_k: Vec<Interval>,

@@ -18,6 +18,8 @@ pub enum Quantity {
     Difference,
     /// One method on one test set minus the same on another.
     Gap,
+    /// What one method gains over another on one test set minus the same on another.
+    GainGap,
     /// A policy minus best-of-n at the policy's KL.
     Matched,
     /// The policy's own mean in that comparison.
@@ -31,7 +33,7 @@ pub enum Quantity {
 impl Quantity {
     /// Whether its mean is compared with 0.
     pub fn is_comparison(self) -> bool {
-        matches!(self, Quantity::Difference | Quantity::Gap | Quantity::Matched)
+        matches!(self, Quantity::Difference | Quantity::Gap | Quantity::GainGap | Quantity::Matched)
     }
 
     /// Several of it.
@@ -40,6 +42,7 @@ impl Quantity {
             Quantity::Level => "figures",
             Quantity::Difference => "differences",
             Quantity::Gap => "gaps",
+            Quantity::GainGap => "gaps of gains",
             Quantity::Matched => "differences at equal KL",
             Quantity::MatchedOwn => "means of policies at equal KL",
             Quantity::MatchedBest => "means of best-of-n at equal KL",

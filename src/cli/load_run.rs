@@ -9,6 +9,7 @@ use super::common::Cache;
 use crate::artefacts::attribution::ATTRIBUTION;
 use crate::artefacts::comparisons::COMPARISONS;
 use crate::artefacts::curves::{BEST_OF_N, OVER_OPTIMISATION};
+use crate::artefacts::distributions::DISTRIBUTIONS;
 use crate::artefacts::inputs::INPUTS;
 use crate::artefacts::judgements::SUMMARY;
 use crate::artefacts::leaks::{LEAKS, Leaks};
@@ -169,6 +170,7 @@ pub fn evaluation(node: &str, folder: &Path) -> Result<Option<Evaluation>> {
             .map(|left_out| left_out.note)
             .collect(),
         at_k: json(&folder.join(QUALITY))?.unwrap_or_default(),
+        by_position: json(&folder.join(DISTRIBUTIONS))?.unwrap_or_default(),
         best_of_n: json(&folder.join(BEST_OF_N))?.unwrap_or_default(),
         over_optimisation: json(&folder.join(OVER_OPTIMISATION))?.unwrap_or_default(),
         optimum: json(&folder.join(OPTIMUM))?.unwrap_or_default(),

@@ -320,7 +320,7 @@ pub fn is_share(metric: &str) -> bool {
     let wins = metric == "win_rate" || metric.starts_with("win_rate_");
     let pairs =
         ["rm_accuracy", "rm_accuracy_clean", "rm_accuracy_own", "noise_ceiling"].contains(&metric);
-    let graded = ["good_share", "pass_at_k"].contains(&metric);
+    let graded = ["good_share", "pass_at_k", "win_at_k"].contains(&metric);
     wins || pairs || graded || metric == "exact" || metric.starts_with("coverage_")
 }
 

@@ -146,15 +146,41 @@ pub fn of_mean(values: &[f64]) -> Interval {
 /// # Panics
 /// If there are not as many x as y.
 pub fn of_ratio(x: &[f64], y: &[f64]) -> Interval {
-    assert_eq!(x.len(), y.len(), "an x and a y an input");
-    let mean = average(y);
-    let r = average(x) / mean;
-    let values: Vec<f64> = x.iter().zip(y).map(|(x, y)| r + (x - r * y) / mean).collect();
+    let (r, values) = (ratio(x, y), linearised(x, y));
     // Rounding alone makes values differ a little.
     match values.iter().all(|value| (value - r).abs() <= 1e-12 * r.abs().max(1.0)) {
         true => Interval::none(r, values.len(), Kind::NoneAllEqual),
         false => Interval { mean: r, ..of_mean(&values) },
     }
+}
+
+/// A sum over inputs over another, such as a loss over tokens: Cochran's ratio estimator, 6.3.
+/// There is no interval of fewer than [`FEWEST_CLUSTERS`] inputs.
+pub fn of_sums(sums: &[f64], counts: &[f64]) -> Interval {
+    let values = linearised(sums, counts);
+    match Skewed::of(&values, FEWEST_CLUSTERS) {
+        Ok(skewed) => {
+            let mean = ratio(sums, counts);
+            let [low, high] = skewed.around(mean);
+            Interval { mean, low, high, n: values.len(), kind: Kind::SkewT }
+        }
+        Err(kind) => Interval::none(ratio(sums, counts), values.len(), kind),
+    }
+}
+
+/// One value an input, whose mean is the ratio of two sums over inputs and which spread as it does,
+/// to first order: R + (y - R x) / mean of x.
+///
+/// # Panics
+/// If there are not as many of both.
+pub fn linearised(sums: &[f64], counts: &[f64]) -> Vec<f64> {
+    assert_eq!(sums.len(), counts.len(), "a count for every sum");
+    let (ratio, size) = (ratio(sums, counts), average(counts));
+    sums.iter().zip(counts).map(|(sum, count)| ratio + (sum - ratio * count) / size).collect()
+}
+
+fn ratio(sums: &[f64], counts: &[f64]) -> f64 {
+    sums.iter().sum::<f64>() / counts.iter().sum::<f64>()
 }
 
 /// The share of one outcome in [0, 1] an input, a tie being one half.
@@ -475,6 +501,23 @@ mod tests {
 
     /// Wilson's interval of 80 of 100 is 0.7112 to 0.8666; of 7 of 8 it is 0.5291 to 0.9776, whose
     /// upper end Poisson's limit raises to 1 + ln(0.95) / 8.
+    /// A mean over values in clusters of unequal sizes is a ratio of their sums.
+    #[test]
+    fn a_ratio_is_the_mean_over_clusters() {
+        let keys: Vec<usize> = (0..25).flat_map(|at| vec![at; 1 + at % 4]).collect();
+        let values: Vec<f64> = (0..keys.len()).map(|at| (at * 37 % 11) as f64).collect();
+        let (mut sums, mut counts) = (vec![0.0; 25], vec![0.0; 25]);
+        for (key, value) in keys.iter().zip(&values) {
+            sums[*key] += value;
+            counts[*key] += 1.0;
+        }
+        let (found, expected) = (of_sums(&sums, &counts), Clusters::of(&keys).mean(&values));
+        assert!((found.mean - expected.mean).abs() < 1e-12);
+        close(found, expected.low, expected.high, 1e-9);
+        assert!((average(&linearised(&sums, &counts)) - expected.mean).abs() < 1e-12);
+        assert_eq!(of_sums(&sums[..19], &counts[..19]).kind, Kind::NoneTooFew);
+    }
+
     #[test]
     fn shares_are_wilson_s_but_for_the_ends() {
         close(of_share(&outcomes(80, 100)), 0.7112, 0.8666, 1e-4);

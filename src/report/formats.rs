@@ -74,20 +74,21 @@ pub(super) fn listings(evaluation: &Evaluation) -> Vec<Listing> {
         .chain(significance::at_equal_kl(evaluation))
         .chain(significance::gain_gaps(evaluation))
         .chain(attribution::listings(evaluation))
+        .chain(significance::at_equal_quality(evaluation))
         .chain(optimum::listing(evaluation))
         .chain(optimum::fits(evaluation))
         .collect()
 }
 
 /// One line a figure, under a line of names. `kind` says what the figure is: a `result`; the
-/// `difference` of two methods (`method` minus `with`), also `at_equal_kl` with the KL in nats; the
-/// share won `head_to_head`; a `gap` (the test set minus the one in `with`); a `gain_gap` (of two
-/// methods, the same); `over_seeds` and
+/// `difference` of two methods (`method` minus `with`), also `at_equal_quality`, and `at_equal_kl`
+/// with the KL in nats; the share won `head_to_head`; the `similarity` of two methods; a `gap` (the
+/// test set minus the one in `with`), and a `gain_gap`, the same of two methods; `over_seeds` and
 /// `difference_over_seeds` with the standard deviation over seeds, the standard error of a seed's
 /// figure over inputs, and each seed's value; likewise gaps, and comparisons at equal KL with the
-/// two means and the KL; a `judgement` of a stage `judge`, which is the
-/// `evaluation` then; with the KL of their point, a figure of the `optimum` at the beta in `with`,
-/// of `optimum_best_of_n` with n in `with`, of an `optimum_method`. What a kind has not is empty.
+/// two means and the KL; a `judgement` of a stage `judge`, which is the `evaluation` then; with the
+/// KL of their point, a figure of the `optimum` at the beta in `with`, of `optimum_best_of_n` with n
+/// in `with`, of an `optimum_method`. What a kind has not is empty.
 pub fn csv(run: &Run) -> String {
     let mut out = String::from(
         "evaluation,method,test_set,metric,mean,low,high,n,kind,with,p,p_holm,kl,std_over_seeds,error_over_inputs,each_seed,unit,direction\n",
@@ -118,6 +119,7 @@ pub fn csv(run: &Run) -> String {
                 Quantity::Level => "over_seeds",
                 Quantity::Difference => "difference_over_seeds",
                 Quantity::Gap => "gap_over_seeds",
+                Quantity::GainGap => "gain_gap_over_seeds",
                 Quantity::Matched => "at_equal_kl_over_seeds",
                 Quantity::MatchedOwn => "own_at_equal_kl_over_seeds",
                 Quantity::MatchedBest => "best_at_equal_kl_over_seeds",
@@ -134,25 +136,30 @@ pub fn csv(run: &Run) -> String {
                 optional(figure.error_over_inputs()),
                 values.join(" "),
             ];
-            let names = [node, &figure.method, &figure.test_set, &figure.metric];
-            line(
-                names,
-                figure.over.interval,
-                kind,
-                figure.with.as_deref().or(figure.to.as_deref()).unwrap_or_default(),
-                rest,
-            );
+            // A gap of gains is of two methods and two test sets.
+            let (method, with) = match (&figure.with, &figure.to) {
+                (Some(with), Some(to)) => (significance::pair(&figure.method, with), Some(to)),
+                (with, to) => (figure.method.clone(), with.as_ref().or(to.as_ref())),
+            };
+            let names = [node, &method, &figure.test_set, &figure.metric];
+            let with = with.map(String::as_str).unwrap_or_default();
+            line(names, figure.over.interval, kind, with, rest);
         }
         let comparisons = &evaluation.comparisons;
         let matched = comparisons
             .matched
             .iter()
             .map(|matched| (&matched.difference, "at_equal_kl", Some(matched.kl)));
+        let scored = comparisons
+            .matched_quality
+            .iter()
+            .map(|matched| (&matched.difference, "at_equal_quality", None));
         for (difference, kind, kl) in comparisons
             .differences
             .iter()
             .map(|difference| (difference, "difference", None))
             .chain(matched)
+            .chain(scored)
         {
             let [p, p_holm] = [difference.p, difference.p_holm].map(|p| p.to_string());
             let names = [node, &difference.method, &difference.test_set, &difference.metric];
@@ -172,6 +179,13 @@ pub fn csv(run: &Run) -> String {
                 &wins.with,
                 none(),
             );
+        }
+        for of in &comparisons.between {
+            for (ending, interval) in significance::of_two(of) {
+                let metric = format!("{}{ending}", of.metric);
+                let names = [node, of.method.as_str(), &of.test_set, &metric];
+                line(names, interval, "similarity", &of.with, none());
+            }
         }
         for figure in optimum::figures(evaluation) {
             let names = [node, &figure.method, figure.test_set, figure.metric];
@@ -321,8 +335,9 @@ pub fn html_significance(evaluation: &Evaluation) -> String {
     out.push_str(&html_listings(&significance::at_equal_kl(evaluation)));
     out.push_str(&html_listings(&significance::gain_gaps(evaluation)));
     out.push_str(&html_listings(&attribution::listings(evaluation)));
+    out.push_str(&html_listings(&significance::at_equal_quality(evaluation)));
     for block in table::results(&significance::table(evaluation)) {
-        let metric = ["_gap", "_head_to_head"]
+        let metric = ["_gap", "_head_to_head", "_between", "_between_high", "_apart"]
             .iter()
             .find_map(|ending| block.title.strip_suffix(ending))
             .unwrap_or(&block.title);

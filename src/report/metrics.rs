@@ -5,9 +5,10 @@
 //! 1. A measure of diversity is taken in several ways ([`WAYS`]), each of whole texts and of texts
 //!    cut to a common length ([`MATCHED`]).
 //! 2. A comparison has the name of the metric compared and an ending ([`COMPARISONS`]).
-//! 3. `coverage_NAME` is a part of the gold score, `win_rate_NAME` the win rate by the judge NAME.
-//! 4. The rest is listed: [`RESULTS`], [`GRADED`], [`VALIDATED`], [`PARTS`], [`OPTIMUM`],
-//!    [`TRAINING`].
+//! 3. `coverage_NAME` is a part of the gold score, `win_rate_NAME` the win rate by the judge NAME,
+//!    `loss_NAME` the loss on the texts NAME of an earlier phase.
+//! 4. The rest is listed: [`RESULTS`], [`GRADED`], [`OF_MODELS`], [`SIMILAR`], [`VALIDATED`],
+//!    [`PARTS`], [`OPTIMUM`], [`TRAINING`].
 
 pub use super::definition::{Definition, Direction};
 
@@ -26,6 +27,8 @@ const TABLE: &str = "the-table-of-evaluate";
 const QUALITY: &str = "quality-beside-diversity";
 const TRUTH: &str = "metrics-against-a-known-truth";
 const OF_OPTIMUM: &str = "the-optimum-of-the-objective";
+const ALIKE: &str = "similarity-within-and-between-methods";
+const OWN: &str = "a-methods-own-distribution";
 
 /// Figures of methods and of the reward model.
 const RESULTS: &[Entry] = &[
@@ -125,6 +128,14 @@ const GRADED: &[Entry] = &[
         "best_at_k",
         "expected best score of k samples of one input",
         "score",
+        HigherIsBetter,
+        QUALITY,
+    ),
+    (
+        "win_at_k",
+        "chance that the best of k samples of one input wins against the reference, a tie counting \
+         half",
+        "share",
         HigherIsBetter,
         QUALITY,
     ),
@@ -261,6 +272,65 @@ const VALIDATED: &[Entry] = &[
     ),
 ];
 
+/// Figures of the distributions of methods' models.
+const OF_MODELS: &[Entry] = &[
+    (
+        "token_entropy",
+        "entropy of the distribution of the next token, mean over the tokens of the samples of one \
+         input",
+        "nats",
+        HigherIsMoreDiverse,
+        OWN,
+    ),
+    (
+        "branching_factor",
+        "exp of `token_entropy`, the equally likely tokens of that entropy",
+        "tokens",
+        HigherIsMoreDiverse,
+        OWN,
+    ),
+    (
+        "forward_kl",
+        "KL of the reference policy from the method, by samples of the reference policy, summed \
+         over the response",
+        "nats",
+        Neither,
+        OWN,
+    ),
+];
+
+/// How alike samples of one input are.
+const SIMILAR: &[Entry] = &[
+    (
+        "ngram_similarity",
+        "cosine of the n-gram counts of two samples of one input, mean over n = 1, 2 and the pairs",
+        "cosine",
+        LowerIsMoreDiverse,
+        ALIKE,
+    ),
+    (
+        "ngram_similarity_high",
+        "share of inputs whose `ngram_similarity` is above the threshold",
+        "share",
+        LowerIsMoreDiverse,
+        ALIKE,
+    ),
+    (
+        "embedding_similarity",
+        "cosine of the sentence embeddings of two samples of one input, mean over the pairs",
+        "cosine",
+        LowerIsMoreDiverse,
+        ALIKE,
+    ),
+    (
+        "embedding_similarity_high",
+        "share of inputs whose `embedding_similarity` is above the threshold",
+        "share",
+        LowerIsMoreDiverse,
+        ALIKE,
+    ),
+];
+
 /// Parts of the gold score, beside `coverage_NAME`.
 const PARTS: &[Entry] = &[
     (
@@ -278,6 +348,9 @@ const PARTS: &[Entry] = &[
 
 /// How the name of a part begins that is the coverage of one fact.
 pub(super) const COVERAGE: &str = "coverage_";
+
+/// How the name of a loss on texts of an earlier phase begins.
+const LOSS: &str = "loss_";
 
 /// Measures of a set of texts; each is taken in the ways of [`WAYS`].
 const MEASURES: &[Entry] = &[
@@ -408,7 +481,19 @@ pub(super) const GAIN_GAP: &str = "_gain_gap";
 
 /// Endings of comparisons by a metric, what they are, and their unit where it is not the metric's.
 /// An ending comes before a shorter one that it ends with.
-const COMPARISONS: [(&str, &str, Option<&str>); 5] = [
+const COMPARISONS: [(&str, &str, Option<&str>); 9] = [
+    ("_between", "two methods, mean over the pairs of one sample of each", None),
+    (
+        "_between_high",
+        "two methods, share of inputs whose mean over pairs is above the threshold",
+        Some("share"),
+    ),
+    (
+        "_apart",
+        "mean within two methods minus that between them: 0 where both give the same answers as \
+         often",
+        None,
+    ),
     (DIFFERENCE, "one method minus another, paired; intervals are not corrected", None),
     (
         GAIN_GAP,
@@ -421,6 +506,7 @@ const COMPARISONS: [(&str, &str, Option<&str>); 5] = [
         "share of inputs on which the first method is above the second, a tie counting half",
         Some("share"),
     ),
+    ("_at_equal_quality", "a policy minus best-of-n with the n that has the policy's score", None),
     ("_at_equal_kl", "a policy minus best-of-n with the n whose KL bound is the policy's KL", None),
 ];
 
@@ -460,7 +546,7 @@ pub fn define(metric: &str) -> Option<Definition> {
             return Some(Definition { heading, unit, direction: Neither, section: COMPARED });
         }
     }
-    let listed = [RESULTS, GRADED, VALIDATED, PARTS, OPTIMUM];
+    let listed = [RESULTS, GRADED, OF_MODELS, SIMILAR, VALIDATED, PARTS, OPTIMUM];
     let mut listed = listed.into_iter().flatten();
     if let Some(entry) = listed.find(|entry| entry.0 == metric) {
         return Some(plain(entry));
@@ -469,6 +555,11 @@ pub fn define(metric: &str) -> Option<Definition> {
         let heading = format!("`{name}`, mean over texts");
         let (unit, direction) = ("share", HigherIsBetter);
         return Some(Definition { heading, unit, direction, section: GOLD });
+    }
+    if let Some(name) = metric.strip_prefix(LOSS).filter(|name| !name.is_empty()) {
+        let heading = format!("loss on the held-out texts `{name}`, mean over their tokens");
+        let (unit, direction) = ("nats a token", LowerIsBetter);
+        return Some(Definition { heading, unit, direction, section: OWN });
     }
     if let Some(name) = metric.strip_prefix("win_rate_").filter(|name| !name.is_empty()) {
         let heading = format!("share of inputs won, a tie counting half, by the judge `{name}`");
@@ -513,7 +604,17 @@ pub(super) fn is_taken(metric: &str, way: &Way) -> bool {
 
 /// Whether a metric is measured on several samples of an input rather than on its first output.
 pub(super) fn is_of_samples(metric: &str) -> bool {
-    ["kl", "rm_accuracy_own"].contains(&metric) || measure(metric).is_some() || is_graded(metric)
+    let similar = SIMILAR.iter().any(|entry| entry.0 == metric);
+    ["kl", "rm_accuracy_own"].contains(&metric)
+        || similar
+        || measure(metric).is_some()
+        || is_graded(metric)
+        || is_of_model(metric)
+}
+
+/// Whether a metric is one of the distribution of a method's model.
+pub(super) fn is_of_model(metric: &str) -> bool {
+    OF_MODELS.iter().any(|entry| entry.0 == metric)
 }
 
 /// Whether a metric is one of quality beside diversity.
@@ -527,6 +628,11 @@ pub(super) fn is_graded(metric: &str) -> bool {
 pub(super) fn is_detail(metric: &str) -> bool {
     let whole = metric.strip_suffix(MATCHED).unwrap_or(metric);
     ["_across_inputs_first", TOTAL, QUALITY_CONTROL].iter().any(|ending| whole.ends_with(ending))
+}
+
+/// Whether a metric is a loss on texts of an earlier phase, which are no outputs.
+pub(super) fn is_loss(metric: &str) -> bool {
+    metric.starts_with(LOSS)
 }
 
 /// Whether a metric is of texts cut to a common length.
@@ -546,9 +652,9 @@ pub(super) fn is_spread(metric: &str) -> bool {
 
 /// Every name that is listed, and one of each that is made of parts: what documents must have.
 pub fn names() -> Vec<(&'static str, &'static str)> {
-    let results = RESULTS.iter().chain(GRADED).chain(VALIDATED).chain(PARTS);
-    let listed = results.chain(MEASURES).chain(OPTIMUM);
-    listed.chain(TRAINING).map(|entry| (entry.0, entry.4)).collect()
+    let listed =
+        [RESULTS, GRADED, OF_MODELS, SIMILAR, VALIDATED, PARTS, MEASURES, OPTIMUM, TRAINING];
+    listed.into_iter().flatten().map(|entry| (entry.0, entry.4)).collect()
 }
 
 #[cfg(test)]
@@ -591,7 +697,7 @@ mod tests {
     /// another's.
     #[test]
     fn no_name_is_listed_twice() {
-        let results = [RESULTS, GRADED, VALIDATED, PARTS, OPTIMUM].concat();
+        let results = [RESULTS, GRADED, OF_MODELS, SIMILAR, VALIDATED, PARTS, OPTIMUM].concat();
         for list in [results, MEASURES.to_vec(), TRAINING.to_vec()] {
             for (at, (name, ..)) in list.iter().enumerate() {
                 assert!(list[..at].iter().all(|other| other.0 != *name), "{name}");

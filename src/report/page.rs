@@ -9,12 +9,10 @@
 //! 3. Tables are HTML and there without scripts.
 
 use std::fmt::Write;
-use std::io::Write as _;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use flate2::Compression;
-use flate2::write::ZlibEncoder;
+use flate2::{Compress, Compression, FlushCompress, Status};
 use serde_json::{Value, json};
 
 use super::charts::{self, Chart};
@@ -134,9 +132,15 @@ fn packed(id: &str, compressed: &[u8]) -> String {
 
 /// In zlib's format.
 fn compressed(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
-    encoder.write_all(bytes).expect("memory takes all bytes");
-    encoder.finish().expect("memory takes all bytes")
+    let (mut compress, mut out) = (Compress::new(Compression::default(), true), Vec::new());
+    let mut status = Status::Ok;
+    while status != Status::StreamEnd {
+        out.reserve(bytes.len() / 4 + 64);
+        let rest = &bytes[compress.total_in() as usize..];
+        let compressed = compress.compress_vec(rest, &mut out, FlushCompress::Finish);
+        status = compressed.expect("memory takes all bytes");
+    }
+    out
 }
 
 fn section(id: &str, heading: &str, content: &str) -> String {

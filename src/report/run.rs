@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::metrics::{is_graded, is_of_samples};
+use super::metrics::{is_graded, is_loss, is_of_model, is_of_samples};
 use crate::artefacts::attribution::Attribution;
 use crate::artefacts::comparisons::Comparisons;
 use crate::artefacts::curves::{BestOfN, Training};
+use crate::artefacts::distributions::ByPosition;
 use crate::artefacts::inputs::Input;
 use crate::artefacts::judgements::Verdicts;
 use crate::artefacts::optimum::Optimum;
@@ -128,6 +129,9 @@ pub struct Evaluation {
     /// pass@k and best@k of samples, for every k.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub at_k: Vec<AtK>,
+    /// Branching factors by position of the response.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub by_position: Vec<ByPosition>,
     /// Best-of-n for every n.
     pub best_of_n: Vec<BestOfN>,
     /// The training of policies by KL, reward model and gold.
@@ -190,9 +194,13 @@ impl Evaluation {
             let known = self.sampled_at(of_samples);
             is_any.then(|| known.unwrap_or_else(|| "an unknown temperature".to_owned()))
         };
-        let is_graded = self.table.rows.iter().any(|row| is_graded(&row.metric));
-        let of_samples =
-            if is_graded { "KL, diversity and quality beside it" } else { "KL and diversity" };
+        let any = |is: fn(&str) -> bool| self.table.rows.iter().any(|row| is(&row.metric));
+        let of_samples = match (any(is_of_model), any(is_graded)) {
+            (false, false) => "KL and diversity",
+            (false, true) => "KL, diversity and quality beside it",
+            (true, false) => "KL, entropy and diversity",
+            (true, true) => "KL, entropy, diversity and quality beside it",
+        };
         let sampled = match (words(true), words(false)) {
             (Some(samples), Some(outputs)) => Some(format!(
                 "{of_samples} are of samples at {samples}, all else of outputs at {outputs}."
@@ -201,7 +209,9 @@ impl Evaluation {
             (None, Some(outputs)) => Some(format!("All figures are of outputs at {outputs}.")),
             (None, None) => None,
         };
-        let notes = self.judges.iter().cloned().chain(sampled);
+        let losses = any(is_loss)
+            .then(|| "Losses are of texts of earlier phases, at temperature 1.".to_owned());
+        let notes = self.judges.iter().cloned().chain(sampled).chain(losses);
         let notes = notes.chain(self.optimum.iter().flat_map(Optimum::notes));
         notes.chain(self.leaks.iter().cloned()).chain(self.left_out.iter().cloned()).collect()
     }
@@ -209,6 +219,9 @@ impl Evaluation {
     /// The title of a chart's axis: a metric's name, and on a second line the temperature of what
     /// it is measured on. On one line it would be longer than the axis of a narrow chart.
     pub fn axis(&self, metric: &str) -> String {
+        if is_loss(metric) {
+            return metric.to_owned();
+        }
         let of_samples = is_of_samples(metric);
         let what = if of_samples { "samples" } else { "outputs" };
         match self.sampled_at(of_samples) {

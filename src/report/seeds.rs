@@ -132,7 +132,8 @@ pub(super) fn verdicts(evaluation: &Evaluation) -> Vec<Listing> {
 }
 
 /// What is compared with 0.
-const COMPARISONS: &[Quantity] = &[Quantity::Difference, Quantity::Gap, Quantity::Matched];
+const COMPARISONS: &[Quantity] =
+    &[Quantity::Difference, Quantity::Gap, Quantity::GainGap, Quantity::Matched];
 
 fn is_full(own: &[&Figure]) -> bool {
     own.iter().any(|figure| figure.sources.is_some())
@@ -143,6 +144,7 @@ fn words(quantity: Quantity) -> &'static str {
     match quantity {
         Quantity::Difference => "differences",
         Quantity::Gap => "gaps",
+        Quantity::GainGap => "gaps of gains",
         Quantity::Matched => "against best-of-n at equal KL",
         other => other.plural(),
     }

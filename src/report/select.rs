@@ -100,10 +100,20 @@ impl Selection {
             let of = &matched.difference;
             metric(&of.metric) && method(&of.method) && method(&of.with) && set(&of.test_set)
         });
+        compared.matched_quality.retain(|matched| {
+            let of = &matched.difference;
+            metric(&of.metric) && method(&of.method) && method(&of.with) && set(&of.test_set)
+        });
+        compared.between.retain(|of| {
+            metric(&of.metric) && method(&of.method) && method(&of.with) && set(&of.test_set)
+        });
         evaluation
             .best_of_n
             .retain(|of| metric(&of.metric) && method(&of.method) && set(&of.test_set));
         evaluation.at_k.retain(|of| metric(&of.metric) && method(&of.method) && set(&of.test_set));
+        evaluation
+            .by_position
+            .retain(|of| metric(&of.metric) && method(&of.method) && set(&of.test_set));
         evaluation.over_optimisation.retain(|of| method(&of.method));
         evaluation.optimum.retain(|of| set(&of.test_set));
         for optimum in &mut evaluation.optimum {

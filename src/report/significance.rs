@@ -1,6 +1,6 @@
 //! Significance in an evaluation: differences between methods with corrected p values,
-//! policies beside best-of-n at their KL, gaps between test sets, of methods and of what they gain,
-//! wins head to head. Lays out what
+//! policies beside best-of-n at their KL and at their score, gaps between test sets, of methods and
+//! of what they gain, wins head to head, similarities of two methods. Lays out what
 //! `comparisons.json` has; every format shows the same. Knows metrics by their names alone.
 
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::layout::{Cell, Line, Listing, Verdict, decimals, distinct};
 use super::metrics::{DIFFERENCE, GAIN_GAP};
 use super::run::Evaluation;
-use crate::artefacts::comparisons::Comparisons;
+use crate::artefacts::comparisons::{Between, Comparisons};
 use crate::artefacts::quality::{DISTINCT_K, GOOD, QUALITY_CONTROL, SIMPSON};
 use crate::artefacts::table::{DIVERSITY, Row, Table};
 use crate::eval::compare::{Difference, GainGap, least_p};
@@ -27,15 +27,15 @@ struct Compared<'a> {
     interval: Interval,
     p: f64,
     p_holm: f64,
-    /// The KL of both, where they are compared at one.
-    kl: Option<f64>,
+    /// The KL, or the n, that both are compared at.
+    at: Option<f64>,
 }
 
 impl<'a> Compared<'a> {
-    fn of(difference: &'a Difference, kl: Option<f64>) -> Self {
+    fn of(difference: &'a Difference, at: Option<f64>) -> Self {
         let Difference { metric, test_set, method, with, interval, p, p_holm } = difference;
         let (name, test_set) = (pair(method, with), test_set.clone());
-        Compared { metric, name, test_set, interval: *interval, p: *p, p_holm: *p_holm, kl }
+        Compared { metric, name, test_set, interval: *interval, p: *p, p_holm: *p_holm, at }
     }
 }
 
@@ -73,12 +73,27 @@ pub(super) fn gain_gaps(evaluation: &Evaluation) -> Vec<Listing> {
     fn compared(gap: &GainGap) -> Compared<'_> {
         let GainGap { metric, method, with, from, to, interval, p, p_holm } = gap;
         let (name, test_set) = (pair(method, with), pair(from, to));
-        Compared { metric, name, test_set, interval: *interval, p: *p, p_holm: *p_holm, kl: None }
+        Compared { metric, name, test_set, interval: *interval, p: *p, p_holm: *p_holm, at: None }
     }
     let all: Vec<Compared<'_>> = evaluation.comparisons.gains.iter().map(compared).collect();
     let meaning = "what one method gains over another in distribution minus what it gains out of \
         it: above 0, a part of the gain is lost; p Holm-corrected over this table";
     listings(&all, "gaps of gains", meaning, &["methods", "gap of gains", "p", "p, Holm"])
+}
+
+/// A policy minus best-of-n at the policy's mean score: a listing a metric.
+pub(super) fn at_equal_quality(evaluation: &Evaluation) -> Vec<Listing> {
+    let all = evaluation.comparisons.matched_quality.iter();
+    let all: Vec<Compared<'_>> =
+        all.map(|matched| Compared::of(&matched.difference, Some(matched.best_of))).collect();
+    let meaning = "a policy minus best-of-n with the n that has the policy's mean score; p \
+        Holm-corrected over this table";
+    listings(
+        &all,
+        "against best-of-n at equal quality",
+        meaning,
+        &["methods", "difference", "p", "p, Holm", "n"],
+    )
 }
 
 fn listings(
@@ -94,7 +109,7 @@ fn listings(
         let line = |one: &&Compared<'_>| {
             let mut cells = vec![Cell::interval(&one.interval, decimals)];
             cells.extend([one.p, one.p_holm].map(p));
-            cells.extend(one.kl.map(|kl| Cell::number(kl, 3)));
+            cells.extend(one.at.map(|at| Cell::number(at, 3)));
             Line {
                 name: one.name.clone(),
                 test_set: one.test_set.clone(),
@@ -123,8 +138,8 @@ pub(super) fn p(p: f64) -> Cell {
     Cell::number(p, P_DECIMALS)
 }
 
-/// Gaps between test sets and then wins head to head, as a table of blocks: `gold_gap`,
-/// `gold_head_to_head`.
+/// Gaps between test sets, wins head to head and then similarities of two methods, as a table of
+/// blocks: `gold_gap`, `gold_head_to_head`, `ngram_similarity_between`.
 pub(super) fn table(evaluation: &Evaluation) -> Table {
     let comparisons = &evaluation.comparisons;
     let row = |method: &str, test_set: &str, metric: &str, what: &str, interval: Interval| {
@@ -144,12 +159,27 @@ pub(super) fn table(evaluation: &Evaluation) -> Table {
             wins.interval,
         )
     });
-    Table { rows: gaps.chain(wins).collect(), ..Table::default() }
+    let rows = gaps.chain(wins).chain(comparisons.between.iter().flat_map(between)).collect();
+    Table { rows, ..Table::default() }
+}
+
+/// What is said of the similarity of two methods, by the ending of the metric's name.
+pub(super) fn of_two(of: &Between) -> impl Iterator<Item = (&'static str, Interval)> {
+    let always = [("_between", of.similarity), ("_between_high", of.high)];
+    always.into_iter().chain(of.apart.map(|apart| ("_apart", apart)))
+}
+
+/// The rows of the similarity of two methods.
+fn between(of: &Between) -> impl Iterator<Item = Row> {
+    let name = format!("{} with {}", of.method, of.with);
+    of_two(of).map(move |(ending, interval)| {
+        Row::new(&name, &of.test_set, &format!("{}{ending}", of.metric), interval)
+    })
 }
 
 /// What is printed below the table of an evaluation, as a table of blocks: all comparisons by gold
-/// (by `rm` where there is no gold), by the judges that have names, by [`DIVERSITY`], and by
-/// classes and good samples where these are measured.
+/// (by `rm` where there is no gold), by the judges that have names, by [`DIVERSITY`], by classes
+/// and good samples, and similarities of two methods, where these are measured.
 pub(super) fn printed(comparisons: &Comparisons) -> Table {
     let metrics = distinct(comparisons.differences.iter().map(|one| one.metric.as_str()));
     let performance = ["gold", "rm"].into_iter().find(|metric| metrics.contains(metric));
@@ -157,7 +187,9 @@ pub(super) fn printed(comparisons: &Comparisons) -> Table {
     let [good, control] = [GOOD, QUALITY_CONTROL].map(|way| format!("{SIMPSON}{way}"));
     let graded = [DISTINCT_K, &good, &control];
     let shown = performance.into_iter().chain(judges).chain([DIVERSITY]).chain(graded);
-    Table { rows: shown.flat_map(|metric| by(comparisons, metric)).collect(), ..Table::default() }
+    let rows = shown.flat_map(|metric| by(comparisons, metric));
+    let rows = rows.chain(comparisons.between.iter().flat_map(between)).collect();
+    Table { rows, ..Table::default() }
 }
 
 /// The comparisons by one metric.
@@ -171,6 +203,7 @@ fn by(comparisons: &Comparisons, metric: &str) -> Vec<Row> {
     let differences = comparisons.differences.iter().filter(|one| one.metric == metric);
     let wins = comparisons.head_to_head.iter().filter(|one| one.metric == metric);
     let matched = comparisons.matched.iter().map(|one| &one.difference);
+    let scored = comparisons.matched_quality.iter().map(|one| &one.difference);
     let gaps = comparisons.gaps.iter().filter(|one| one.metric == metric);
     let gains = comparisons.gains.iter().filter(|one| one.metric == metric);
     differences
@@ -179,6 +212,7 @@ fn by(comparisons: &Comparisons, metric: &str) -> Vec<Row> {
             row(&pair(&one.method, &one.with), &one.test_set, "_head_to_head", one.interval)
         }))
         .chain(matched.filter(|one| one.metric == metric).map(|one| of(one, "_at_equal_kl")))
+        .chain(scored.filter(|one| one.metric == metric).map(|one| of(one, "_at_equal_quality")))
         .chain(gaps.map(|one| row(&one.method, &pair(&one.from, &one.to), "_gap", one.interval)))
         .chain(gains.map(|one| {
             let (methods, sets) = (pair(&one.method, &one.with), pair(&one.from, &one.to));

@@ -16,8 +16,8 @@ use std::fmt::Write;
 
 use super::layout::{Block, Directions, distinct, lines, wrapped};
 use super::metrics::{
-    COVERAGE, Direction, WAYS, Way, define, is_detail, is_matched, is_part, is_spread, is_taken,
-    measure,
+    COVERAGE, Direction, WAYS, Way, define, is_detail, is_loss, is_matched, is_part, is_spread,
+    is_taken, measure,
 };
 use crate::artefacts::table::{Over, Row, Table};
 use crate::eval::interval::{FEWEST, Kind};
@@ -173,9 +173,11 @@ pub(super) fn counts(table: &Table) -> String {
     let over = counted(table.over);
     let counted = format!("{}{of_pairs}", range(&others, over));
     let any = |kind: Kind| shown().any(|row| row.figure.n > 0 && row.figure.kind == kind);
+    // Losses take as many rows as Vendi scores take inputs.
+    let or_loss = if shown().any(|row| is_loss(&row.metric)) { " or a loss" } else { "" };
     let few = format!(
-        "fewer than {FEWEST} {over} ({FEWEST_VENDI} for a Vendi score, {FEWEST_SELF_BLEU} for \
-         self-BLEU) tell nothing of its error"
+        "fewer than {FEWEST} {over} ({FEWEST_VENDI} for a Vendi score{or_loss}, \
+         {FEWEST_SELF_BLEU} for self-BLEU) tell nothing of its error"
     );
     let why = [
         (Kind::NoneTooFew, few.as_str()),

@@ -38,9 +38,39 @@ pub fn response_logprobs<B: Backend>(
     temperature: f32,
     pass: usize,
 ) -> Vec<Vec<Vec<f32>>> {
+    let scores = response_scores(b, model, groups, temperature, pass);
+    let logprobs = |tokens: Vec<TokenScore>| tokens.iter().map(|token| token.logprob).collect();
+    scores.into_iter().map(|group| group.into_iter().map(logprobs).collect()).collect()
+}
+
+/// What a model says of a token of a response.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TokenScore {
+    /// Its log-probability, in nats.
+    pub logprob: f32,
+    /// Entropy of the distribution that it is drawn from, in nats.
+    pub entropy: f32,
+}
+
+/// [`response_logprobs`], with the exact entropy of each token's distribution at `temperature`.
+pub fn response_scores<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    groups: &[Group<'_>],
+    temperature: f32,
+    pass: usize,
+) -> Vec<Vec<Vec<TokenScore>>> {
     let read = |hidden: &B::Buf, places: &Places| {
         let scored = TargetTokens { rows: &places.rows, targets: &places.next, temperature };
-        b.download_f64(&heads::token_logprobs(b, model, hidden, scored, false).logprobs)
+        let scores = heads::token_logprobs(b, model, hidden, scored, false);
+        let (logprobs, entropies) =
+            (b.download_f64(&scores.logprobs), b.download_f64(&scores.entropies));
+        let both = logprobs.into_iter().zip(entropies);
+        both.map(|(logprob, entropy)| TokenScore {
+            logprob: logprob as f32,
+            entropy: entropy as f32,
+        })
+        .collect()
     };
     score(b, model, groups, Wanted { places: |length| 0..length, read: &read, pass })
 }
@@ -57,8 +87,10 @@ pub fn last_scalars<B: Backend>(
     groups: &[Group<'_>],
     pass: usize,
 ) -> Vec<Vec<f32>> {
-    let read =
-        |hidden: &B::Buf, places: &Places| heads::scalar_scores(b, model, hidden, &places.rows);
+    let read = |hidden: &B::Buf, places: &Places| {
+        let scores = heads::scalar_scores(b, model, hidden, &places.rows);
+        scores.into_iter().map(|score| score as f32).collect()
+    };
     let numbers =
         score(b, model, groups, Wanted { places: |length| length..length + 1, read: &read, pass });
     numbers.into_iter().map(|group| group.concat()).collect()
@@ -73,23 +105,23 @@ struct Places {
 }
 
 /// What is wanted of every response.
-struct Wanted<'a, B: Backend> {
+struct Wanted<'a, B: Backend, T> {
     /// From a response's length to the places whose numbers are wanted: place 0 is the prompt's
     /// last token, place i the response's i-th.
     places: fn(usize) -> Range<usize>,
-    /// Numbers at some rows of hidden states.
-    read: &'a dyn Fn(&B::Buf, &Places) -> Vec<f64>,
+    /// What is read at some rows of hidden states.
+    read: &'a dyn Fn(&B::Buf, &Places) -> Vec<T>,
     /// Tokens that one pass takes, about.
     pass: usize,
 }
 
-impl<B: Backend> Wanted<'_, B> {
+impl<B: Backend, T> Wanted<'_, B, T> {
     /// The tokens of a response that have to run.
     fn run<'r>(&self, response: &'r [u32]) -> &'r [u32] {
         &response[..(self.places)(response.len()).end.saturating_sub(1)]
     }
 
-    fn read(&self, hidden: &B::Buf, places: &Places) -> impl Iterator<Item = f64> {
+    fn read(&self, hidden: &B::Buf, places: &Places) -> impl Iterator<Item = T> {
         let numbers = if places.rows.is_empty() { Vec::new() } else { (self.read)(hidden, places) };
         numbers.into_iter()
     }
@@ -104,12 +136,12 @@ struct Response<'a> {
 }
 
 /// The numbers wanted, for each response of each group.
-fn score<B: Backend>(
+fn score<B: Backend, T>(
     b: &B,
     model: &Model<B>,
     groups: &[Group<'_>],
-    wanted: Wanted<'_, B>,
-) -> Vec<Vec<Vec<f32>>> {
+    wanted: Wanted<'_, B, T>,
+) -> Vec<Vec<Vec<T>>> {
     let tokens = |group: &Group<'_>| {
         group.prompt.len()
             + group.responses.iter().map(|response| wanted.run(response).len()).sum::<usize>()
@@ -126,12 +158,12 @@ fn score<B: Backend>(
 }
 
 /// The numbers wanted of all responses of groups whose prompts are prefilled together.
-fn score_together<B: Backend>(
+fn score_together<B: Backend, T>(
     b: &B,
     model: &Model<B>,
     groups: &[Group<'_>],
-    wanted: &Wanted<'_, B>,
-) -> Vec<Vec<f32>> {
+    wanted: &Wanted<'_, B, T>,
+) -> Vec<Vec<T>> {
     let responses = groups.iter().enumerate().flat_map(|(at, group)| {
         group.responses.iter().map(move |tokens| Response {
             group: at,
@@ -167,13 +199,13 @@ fn score_together<B: Backend>(
 
 /// The numbers wanted of some responses, in one pass. `prefilled` are the blocks of each group's
 /// prompt, `last[groups,d]` the hidden states at their last tokens.
-fn score_pass<B: Backend>(
+fn score_pass<B: Backend, T>(
     paged: &mut Paged<'_, B>,
     prefilled: &[Vec<u32>],
     last: &B::Buf,
     responses: &[Response<'_>],
-    wanted: &Wanted<'_, B>,
-) -> Vec<Vec<f32>> {
+    wanted: &Wanted<'_, B, T>,
+) -> Vec<Vec<T>> {
     let (mut tokens, mut blocks, mut copies) = (Vec::new(), Vec::new(), Vec::new());
     let (mut at_prompts, mut at_responses) = (Places::default(), Places::default());
     for response in responses {
@@ -206,7 +238,6 @@ fn score_pass<B: Backend>(
         (wanted.read(last, &at_prompts), wanted.read(&hidden, &at_responses));
     let mut number = |place| {
         if place == 0 { first.next() } else { others.next() }.expect("a number for every place")
-            as f32
     };
     responses
         .iter()

@@ -9,9 +9,10 @@ use super::models::{ArtefactShapes, ModelShape};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::device::Precision;
-use crate::error::Result;
+use crate::error::{Context as _, Result};
 use crate::eval::pairs::{Pairs, released};
 use crate::eval::spread::{Inputs, OfSet, Spread, of_vectors};
+use crate::eval::vendi::normalised;
 use crate::inference::diversity::{Metric, Need, Samples, inferred_pairs};
 use crate::inference::pairs::PairModel;
 use crate::inference::{Reader, Subject, embed};
@@ -57,11 +58,11 @@ impl DiversityConfig {
         })
     }
 
-    /// The fields of models that no metric takes.
-    pub(in crate::stages) fn unused(&self) -> Vec<&'static str> {
+    /// The fields of models that no metric takes; `compared` if similarities take the encoder.
+    pub(in crate::stages) fn unused(&self, compared: bool) -> Vec<&'static str> {
         let unused = |need: Need| self.metrics.iter().all(|metric| metric.need() != Some(need));
         let fields = [
-            ("encoder", self.encoder.is_some() && unused(Need::Encoder)),
+            ("encoder", self.encoder.is_some() && unused(Need::Encoder) && !compared),
             ("nli", self.nli.is_some() && unused(Need::Nli)),
             ("classifier", self.classifier.is_some() && unused(Need::Nli)),
         ];
@@ -180,6 +181,21 @@ impl<'a, B: Backend> Measures<'a, B> {
 }
 
 impl<B: Backend> Measures<'_, B> {
+    /// The cosines of the sentence embeddings of every two texts of each input, `[n,n]`.
+    pub(in crate::stages) fn cosines(&self, inputs: &[Vec<&str>]) -> Result<Vec<Vec<f64>>> {
+        let encoder = self.encoder.as_ref().context("similarity has an encoder")?;
+        let options = embed::defaults(&encoder.reader)?;
+        let vectors =
+            embed::vectors(encoder, &inputs.concat(), options, BATCH, &mut |_, _| Ok(()))?;
+        let mut vectors = vectors.into_iter().map(|vector| normalised(&vector));
+        let of_input = |texts: &Vec<&str>| {
+            let own: Vec<Vec<f64>> = vectors.by_ref().take(texts.len()).collect();
+            let row = |a: &Vec<f64>| own.iter().map(|b| dot(a, b)).collect::<Vec<f64>>();
+            own.iter().flat_map(row).collect()
+        };
+        Ok(inputs.iter().map(of_input).collect())
+    }
+
     /// The same of `nli` and `nli_released`, of pairs of an input's samples.
     pub(in crate::stages) fn of_pairs<'t>(
         &self,
@@ -204,6 +220,10 @@ impl<B: Backend> Measures<'_, B> {
         };
         Ok(asked.into_iter().map(of).collect())
     }
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 /// Whether a metric is a mean over pairs that a classifier of inference judges.

@@ -76,10 +76,15 @@ pub struct Read<'a> {
     pub tokens: &'a [u32],
 }
 
+/// Whether two models read the same tokens.
+pub fn have_one_tokenizer(one: &Path, other: &Path) -> Result<bool> {
+    let file = |folder: &Path| fs::read(&folder.join("tokenizer.json"));
+    Ok(file(one)? == file(other)?)
+}
+
 /// Refuses two models that do not read the same tokens.
 pub fn check_same_tokenizer(policy: &Path, reward_model: &Path) -> Result<()> {
-    let file = |folder: &Path| fs::read(&folder.join("tokenizer.json"));
-    match file(policy)? == file(reward_model)? {
+    match have_one_tokenizer(policy, reward_model)? {
         true => Ok(()),
         false => Err(user("policy and reward model have different tokenizers")
             .hint("train the reward model from the same base")

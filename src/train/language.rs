@@ -61,15 +61,33 @@ pub fn measure<B: Backend>(b: &B, model: &Model<B>, rows: &[Tokenised]) -> Metri
     let count: usize = rows.iter().map(|row| learned(row).count()).sum();
     let mut loss = 0.0;
     for run in micro_batches(rows.iter().map(|row| row.tokens.len())) {
-        let part = &rows[run];
-        let sequences: Vec<&[u32]> = part.iter().map(|row| row.tokens.as_slice()).collect();
-        let (rows, targets) = learned_tokens(part);
-        let hidden = transformer::hidden(b, model, &Batch::new(&sequences));
-        let scored = TargetTokens { rows: &rows, targets: &targets, temperature: 1.0 };
-        let scores = heads::token_logprobs(b, model, &hidden, scored, false);
-        loss -= b.download_f64(&scores.logprobs).iter().sum::<f64>();
+        loss -= logprobs(b, model, &rows[run]).iter().sum::<f64>();
     }
     vec![(validation::LOSS, loss / count as f64)]
+}
+
+/// Of each row the loss summed over its learned tokens, in nats, and their number.
+pub fn losses<B: Backend>(b: &B, model: &Model<B>, rows: &[Tokenised]) -> Vec<(f64, usize)> {
+    let rows: Vec<&Tokenised> = rows.iter().collect();
+    let mut found = Vec::with_capacity(rows.len());
+    for run in micro_batches(rows.iter().map(|row| row.tokens.len())) {
+        let part = &rows[run];
+        let mut logprobs = logprobs(b, model, part).into_iter();
+        for row in part {
+            let count = learned(row).count();
+            found.push((-logprobs.by_ref().take(count).sum::<f64>(), count));
+        }
+    }
+    found
+}
+
+/// The log-probabilities of the learned tokens of rows that are one micro-batch.
+fn logprobs<B: Backend>(b: &B, model: &Model<B>, part: &[&Tokenised]) -> Vec<f64> {
+    let sequences: Vec<&[u32]> = part.iter().map(|row| row.tokens.as_slice()).collect();
+    let (rows, targets) = learned_tokens(part);
+    let hidden = transformer::hidden(b, model, &Batch::new(&sequences));
+    let scored = TargetTokens { rows: &rows, targets: &targets, temperature: 1.0 };
+    b.download_f64(&heads::token_logprobs(b, model, &hidden, scored, false).logprobs)
 }
 
 /// The positions whose tokens are learned. Nothing comes before the first token, so it never is.

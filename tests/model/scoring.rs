@@ -1,11 +1,11 @@
 //! Scoring groups of responses gives the bits of scoring each whole sequence, for any number of
 //! tokens at a time.
 
-use posttrain::backend::Backend;
-use posttrain::model::batch::MICRO_BATCH_TOKENS;
+use posttrain::backend::{Backend, Buffers};
+use posttrain::model::batch::{Batch, MICRO_BATCH_TOKENS};
 use posttrain::model::params::HeadKind;
-use posttrain::model::score;
 use posttrain::model::weights::Model;
+use posttrain::model::{heads, score, transformer};
 use posttrain::sample::scoring::{self, Group};
 
 use super::{Double, Single, bits, model, on_threads, sequences, spec};
@@ -114,6 +114,31 @@ fn scores_by_the_group_have_the_bits_of_scores_of_whole_sequences() {
     let texts = texts(&LENGTHS);
     agrees(&Single::new(), &texts, &[1, 20, 64, 150, MICRO_BATCH_TOKENS]);
     agrees(&Double::new(), &texts, &[100]);
+}
+
+/// Entropies in float64, from the logits of whole sequences.
+#[test]
+fn entropies_are_those_of_the_softmax_of_the_logits() {
+    let texts = texts(&LENGTHS);
+    let (b, temperature) = (Double::new(), 0.7);
+    let policy = model(&b, &spec(false), HeadKind::Language);
+    let found = scoring::response_scores(&b, &policy, &groups(&texts), temperature as f32, 64);
+    let (whole, from) = whole(&texts);
+    let v = policy.spec.vocabulary;
+    for ((tokens, from), scores) in whole.iter().zip(from).zip(flat(&found, &texts)) {
+        assert_eq!(scores.len(), tokens.len() - from);
+        let hidden = transformer::hidden(&b, &policy, &Batch::new(&[tokens]));
+        let logits = b.download_f64(&heads::logits(&b, &policy, &hidden, tokens.len()));
+        for (at, score) in scores.iter().enumerate() {
+            let row = &logits[(from + at - 1) * v..(from + at) * v];
+            let weights: Vec<f64> = row.iter().map(|x| (x / temperature).exp()).collect();
+            let sum: f64 = weights.iter().sum();
+            let entropy: f64 = weights.iter().map(|w| -(w / sum) * (w / sum).ln()).sum();
+            assert!((f64::from(score.entropy) - entropy).abs() < 1e-6, "{score:?} for {entropy}");
+            let logprob = (weights[tokens[from + at] as usize] / sum).ln();
+            assert!((f64::from(score.logprob) - logprob).abs() < 1e-6, "{score:?} for {logprob}");
+        }
+    }
 }
 
 #[test]

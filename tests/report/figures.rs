@@ -1,7 +1,8 @@
 //! Differences, gaps and figures over seeds: the page, CSV, JSON, Markdown and LaTeX say the same,
 //! and the page's filters keep what they say.
 
-use posttrain::eval::interval::Interval;
+use posttrain::artefacts::table::Row;
+use posttrain::eval::interval::{Interval, Kind};
 use posttrain::report::charts::charts;
 use posttrain::report::formats::{csv, json, markdown};
 use posttrain::report::latex::latex;
@@ -454,6 +455,62 @@ fn lines_over_k_are_of_every_method_with_their_bands() {
     let json: Value = serde_json::from_str(&json(&run())).unwrap();
     assert_eq!(json["evaluations"][0]["at_k"].as_array().unwrap().len(), 4);
     assert!(json["evaluations"][1].get("at_k").is_none(), "there is none over seeds");
+}
+
+/// Of each method a line of means over positions, 1 at the left, and a band between its ends.
+#[test]
+fn branching_factors_are_drawn_by_position() {
+    let evaluation = &run().evaluations[0];
+    let id = format!("report: branching_factor {}", TEST_SETS[0]);
+    let all = charts(evaluation);
+    let chart = all.iter().find(|chart| chart.id == id).unwrap();
+    let title = &chart.layout["yaxis"]["title"]["text"];
+    assert_eq!(*title, "branching_factor<br>(samples at temperature 1)");
+    assert_eq!((chart.data.len(), evaluation.by_position.len()), (4, 2));
+    for (traces, curve) in chart.data.chunks(2).zip(&evaluation.by_position) {
+        let means: Vec<f64> = curve.by_position.iter().map(|point| point.mean).collect();
+        assert_eq!(
+            (&traces[1]["name"], &traces[1]["x"][0]),
+            (&curve.method.as_str().into(), &1.0.into())
+        );
+        assert_eq!(traces[1]["y"], serde_json::json!(means));
+        let highs = curve.by_position.iter().map(|point| point.high);
+        let lows = curve.by_position.iter().rev().map(|point| point.low);
+        assert_eq!(traces[0]["y"], serde_json::json!(highs.chain(lows).collect::<Vec<f64>>()));
+    }
+    let json: Value = serde_json::from_str(&json(&run())).unwrap();
+    assert_eq!(json["evaluations"][0]["by_position"].as_array().unwrap().len(), 2);
+}
+
+/// A line for each method and for every two, each with the bar of its interval.
+#[test]
+fn similarities_are_drawn_within_and_between_methods() {
+    let mut evaluation = run().evaluations.remove(0);
+    for (method, mean) in [("sft", 0.45), ("best_of_n", 0.55), ("ppo", 0.75)] {
+        let figure =
+            Interval { mean, low: mean - 0.25, high: mean + 0.125, n: 30, kind: Kind::SkewT };
+        let row = Row::new(method, TEST_SETS[0], "ngram_similarity", figure);
+        evaluation.table.rows.push(row);
+    }
+    let id = format!("report: ngram_similarity {}", TEST_SETS[0]);
+    let all = charts(&evaluation);
+    let chart = all.iter().find(|chart| chart.id == id).unwrap();
+    let [within, between] = [&chart.data[0], &chart.data[1]];
+    assert_eq!(within["y"], serde_json::json!(["sft", "best_of_n", "ppo"]));
+    assert_eq!(within["x"], serde_json::json!([0.45, 0.55, 0.75]));
+    let ends = within["error_x"]["arrayminus"].as_array().unwrap();
+    assert!(ends.iter().all(|end| (end.as_f64().unwrap() - 0.25).abs() < 1e-12), "{ends:?}");
+    let pairs = ["best_of_n with sft", "ppo with sft", "ppo with best_of_n"];
+    assert_eq!(between["y"], serde_json::json!(pairs));
+    assert_eq!(between["x"], serde_json::json!([0.4, 0.3, 0.5]));
+    let run = Run { evaluations: vec![evaluation], ..run() };
+    let lines: Vec<String> = csv(&run).lines().map(str::to_owned).collect();
+    for (ending, mean) in [("_between", "0.3,"), ("_between_high", "0.15,"), ("_apart", "0.39999")]
+    {
+        let begin = format!("report,ppo,{},ngram_similarity{ending},{mean}", TEST_SETS[0]);
+        let line = lines.iter().find(|line| line.starts_with(&begin));
+        assert!(line.is_some_and(|line| line.contains(",similarity,sft,")), "{begin}");
+    }
 }
 
 /// Best-of-n is a line over n; a dotted line goes from a policy's samples to where best-of-n's are

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use posttrain::artefacts::attribution::{Attribution, Step};
-use posttrain::artefacts::comparisons::Comparisons;
+use posttrain::artefacts::comparisons::{Between, Comparisons, MatchedQuality};
 use posttrain::artefacts::curves::{BestOfN, Training, TrainingStep};
+use posttrain::artefacts::distributions::ByPosition;
 use posttrain::artefacts::inputs::{Answer, Input};
 use posttrain::artefacts::judgements::{OfSplit, Usage, Verdicts};
 use posttrain::artefacts::optimum::{AtBeta, AtN, OfMethod, Optimum};
@@ -16,7 +17,7 @@ use posttrain::artefacts::table::{Over, Row, Table};
 use posttrain::artefacts::temperatures::Temperatures;
 use posttrain::eval::best_of_n::{curve, kl_bound};
 use posttrain::eval::compare::{
-    Difference, Matched, Measured, differences, gain_gaps, gaps, head_to_head,
+    Difference, Gap, Matched, Measured, Wins, differences, gain_gaps, gaps, head_to_head,
 };
 use posttrain::eval::interval::{Interval, Kind, of_mean};
 use posttrain::eval::over_optimisation::{Fall, Fit, Form};
@@ -248,9 +249,10 @@ fn evaluation() -> Evaluation {
         .into_iter()
         .flat_map(|difference| ["gold", "ead_per_input"].map(|metric| by(difference, metric)))
         .collect();
-    let head_to_head = head_to_head(&measured, &["gold"]);
-    let (gaps, gains) = (gaps(&measured), gain_gaps(&measured));
-    let comparisons = Comparisons { differences: compared, head_to_head, gaps, gains, matched };
+    let wins = head_to_head(&measured, &["gold"]);
+    let gains = gain_gaps(&measured);
+    let comparisons = compared_by(compared, wins, gaps(&measured), matched);
+    let comparisons = Comparisons { gains, ..comparisons };
     let interval = |mean: f64| Interval {
         mean,
         low: mean - 0.1,
@@ -304,6 +306,7 @@ fn evaluation() -> Evaluation {
             })
             .into(),
         at_k: at_k(),
+        by_position: by_position(),
         best_of_n,
         over_optimisation,
         optimum: optima(),
@@ -333,6 +336,80 @@ fn at_k() -> Vec<AtK> {
         .flat_map(|metric| [("sft", 0.3, 0.8), ("ppo", 0.6, 0.2)].map(|of| (metric, of)))
         .map(|(metric, (method, one, rate))| curve(method, metric, one, rate))
         .collect()
+}
+
+/// All comparisons.
+fn compared_by(
+    differences: Vec<Difference>,
+    head_to_head: Vec<Wins>,
+    gaps: Vec<Gap>,
+    matched: Vec<Matched>,
+) -> Comparisons {
+    let scored = |one: &Matched| MatchedQuality {
+        by: "gold".into(),
+        quality: one.kl_interval,
+        best_of: 2.5,
+        temperature: one.temperature,
+        own: one.own,
+        best: one.best,
+        difference: one.difference.clone(),
+    };
+    let diverse = matched.iter().filter(|one| one.difference.metric == "ead_per_input");
+    let matched_quality = diverse.map(scored).collect();
+    let between = between();
+    Comparisons {
+        differences,
+        head_to_head,
+        gaps,
+        matched,
+        matched_quality,
+        between,
+        ..Comparisons::default()
+    }
+}
+
+/// Every two of three methods on the first test set.
+fn between() -> Vec<Between> {
+    let of = |(method, with, mean): (&str, &str, f64)| {
+        let figure = |mean: f64| Interval {
+            mean,
+            low: mean - 0.05,
+            high: mean + 0.05,
+            n: INPUTS,
+            kind: Kind::SkewT,
+        };
+        Between {
+            metric: "ngram_similarity".into(),
+            test_set: TEST_SETS[0].into(),
+            method: method.into(),
+            with: with.into(),
+            similarity: figure(mean),
+            high: figure(mean / 2.0),
+            apart: Some(figure(0.7 - mean)),
+        }
+    };
+    [("best_of_n", "sft", 0.4), ("ppo", "sft", 0.3), ("ppo", "best_of_n", 0.5)].map(of).into()
+}
+
+/// Of two methods on the first test set: one that narrows after its first tokens, and one that ends
+/// earlier.
+fn by_position() -> Vec<ByPosition> {
+    let curve = |method: &str, first: f64, last: usize| {
+        let point = |position: usize| {
+            let mean = 1.5 + first * (-0.2 * position as f64).exp();
+            Interval { mean, low: 0.9 * mean, high: 1.2 * mean, n: INPUTS, kind: Kind::SkewT }
+        };
+        ByPosition {
+            method: method.into(),
+            test_set: TEST_SETS[0].into(),
+            metric: "branching_factor".into(),
+            temperature: 1.0,
+            by_position: (1..=last).map(point).collect(),
+        }
+    };
+    [("sft", 20.0, 24), ("ppo", 4.0, 16)]
+        .map(|(method, first, last)| curve(method, first, last))
+        .into()
 }
 
 /// The optimum of the objective on two test sets, of whose betas the least has no estimate.

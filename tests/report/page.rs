@@ -71,9 +71,10 @@ fn every_chart_is_drawn_at_both_widths_in_both_themes_without_a_complaint() {
         let count = browser.value("document.querySelectorAll('.plot').length").as_u64().unwrap();
         // Every seed and what a seed changes, with one metric's bars; three scatters, gaps,
         // best-of-n of three sets and their frontiers, what stages changed, pass@k and best@k, the
-        // optimum of two sets by three metrics, over-optimisation, calibration, seven bars;
+        // branching factor, the similarity of methods, the optimum of two sets by three metrics,
+        // over-optimisation, calibration, seven bars;
         // PPO's five, three stages of two; the graph and its times.
-        assert_eq!(count, 2 + 1 + 3 + 1 + 3 + 3 + 1 + 2 + 2 * 3 + 2 + 7 + 5 + 3 * 2 + 2);
+        assert_eq!(count, 2 + 1 + 3 + 1 + 3 + 3 + 1 + 2 + 2 + 2 * 3 + 2 + 7 + 5 + 3 * 2 + 2);
         browser.wait(
             "[...document.querySelectorAll('.plot')].every((place) => \
              place.querySelector('svg.main-svg'))",
@@ -110,7 +111,7 @@ fn uncertainty_is_drawn_with_every_result() {
         #seeds .plot[aria-label=\"gold, every seed\"]')].map((place) => \
         place.querySelectorAll('.errorbar').length + place.querySelectorAll('.js-fill').length)";
     let bars: Vec<u64> = serde_json::from_value(browser.value(bars)).unwrap();
-    assert!(bars.len() == 29 && bars.iter().all(|count| *count > 0), "{bars:?}");
+    assert!(bars.len() == 31 && bars.iter().all(|count| *count > 0), "{bars:?}");
 }
 
 #[test]

@@ -91,7 +91,7 @@ pub fn cases() -> Vec<(&'static str, Value)> {
         config
     };
     let judge = |who: Value| json!({"dataset": at("dataset"), "a": at("outputs"), "judge": who});
-    vec![
+    let mut cases = vec![
         (
             "dataset/files",
             json!({"source": {"files": {"sft": files(0.0, 0.6), "test/id": files(0.6, 1.0)}}}),
@@ -194,6 +194,23 @@ pub fn cases() -> Vec<(&'static str, Value)> {
             json!({"evaluations": [at("evaluations/c"), at("evaluations/d"), at("evaluations/e")],
                 "statistics": "full", "equivalence": {"gold": 0.5}}),
         ),
+        ("judge/gold", judge(json!("gold"))),
+        ("judge/reward_model", judge(json!({"reward_model": at("reward")}))),
+        (
+            "command",
+            json!({"run": ["sh", "-c", "cat {posts} > \
+                copy"], "files": {"posts": at("posts.jsonl")}}),
+        ),
+    ];
+    cases.extend(of_distributions(&evaluate("gold")));
+    cases.extend(of_validated_metrics());
+    cases
+}
+
+/// `metric_validation`, by measures of words and by a sentence encoder.
+fn of_validated_metrics() -> [(&'static str, Value); 2] {
+    let at = |name| fixture().at(name);
+    [
         (
             "metric_validation/words",
             json!({"dataset": at("dataset"), "test_sets": ["id"], "k": [2, 6],
@@ -206,13 +223,30 @@ pub fn cases() -> Vec<(&'static str, Value)> {
                 "diversity": {"metrics": ["embedding"], "encoder": at("policy")},
                 "methods": [{"name": "policy", "samples": at("samples")}]}),
         ),
-        ("judge/gold", judge(json!("gold"))),
-        ("judge/reward_model", judge(json!({"reward_model": at("reward")}))),
-        (
-            "command",
-            json!({"run": ["sh", "-c", "cat {posts} > \
-                copy"], "files": {"posts": at("posts.jsonl")}}),
-        ),
+    ]
+}
+
+/// `evaluate` with measures of methods' models, and of the similarity of methods.
+fn of_distributions(evaluate: &Value) -> [(&'static str, Value); 4] {
+    let at = |name| fixture().at(name);
+    let with = |distributions: Value| {
+        let mut config = evaluate.clone();
+        config["methods"][0]["model"] = at("other");
+        config["distributions"] = distributions;
+        config
+    };
+    let retention = json!([{"name": "notes", "dataset": at("dataset"), "split": "notes"}]);
+    let mut similarity = evaluate.clone();
+    similarity["methods"] = json!([evaluate["methods"][0], {"name": "again",
+        "outputs": at("outputs"), "samples": at("samples")}]);
+    similarity["similarity"] = json!({"threshold": 0.5});
+    let mut wins = evaluate.clone();
+    wins["quality"] = json!({"by": "gold", "good": -0.5, "wins": true});
+    [
+        ("evaluate/distributions", with(json!({"reference_samples": at("samples")}))),
+        ("evaluate/retention", with(json!({"retention": retention}))),
+        ("evaluate/similarity", similarity),
+        ("evaluate/wins", wins),
     ]
 }
 

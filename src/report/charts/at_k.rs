@@ -1,21 +1,22 @@
-//! What k samples of an input reach, over k: pass@k and best@k of every method, a chart a metric
-//! and test set.
+//! What k samples of an input reach, over k: pass@k, best@k and the win rate of the best of k of
+//! every method, a chart a metric and test set.
 
 use serde_json::{Value, json};
 
 use super::{Chart, band, colour, label, methods, test_sets};
-use crate::artefacts::quality::{AtK, BEST_AT_K, PASS_AT_K};
+use crate::artefacts::quality::{AtK, BEST_AT_K, PASS_AT_K, WIN_AT_K};
 use crate::run::Evaluation;
 
 /// One chart for each metric and test set that has more than one k.
 pub(super) fn over_k(evaluation: &Evaluation) -> Vec<Chart> {
-    let both = [(PASS_AT_K, "pass@k"), (BEST_AT_K, "best@k")];
+    let all =
+        [(PASS_AT_K, "pass@k"), (BEST_AT_K, "best@k"), (WIN_AT_K, "win rate of the best of k")];
     let one = |(metric, name)| {
         test_sets(evaluation)
             .into_iter()
             .filter_map(move |test_set| chart(evaluation, metric, name, test_set))
     };
-    both.into_iter().flat_map(one).collect()
+    all.into_iter().flat_map(one).collect()
 }
 
 fn chart(evaluation: &Evaluation, metric: &str, name: &str, test_set: &str) -> Option<Chart> {

@@ -8,8 +8,10 @@
 
 mod at_k;
 mod attribution;
+mod by_position;
 mod frontier;
 mod optimum;
+mod similarity;
 
 use serde_json::{Value, json};
 
@@ -82,6 +84,8 @@ pub fn charts(evaluation: &Evaluation) -> Vec<Chart> {
     charts.extend(frontier::frontiers(evaluation));
     charts.extend(attribution::charts(evaluation));
     charts.extend(at_k::over_k(evaluation));
+    charts.extend(by_position::over_positions(evaluation));
+    charts.extend(similarity::within_and_between(evaluation));
     charts.extend(optimum::charts(evaluation));
     charts.extend(evaluation.over_optimisation.iter().filter_map(over_optimisation));
     charts.extend(calibration(evaluation));

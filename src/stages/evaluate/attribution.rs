@@ -110,6 +110,7 @@ mod tests {
             outputs: None,
             samples: None,
             policy: None,
+            model: None,
             after: after.map(str::to_owned),
         }
     }

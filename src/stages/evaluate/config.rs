@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::distributions_config::DistributionsConfig;
 use super::optimum_config::OptimumConfig;
 use super::quality::QualityConfig;
+use super::similarity::SimilarityConfig;
 use super::{REFERENCE, REWARD_MODEL};
 use crate::reference::{
     Artefact, Dataset as DatasetArtefact, Judgements, Place, Policy, Ref, RewardModel, Samples,
@@ -53,6 +55,14 @@ pub struct EvaluateStage {
     /// counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<QualityConfig>,
+    /// How alike samples of one input are, within a method and between methods; without it they are
+    /// not compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub similarity: Option<SimilarityConfig>,
+    /// Measures of methods' own distributions, which need their models; without it the models are
+    /// not read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distributions: Option<DistributionsConfig>,
     /// Optimum of the KL-regularised objective; `null` estimates none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub optimum: Option<OptimumConfig>,
@@ -86,6 +96,17 @@ pub struct Method {
     /// of training changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
+    /// Model that the method's samples are drawn from, for `distributions`, where it is no
+    /// `policy`, which is one too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<Ref<Policy>>,
+}
+
+impl Method {
+    /// The model that its samples are drawn from, where it names one.
+    pub(super) fn own_model(&self) -> Option<&Ref<Policy>> {
+        self.model.as_ref().or(self.policy.as_ref())
+    }
 }
 
 /// Who decides wins.
@@ -119,6 +140,14 @@ impl EvaluateStage {
         if let Some(optimum) = &self.optimum {
             optimum.check(&mut checks);
         }
+        if let Some(similarity) = &self.similarity {
+            let samples = self.methods.iter().any(|method| method.samples.is_some());
+            similarity.check(&mut checks, samples, self.diversity.encoder.is_some());
+        }
+        if let Some(distributions) = &self.distributions {
+            let models = self.methods.iter().any(|method| method.own_model().is_some());
+            distributions.check(&mut checks, models, self.reference_policy.is_some());
+        }
         for (at, method) in self.methods.iter().enumerate() {
             let taken = [REFERENCE, REWARD_MODEL].contains(&method.name.as_str());
             let twice = self.methods[..at].iter().any(|other| other.name == method.name);
@@ -132,6 +161,18 @@ impl EvaluateStage {
                 &format!("methods.{at}"),
                 "expected `outputs`, `samples`, or both",
             );
+            let field = format!("methods.{at}.model");
+            checks
+                .require(
+                    method.policy.is_none() || method.model.is_none(),
+                    &field,
+                    "expected `policy` or `model`, not both: `policy` is the method's model too",
+                )
+                .require(
+                    self.distributions.is_some() || method.model.is_none(),
+                    &field,
+                    "nothing reads it without `distributions`: remove it, or add them",
+                );
         }
         for (at, method) in self.methods.iter().enumerate() {
             let Some(after) = &method.after else { continue };
@@ -241,6 +282,24 @@ impl EvaluateStage {
         };
         let policy = self.reference_policy.as_ref().and_then(node);
         OptimumConfig::constraints(candidates, policy, self.reward_model.as_ref().and_then(node))
+    }
+}
+
+impl EvaluateStage {
+    /// The conditions on stages whose samples are measured with a model: they are drawn from it.
+    pub(super) fn constraints_of_distributions(&self) -> Vec<Constraint> {
+        let Some(distributions) = &self.distributions else { return Vec::new() };
+        let own = self.methods.iter().enumerate().filter_map(|(at, method)| {
+            let field = format!("methods.{at}.samples");
+            Some((field, node(method.samples.as_ref()?)?, node(method.own_model()?)?))
+        });
+        let reference = distributions.reference_samples.as_ref().and_then(|samples| {
+            let field = "distributions.reference_samples".to_owned();
+            Some((field, node(samples)?, node(self.reference_policy.as_ref()?)?))
+        });
+        own.chain(reference)
+            .map(|(field, samples, policy)| DistributionsConfig::constraint(field, samples, policy))
+            .collect()
     }
 }
 

@@ -125,13 +125,42 @@ impl<'a> Candidates<'a> {
         inputs: &[(&Example, &Sampled)],
     ) -> Option<AtKl> {
         if metric == DIVERSITY {
-            let ByInput { ids, by_n } = self.diversity.as_ref()?;
-            let place = |(_, row): &(&Example, &Sampled)| ids.iter().position(|id| *id == row.id);
-            let places: Vec<usize> = inputs.iter().map(place).collect::<Option<_>>()?;
-            return best_of_n::interpolate(by_n.len(), kl, |n| {
-                places.iter().map(|&at| by_n[n - 1][at]).collect()
+            self.diverse(1, inputs)?;
+            return best_of_n::interpolate(self.most_diverse(), kl, |n| {
+                self.diverse(n, inputs).expect("what n = 1 has")
             });
         }
+        best_of_n::at_kl(&self.valued(metric, inputs)?, kl)
+    }
+
+    /// Best-of-n from the same candidates, for an n up to [`Candidates::most_diverse`].
+    pub(super) fn at_n(
+        &self,
+        metric: &str,
+        n: usize,
+        inputs: &[(&Example, &Sampled)],
+    ) -> Option<Vec<f64>> {
+        if metric == DIVERSITY {
+            return self.diverse(n, inputs);
+        }
+        let own = self.valued(metric, inputs)?;
+        Some(own.iter().map(|(scores, values)| best_of_n::expected(scores, values, n)).collect())
+    }
+
+    /// The largest n whose samples' diversity is known; 0 where none is.
+    pub(super) fn most_diverse(&self) -> usize {
+        self.diversity.as_ref().map_or(0, |own| own.by_n.len())
+    }
+
+    /// Diversity of the samples of some inputs.
+    fn diverse(&self, n: usize, inputs: &[(&Example, &Sampled)]) -> Option<Vec<f64>> {
+        let ByInput { ids, by_n } = self.diversity.as_ref()?;
+        let place = |(_, row): &(&Example, &Sampled)| ids.iter().position(|id| *id == row.id);
+        inputs.iter().map(|input| Some(by_n[n - 1][place(input)?])).collect()
+    }
+
+    /// The rewards of the candidates of the samples of some inputs, and a metric's values.
+    fn valued(&self, metric: &str, inputs: &[(&Example, &Sampled)]) -> Option<Inputs> {
         let own = |(example, row): &(&Example, &Sampled)| {
             let own = self.samples.iter().find(|own| own.id == row.id)?;
             let scores = scores(own)?;
@@ -140,7 +169,7 @@ impl<'a> Candidates<'a> {
                 if metric == GOLD { golds(example, &own.candidates)? } else { raw_scores(own)? };
             Some((scores, values))
         };
-        best_of_n::at_kl(&inputs.iter().map(own).collect::<Option<Inputs>>()?, kl)
+        inputs.iter().map(own).collect()
     }
 }
 

@@ -94,7 +94,7 @@ impl Found {
 
 /// A metric of the samples of each input: of scores the mean over its samples. `None` where they
 /// have no such score.
-fn sampled(
+pub(super) fn sampled(
     judge: &Judges<'_, impl Backend>,
     metric: &str,
     test_set: &str,

@@ -10,6 +10,7 @@ use crate::data::dataset::{Dataset, test_split};
 use crate::data::lineage::Lineage;
 use crate::data::rows::{Example, Preference};
 use crate::error::Result;
+use crate::reference::Ref;
 use crate::stages::lineage::{self, Found, Guard};
 
 /// The rows that an evaluation is of.
@@ -18,6 +19,8 @@ pub(super) struct Rows {
     pub(super) examples: BTreeMap<String, Vec<Example>>,
     /// Preference pairs of those test sets that have any.
     pub(super) pairs: BTreeMap<String, Vec<Preference>>,
+    /// Those of each entry of `distributions.retention`.
+    pub(super) retention: Vec<Vec<Example>>,
     /// What was found.
     pub(super) found: Found,
 }
@@ -36,8 +39,10 @@ pub(super) fn rows(
 ) -> Result<Rows> {
     let methods = config.methods.iter().map(|method| {
         let mut made_of: Option<Lineage> = None;
-        for samples in [&method.outputs, &method.samples].into_iter().flatten() {
-            let lineage = Lineage::read(samples.path())?;
+        let texts = [&method.outputs, &method.samples].into_iter().flatten().map(Ref::path);
+        let model = method.own_model().filter(|_| config.distributions.is_some()).map(Ref::path);
+        for folder in texts.chain(model) {
+            let lineage = Lineage::read(folder)?;
             made_of = Some(match made_of {
                 Some(others) => others.with(lineage),
                 None => lineage,
@@ -72,6 +77,11 @@ pub(super) fn rows(
         let candidates = Lineage::read(optimum.candidates.path())?;
         models.push(("optimum.candidates".to_owned(), candidates));
     }
+    let reference = config.distributions.as_ref().and_then(|own| own.reference_samples.as_ref());
+    if let Some(samples) = reference {
+        let lineage = Lineage::read(samples.path())?;
+        models.push(("distributions.reference_samples".to_owned(), lineage));
+    }
     models.extend(methods);
     models.extend(judges);
     let mut guard = Guard::new(config.on_leak, models);
@@ -95,5 +105,25 @@ pub(super) fn rows(
         }
     }
     guard.join(of_pairs);
-    Ok(Rows { examples, pairs, found: guard.finish(context)? })
+    let mut retention = Vec::new();
+    if let Some(distributions) = &config.distributions {
+        let mut held_out = Guard::new(config.on_leak, models_of_methods(config)?);
+        for texts in &distributions.retention {
+            let rows: Vec<Example> = Dataset::open(texts.dataset.path())?.split(&texts.split)?;
+            let keep = held_out.rows(&texts.split, &rows);
+            let kept = rows.into_iter().zip(keep).filter(|(_, keep)| *keep).map(|(row, _)| row);
+            retention.push(kept.collect());
+        }
+        guard.join(held_out);
+    }
+    Ok(Rows { examples, pairs, retention, found: guard.finish(context)? })
+}
+
+/// The lineages of the methods' own models, which alone read the texts of earlier phases.
+fn models_of_methods(config: &EvaluateStage) -> Result<Vec<(String, Lineage)>> {
+    let own = config.methods.iter().filter_map(|method| Some((method, method.own_model()?)));
+    own.map(|(method, model)| {
+        Ok((format!("methods.{}", method.name), Lineage::read(model.path())?))
+    })
+    .collect()
 }

@@ -17,7 +17,7 @@ use crate::model::batch::MICRO_BATCH_TOKENS;
 use crate::model::score;
 use crate::reference::{Ref, RewardModel, Samples};
 use crate::rl::preference::Normalisation;
-use crate::sample::scoring::{self, Group};
+use crate::sample::scoring::{self, Group, TokenScore};
 use crate::stages::model_files::{self, Loaded, Read, normalisation};
 use crate::world::{self, Grade};
 
@@ -39,20 +39,23 @@ type Rows = BTreeMap<(String, String), Sampled>;
 
 impl Answers {
     pub(super) fn read(method: &Method) -> Result<Self> {
-        let keyed = |samples: &Option<Ref<Samples>>| -> Result<Option<Rows>> {
-            let Some(samples) = samples else { return Ok(None) };
-            let rows = samples::read(samples.path())?
-                .into_iter()
-                .map(|row| ((row.split.clone(), row.id.clone()), row))
-                .collect();
-            Ok(Some(rows))
-        };
         Ok(Answers {
             name: method.name.clone(),
-            outputs: keyed(&method.outputs)?,
-            samples: keyed(&method.samples)?,
+            outputs: method.outputs.as_ref().map(keyed).transpose()?,
+            samples: method.samples.as_ref().map(keyed).transpose()?,
         })
     }
+
+    /// Samples that are no method's; `name` is what errors call them.
+    pub(super) fn of_samples(name: &str, samples: &Ref<Samples>) -> Result<Self> {
+        Ok(Answers { name: name.into(), outputs: None, samples: Some(keyed(samples)?) })
+    }
+}
+
+/// The rows of a samples artefact.
+fn keyed(samples: &Ref<Samples>) -> Result<Rows> {
+    let rows = samples::read(samples.path())?.into_iter();
+    Ok(rows.map(|row| ((row.split.clone(), row.id.clone()), row)).collect())
 }
 
 impl Answers {
@@ -94,6 +97,19 @@ impl Answers {
     /// The samples of a row, where there are any.
     pub(super) fn sampled(&self, split: &str, id: &str) -> Option<&Sampled> {
         self.samples.as_ref()?.get(&(split.to_owned(), id.to_owned()))
+    }
+
+    /// The samples of the examples of a test set that have any, in the order of the examples.
+    pub(super) fn samples_of(&self, test_set: &str, examples: &[Example]) -> Vec<&Sampled> {
+        let split = test_split(test_set);
+        let own = examples.iter().filter_map(|example| self.sampled(&split, &example.id));
+        own.filter(|row| !row.outputs.is_empty()).collect()
+    }
+
+    /// Whether its outputs or samples were chosen from candidates.
+    pub(super) fn is_best_of_n(&self) -> bool {
+        let rows = [&self.outputs, &self.samples].into_iter().flatten().flat_map(Rows::values);
+        rows.map(|row| row.best_of).any(|best_of| best_of.is_some())
     }
 
     /// Refuses samples that have a row of none of the test sets.
@@ -253,8 +269,22 @@ impl<'a, B: Backend> Judges<'a, B> {
         (examples, rows): (&[Example], &[&Sampled]),
         temperature: f64,
     ) -> Result<Vec<f64>> {
+        let reader = (policy, "the reference policy");
+        let scores = self.token_scores(reader, split, (examples, rows), temperature)?;
+        log_ratios(rows, &scores, "the KL")
+    }
+
+    /// What a model says of the tokens of every sample of each row of a split, at `temperature`.
+    /// The rows are some of the examples; `name` is what errors call the model.
+    pub(super) fn token_scores(
+        &self,
+        (model, name): (&Loaded<B>, &str),
+        split: &str,
+        (examples, rows): (&[Example], &[&Sampled]),
+        temperature: f64,
+    ) -> Result<Vec<Vec<Vec<TokenScore>>>> {
         let encode = |row: &&Sampled| -> Result<Vec<u32>> {
-            let mut prompt = policy.tokenizer.encode_row_prompt(&row.prompt, row.chat)?;
+            let mut prompt = model.tokenizer.encode_row_prompt(&row.prompt, row.chat)?;
             prompt.drain(..prompt.len().saturating_sub(self.max_prompt));
             Ok(prompt)
         };
@@ -289,31 +319,32 @@ impl<'a, B: Backend> Judges<'a, B> {
                 tokens,
             })
             .collect();
-        policy.check("the reference policy", split, &read)?;
-        let scored = scoring::response_logprobs(
-            self.b,
-            &policy.model,
-            &groups,
-            temperature as f32,
-            MICRO_BATCH_TOKENS,
-        )
-        .concat();
-        let mut sums = scored
-            .iter()
-            .map(|logprobs| logprobs.iter().map(|logprob| f64::from(*logprob)).sum::<f64>());
-        let mean = |row: &&Sampled| {
-            let log_ratios = row
-                .outputs
-                .iter()
-                .map(|output| output.logprob - sums.next().expect("a sum for every sample"));
-            log_ratios.sum::<f64>() / row.outputs.len() as f64
-        };
-        let kls: Vec<f64> = rows.iter().map(mean).collect();
-        model_files::check_finite(&kls, "the KL", |at| {
-            format!("row `{}` of split `{}`", rows[at].id, rows[at].split)
-        })?;
-        Ok(kls)
+        model.check(name, split, &read)?;
+        let temperature = temperature as f32;
+        let (b, pass) = (self.b, MICRO_BATCH_TOKENS);
+        Ok(scoring::response_scores(b, &model.model, &groups, temperature, pass))
     }
+}
+
+/// Of each row the mean over its samples of the log-probability that a sample was drawn with minus
+/// that of a model, `scores`, in nats summed over its tokens. `what` is what errors call it.
+pub(super) fn log_ratios(
+    rows: &[&Sampled],
+    scores: &[Vec<Vec<TokenScore>>],
+    what: &str,
+) -> Result<Vec<f64>> {
+    let sum =
+        |tokens: &Vec<TokenScore>| tokens.iter().map(|token| f64::from(token.logprob)).sum::<f64>();
+    let mean = |(row, scores): (&&Sampled, &Vec<Vec<TokenScore>>)| {
+        let ratios =
+            row.outputs.iter().zip(scores).map(|(output, tokens)| output.logprob - sum(tokens));
+        ratios.sum::<f64>() / row.outputs.len() as f64
+    };
+    let means: Vec<f64> = rows.iter().zip(scores).map(mean).collect();
+    model_files::check_finite(&means, what, |at| {
+        format!("row `{}` of split `{}`", rows[at].id, rows[at].split)
+    })?;
+    Ok(means)
 }
 
 /// Figures of one text for each example.

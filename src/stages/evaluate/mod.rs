@@ -18,15 +18,20 @@
 //!    (`judging.rs`).
 //! 7. Where the config asks for it, the optimum of the KL-regularised objective is estimated from
 //!    candidates of the reference policy (`optimum.rs`).
-//! 8. Models, judge, outputs and samples are optional. What takes one that is absent is left out,
+//! 8. Where the config asks for it, the models of methods are asked for the entropy of their
+//!    next-token distributions and for the forward KL (`distributions.rs`).
+//! 9. Models, judge, outputs and samples are optional. What takes one that is absent is left out,
 //!    and named below the table with the reason (`left_out.rs`).
 
 mod accuracy;
 mod attribution;
 mod config;
 mod curves;
+mod distributions;
+mod distributions_config;
 mod diversity;
 mod equal_kl;
+mod equal_quality;
 mod judging;
 mod leaks;
 mod left_out;
@@ -38,6 +43,8 @@ mod own_samples;
 mod quality;
 mod reading;
 mod required;
+mod retention;
+mod similarity;
 mod test_set;
 
 use std::path::Path;
@@ -45,8 +52,10 @@ use std::path::Path;
 pub use self::config::EvaluateStage;
 use self::config::{Judge, Method};
 use self::curves::training;
+use self::distributions::Distributions;
 use self::diversity::Diversity;
 use self::equal_kl::AtEqualKl;
+use self::equal_quality::Matching;
 use self::judging::Judging;
 use self::left_out::LeftOut;
 use self::measuring::{Answers, Judges};
@@ -57,7 +66,7 @@ use super::models::ArtefactShapes;
 use super::reading::Reading;
 use super::{Constraint, KindInfo, Problem, Stage};
 use crate::artefacts::attribution::ATTRIBUTION;
-use crate::artefacts::comparisons::{COMPARISONS, Comparisons};
+use crate::artefacts::comparisons::{Between, COMPARISONS, Comparisons, MatchedQuality};
 use crate::artefacts::curves::{BEST_OF_N, BestOfN, OVER_OPTIMISATION, Training};
 use crate::artefacts::inputs::{INPUTS, Input};
 use crate::artefacts::names::{DIVERSITY_FILE, JUDGES, METRICS, NOTES};
@@ -96,7 +105,8 @@ impl Stage for EvaluateStage {
     }
 
     fn constraints(&self) -> Vec<Constraint> {
-        [self.constraints_of_judges(), self.constraints_of_optimum()].concat()
+        let of_samples = self.constraints_of_distributions();
+        [self.constraints_of_judges(), self.constraints_of_optimum(), of_samples].concat()
     }
 
     fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
@@ -129,8 +139,9 @@ impl Stage for EvaluateStage {
         }
         let pool = self.optimum.as_ref().map(Pool::read).transpose()?;
         let mut found = Found::default();
+        let total = (test_sets.len() + self.models()) as u64;
         for (at, test_set) in test_sets.iter().enumerate() {
-            context.progress(at as u64, test_sets.len() as u64, &[]);
+            context.progress(at as u64, total, &[]);
             let examples = &rows.examples[test_set];
             let place = || format!("in test set `{test_set}`");
             let warned = (at == 0).then_some(context);
@@ -155,13 +166,25 @@ impl Stage for EvaluateStage {
                 return context.interrupted();
             }
         }
+        if let Some(distributions) = &self.distributions {
+            let mut done = test_sets.len() as u64;
+            let told = || {
+                done += 1;
+                context.progress(done, total, &[]);
+                context.stop_requested()
+            };
+            distributions.measure(&mut found, &judge, self, (test_sets, &rows), &methods, told)?;
+            if context.stop_requested() {
+                return context.interrupted();
+            }
+        }
         found.temperatures = methods.iter().map(Answers::temperatures).collect();
         for (config, method) in self.methods.iter().zip(&methods) {
             if let Some(policy) = &config.policy {
                 found.trainings.extend(training(&method.name, policy.path(), &dataset)?);
             }
         }
-        context.progress(test_sets.len() as u64, test_sets.len() as u64, &[]);
+        context.progress(total, total, &[]);
         rows.found.write(context.out())?;
         let left_out = std::mem::take(&mut found.left_out).finish(context, self, test_sets)?;
         let notes = Below { leaks: rows.found.notes(), left_out };
@@ -170,6 +193,12 @@ impl Stage for EvaluateStage {
 }
 
 impl EvaluateStage {
+    /// Models of methods that are measured.
+    fn models(&self) -> usize {
+        let own = self.methods.iter().filter(|method| method.own_model().is_some());
+        own.take_while(|_| self.distributions.is_some()).count()
+    }
+
     /// The preference pairs, if there are any: of one test set at least.
     fn preferences(&self, context: &Context, test_sets: &[String]) -> Result<Option<Dataset>> {
         let Some(preferences) = &self.preferences else { return Ok(None) };
@@ -211,6 +240,8 @@ struct Found {
     table: Table,
     measured: Vec<Measured>,
     matched: Vec<AtEqualKl>,
+    matched_quality: Vec<Matching>,
+    between: Vec<Between>,
     curves: Vec<BestOfN>,
     diversity: Vec<Diversity>,
     reward: Vec<Accuracy>,
@@ -221,9 +252,42 @@ struct Found {
     inputs: Vec<Input>,
     left_out: LeftOut,
     quality: Quality,
+    distributions: Distributions,
 }
 
 impl Found {
+    /// Puts figures of a method's samples of an input beside the scores of its answer to it.
+    fn answered<'a>(
+        &mut self,
+        test_set: &str,
+        method: &str,
+        id: &str,
+        figures: impl IntoIterator<Item = (&'a str, f64)>,
+    ) {
+        let same = |input: &&mut Input| input.test_set == test_set && input.id == id;
+        let answers = self.inputs.iter_mut().find(same).map(|input| &mut input.answers);
+        if let Some(answer) = answers.into_iter().flatten().find(|answer| answer.method == method) {
+            let figures = figures.into_iter().map(|(name, value)| (name.into(), Some(value)));
+            answer.scores.extend(figures);
+        }
+    }
+
+    /// Policies beside best-of-n at their mean score.
+    fn matched_quality(&self, seed: u64) -> Vec<MatchedQuality> {
+        let pairs: Vec<(&Measured, &Measured)> =
+            self.matched_quality.iter().map(|one| (&one.method, &one.best)).collect();
+        let of = |(one, difference): (&Matching, _)| MatchedQuality {
+            by: one.by.into(),
+            quality: one.quality,
+            best_of: one.n,
+            temperature: one.temperature,
+            own: one.own,
+            best: average(&one.best.values),
+            difference,
+        };
+        self.matched_quality.iter().zip(differences_of(&pairs, seed)).map(of).collect()
+    }
+
     /// The files of the artefact.
     fn write(
         &self,
@@ -254,6 +318,8 @@ impl Found {
             gaps: gaps(&[self.measured.as_slice(), &self.quality.partial].concat()),
             gains: gain_gaps(&self.measured),
             matched: matched.collect(),
+            matched_quality: self.matched_quality(seed),
+            between: self.between.clone(),
         };
         rows::write_jsonl(&out.join(INPUTS), &self.inputs)?;
         let json = |name: &str, bytes: serde_json::Result<Vec<u8>>| {
@@ -266,6 +332,7 @@ impl Found {
         json(reward_model::REWARD_MODEL, serde_json::to_vec_pretty(&self.reward))?;
         json(OVER_OPTIMISATION, serde_json::to_vec_pretty(&self.trainings))?;
         self.quality.write(out)?;
+        self.distributions.write(out)?;
         if !self.optima.is_empty() {
             json(OPTIMUM, serde_json::to_vec_pretty(&self.optima))?;
         }

@@ -16,10 +16,9 @@ use serde::{Deserialize, Serialize};
 use super::curves::golds;
 use super::measuring::{Answers, Asked, Judges};
 use super::{Found, Judge};
-use crate::artefacts::inputs;
 use crate::artefacts::quality::{
     AtK, BEST_AT_K, CLASS_ENTROPY, DISTINCT_K, EFFECTIVE, GOOD, GOOD_SHARE, Graded, PASS_AT_K,
-    QUALITY, QUALITY_CONTROL, QUALITY_INPUTS, SIMPSON, TOTAL, UTILITY_K,
+    QUALITY, QUALITY_CONTROL, QUALITY_INPUTS, SIMPSON, TOTAL, UTILITY_K, WIN_AT_K,
 };
 use crate::artefacts::table::Row;
 use crate::backend::Backend;
@@ -33,6 +32,7 @@ use crate::eval::compare::{Difference, Measured, differences_of, of_values};
 use crate::eval::interval::average;
 use crate::eval::quality::{Diversity, FEWEST_GOOD, best_at_k, effective, good, pass_at_k, shared};
 use crate::eval::spread::OfSet;
+use crate::eval::win;
 use crate::fs;
 use crate::stages::Checks;
 use crate::stages::diversity::Measures;
@@ -65,6 +65,9 @@ pub struct QualityConfig {
     /// score the deciles of the standard normal distribution.
     #[serde(default)]
     pub utility_thresholds: Option<Vec<f64>>,
+    /// Win rate of the best of k samples against the reference, by the same score.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub wins: bool,
 }
 
 /// NoveltyBench's.
@@ -208,6 +211,8 @@ struct GradedMethod<'a> {
 struct GradedInput<'a> {
     id: &'a str,
     scores: Vec<f64>,
+    /// The outcome of each sample against the reference, where that is scored.
+    wins: Option<Vec<f64>>,
     classes: Vec<usize>,
     /// The places of the good samples.
     good: Vec<usize>,
@@ -286,12 +291,18 @@ impl QualityConfig {
     ) -> Result<GradedMethod<'a>> {
         let scores = self.scores(judge, test_set, rows)?;
         let thresholds = self.thresholds();
+        let references = match self.wins {
+            true => Some(self.references(judge, test_set, rows)?),
+            false => None,
+        };
         let inputs: Vec<GradedInput<'a>> = rows
             .iter()
             .zip(scores)
-            .map(|((example, outputs), scores)| {
+            .enumerate()
+            .map(|(at, ((example, outputs), scores))| {
                 let classes = self.classes(example, outputs);
-                self.input(&example.id, scores, classes, thresholds)
+                let reference = references.as_ref().map(|all| all[at]);
+                self.input(&example.id, (scores, reference), classes, thresholds)
             })
             .collect();
         let texts: Vec<Vec<&str>> = rows
@@ -334,6 +345,27 @@ impl QualityConfig {
         Ok(rows.iter().map(own).collect())
     }
 
+    /// The score of each row's reference.
+    fn references<B: Backend>(
+        &self,
+        judge: &Judges<'_, B>,
+        test_set: &str,
+        rows: &[(&Example, &[Output])],
+    ) -> Result<Vec<f64>> {
+        let (asked, texts): (Vec<Asked<'_>>, Vec<&str>) =
+            rows.iter().map(|(row, _)| (Asked::from(*row), row.completion.as_str())).unzip();
+        match self.by {
+            Judge::Gold => rows
+                .iter()
+                .map(|(row, _)| Some(world::gold(row, &row.completion, true)?.score))
+                .collect::<Option<_>>()
+                .context("rows have gold"),
+            Judge::RewardModel => judge
+                .rewards(&test_split(test_set), &asked, &texts)?
+                .context("`quality` has a reward model"),
+        }
+    }
+
     /// The functional classes of a row's samples.
     fn classes(&self, example: &Example, outputs: &[Output]) -> Vec<usize> {
         match self.classes {
@@ -350,11 +382,12 @@ impl QualityConfig {
         }
     }
 
-    /// What is measured of every input.
+    /// What is measured of every input, whose samples have scores, and whose reference has one
+    /// where it is beside them.
     fn input<'a>(
         &self,
         id: &'a str,
-        scores: Vec<f64>,
+        (scores, reference): (Vec<f64>, Option<f64>),
         classes: Vec<usize>,
         thresholds: &[f64],
     ) -> GradedInput<'a> {
@@ -366,7 +399,8 @@ impl QualityConfig {
         let utilities: Vec<f64> =
             scores.iter().map(|score| classes::level(*score, thresholds)).collect();
         let apart = |i: usize, j: usize| f64::from(u8::from(classes[i] != classes[j]));
-        let figures = vec![
+        let wins = reference.map(|reference| win::outcomes(&scores, &vec![reference; samples]));
+        let mut figures = vec![
             (GOOD_SHARE, good.len() as f64 / samples as f64),
             (DISTINCT_K, classes::distinct(&classes, k) as f64),
             (UTILITY_K, classes::utility(&classes, &utilities, self.patience, k)),
@@ -375,7 +409,8 @@ impl QualityConfig {
             (EFFECTIVE, effective(&qualities, apart)),
             (CLASS_ENTROPY, classes::entropy(&classes)),
         ];
-        GradedInput { id, scores, classes, good, figures }
+        figures.extend(wins.iter().map(|wins| (WIN_AT_K, best_at_k(wins, k))));
+        GradedInput { id, scores, wins, classes, good, figures }
     }
 }
 
@@ -400,8 +435,8 @@ impl GradedMethod<'_> {
         self.inputs.iter().map(|input| input.figures[at].1).collect()
     }
 
-    /// pass@k and best@k, for every k.
-    fn curves(&self, test_set: &str) -> [AtK; 2] {
+    /// pass@k and best@k, for every k; the win rate of the best of k too, where there is one.
+    fn curves(&self, test_set: &str) -> Vec<AtK> {
         let samples = self.inputs.iter().map(|input| input.scores.len()).min().unwrap_or(0);
         let curve = |metric: &str, of: &dyn Fn(&GradedInput<'_>, usize) -> f64| {
             let at = |k| {
@@ -412,10 +447,17 @@ impl GradedMethod<'_> {
             let (method, test_set) = (self.method.into(), test_set.into());
             AtK { method, test_set, metric: metric.into(), by_k }
         };
-        [
+        let mut curves = vec![
             curve(PASS_AT_K, &|input, k| pass_at_k(input.good.len(), samples, k)),
             curve(BEST_AT_K, &|input, k| best_at_k(&input.scores, k)),
-        ]
+        ];
+        if self.inputs.iter().all(|input| input.wins.is_some()) {
+            let wins = |input: &GradedInput<'_>, k| {
+                input.wins.as_ref().map_or(0.0, |wins| best_at_k(wins, k))
+            };
+            curves.push(curve(WIN_AT_K, &wins));
+        }
+        curves
     }
 }
 
@@ -436,7 +478,9 @@ impl Found {
             values,
         };
         let mut figures: Vec<BTreeMap<String, f64>> = vec![BTreeMap::new(); own.inputs.len()];
-        own.inputs.iter().for_each(|input| self.answered(test_set, own.method, input));
+        for input in &own.inputs {
+            self.answered(test_set, own.method, input.id, input.figures.iter().copied());
+        }
         for (at, (metric, _)) in own.inputs[0].figures.iter().enumerate() {
             let values = own.values(at);
             let row = Row::new(own.method, test_set, metric, of_values(metric, &values));
@@ -477,16 +521,6 @@ impl Found {
                 classes: input.classes.clone(),
                 figures,
             });
-        }
-    }
-
-    /// Puts what every input has beside the scores of a method's answer to it.
-    fn answered(&mut self, test_set: &str, method: &str, own: &GradedInput<'_>) {
-        let same = |input: &&mut inputs::Input| input.test_set == test_set && input.id == own.id;
-        let answers = self.inputs.iter_mut().find(same).map(|input| &mut input.answers);
-        if let Some(answer) = answers.into_iter().flatten().find(|answer| answer.method == method) {
-            let figures = own.figures.iter().map(|(name, value)| ((*name).into(), Some(*value)));
-            answer.scores.extend(figures);
         }
     }
 

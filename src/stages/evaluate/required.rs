@@ -18,7 +18,8 @@ impl EvaluateStage {
                 format!("`{}` needs `{field}`", metric.name()),
             );
         }
-        for field in diversity.unused() {
+        let compared = self.similarity.as_ref().is_some_and(|of| of.is_of_embeddings());
+        for field in diversity.unused(compared) {
             checks.require(
                 false,
                 &format!("diversity.{field}"),
@@ -26,7 +27,10 @@ impl EvaluateStage {
             );
         }
         let both = diversity.nli.is_some() && diversity.classifier.is_some();
-        let models = self.reward_model.is_some() || self.reference_policy.is_some();
+        let models = self.reward_model.is_some()
+            || self.reference_policy.is_some()
+            || self.distributions.is_some();
+        let forward = self.distributions.as_ref().is_some_and(|of| of.reference_samples.is_some());
         let by_reward = self.judge == Some(Judge::RewardModel);
         let graded = self.quality.as_ref().is_some_and(|of| of.by == Judge::RewardModel);
         checks
@@ -66,7 +70,7 @@ impl EvaluateStage {
                 "no method has `outputs`, and there are no `preferences`: it has nothing to score",
             )
             .require(
-                samples || self.reference_policy.is_none(),
+                samples || forward || self.reference_policy.is_none(),
                 "reference_policy",
                 "no method has `samples`, so no KL is measured: remove it, or add some",
             )

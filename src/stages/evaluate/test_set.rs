@@ -8,6 +8,7 @@ use super::equal_kl::PolicySamples;
 use super::judging::Judging;
 use super::measuring::{Answers, Judges, Scores, Text, temperature};
 use super::optimum::Pool;
+use super::quality::QualityConfig;
 use super::{Found, GOLD, REFERENCE};
 use crate::artefacts::inputs::{Answer, Input};
 use crate::artefacts::table::Row;
@@ -113,6 +114,9 @@ impl EvaluateStage {
         }
         let common = as_many(&diverse);
         measures.test_set(found, test_set, examples, &diverse, &common)?;
+        if let Some(similarity) = &self.similarity {
+            similarity.test_set(found, measures, (test_set, examples), &diverse)?;
+        }
         if let Some(quality) = &self.quality {
             quality.test_set(warned, found, (judge, measures), (test_set, examples), &diverse)?;
         }
@@ -120,6 +124,10 @@ impl EvaluateStage {
         for policy in policies.iter().filter(|policy| policy.trained) {
             for best in &candidates {
                 found.match_kl(judge, test_set, examples, policy, best, &common)?;
+                if let Some(QualityConfig { by, .. }) = self.quality {
+                    let of = (test_set, examples);
+                    found.match_quality(judge, by, of, policy, (best, &common))?;
+                }
             }
         }
         if let Some(pool) = pool {

@@ -153,7 +153,7 @@ impl MetricValidationStage {
             let message = format!("`{}` needs `{field}`", metric.name());
             checks.require(false, "diversity.metrics", message);
         }
-        for field in diversity.unused() {
+        for field in diversity.unused(false) {
             checks.require(
                 false,
                 &format!("diversity.{field}"),

@@ -12,7 +12,7 @@ use crate::artefacts::quality::is_of_good;
 use crate::artefacts::seeds::Quantity;
 use crate::artefacts::table::{Row, TABLE, Table};
 use crate::error::{Context as _, Result, user};
-use crate::eval::compare::{Gap, Matched};
+use crate::eval::compare::{GainGap, Gap, Matched};
 use crate::eval::interval::{Interval, average};
 use crate::fs;
 
@@ -152,8 +152,9 @@ impl Files {
     /// What the comparisons have beside differences. A further list of theirs is a line here and
     /// a function below.
     pub(super) fn of_comparisons(&self) -> Vec<Entry> {
-        let Comparisons { gaps, matched, .. } = &self.comparisons;
-        gaps.iter().map(gap).chain(matched.iter().flat_map(at_equal_kl)).collect()
+        let Comparisons { gaps, gains, matched, .. } = &self.comparisons;
+        let gaps = gaps.iter().map(gap).chain(gains.iter().map(gain_gap));
+        gaps.chain(matched.iter().flat_map(at_equal_kl)).collect()
     }
 
     /// The values of every input behind a value: for each test set the sign with which it counts,
@@ -162,7 +163,7 @@ impl Files {
     pub(super) fn behind(&self, entry: &Entry) -> Option<Vec<(f64, Vec<f64>)>> {
         let Name { quantity, metric, method, with, test_set, to } = &entry.name;
         match quantity {
-            Quantity::Level | Quantity::Difference | Quantity::Gap => {}
+            Quantity::Level | Quantity::Difference | Quantity::Gap | Quantity::GainGap => {}
             // Of samples, not of the outputs that inputs have scores of.
             Quantity::Matched
             | Quantity::MatchedOwn
@@ -206,6 +207,21 @@ fn gap(gap: &Gap) -> Entry {
             metric: gap.metric.clone(),
             method: gap.method.clone(),
             with: None,
+            test_set: gap.from.clone(),
+            to: Some(gap.to.clone()),
+        },
+        value: gap.interval.mean,
+        own: Some(gap.interval),
+    }
+}
+
+fn gain_gap(gap: &GainGap) -> Entry {
+    Entry {
+        name: Name {
+            quantity: Quantity::GainGap,
+            metric: gap.metric.clone(),
+            method: gap.method.clone(),
+            with: Some(gap.with.clone()),
             test_set: gap.from.clone(),
             to: Some(gap.to.clone()),
         },

@@ -56,6 +56,8 @@ pub fn evaluate(others: &Others) -> Case {
         ))
     };
     let (one, other) = (inference(1), inference(2));
+    others.copy("dataset/sft.jsonl", "notes/notes.jsonl");
+    others.copy("dataset/notes.jsonl", "notes/sft.jsonl");
     let diversity = |metric: &str, field: &str, model: &Value| {
         let config = json!({"metrics": [metric], field: model});
         json!({"diversity": config})
@@ -85,6 +87,18 @@ pub fn evaluate(others: &Others) -> Case {
     let optimum = || of_pool(&candidates, json!("keep"));
     let ruled = |rule: Value| of_pool(&pool(1, rule.clone()), rule);
     let another = "`optimum.missing_eos` is not that of `optimum.candidates`";
+    let own = || {
+        json!({"distributions": {}, "methods": [{"name": "key", "outputs": at("outputs"),
+            "samples": at("samples"), "model": at("policy")}]})
+    };
+    let kept = || {
+        let retention = json!([{"name": "key", "dataset": at("dataset"), "split": "notes"}]);
+        with(&own(), &json!({"distributions": {"retention": retention}}))
+    };
+    let alike = || {
+        json!({"similarity": {"threshold": -1.0},
+            "diversity": {"metrics": ["embedding"], "encoder": at("policy")}})
+    };
     let refused = vec![
         ("optimum.missing_eos", json!({"replace": -3.0}), optimum(), another),
         ("optimum.missing_eos.replace", json!(-2.0), ruled(json!({"replace": -3.0})), another),
@@ -98,6 +112,13 @@ pub fn evaluate(others: &Others) -> Case {
         plain("methods.0.samples", others.at("answers")),
         plain("methods.0.policy", others.at("rolled")),
         ("methods.0.after", json!("third"), chained()),
+        ("methods.0.model", at("other"), own()),
+        ("distributions.reference_samples", at("samples"), own()),
+        ("distributions.retention.0.name", json!("another"), kept()),
+        ("distributions.retention.0.dataset", others.at("notes"), kept()),
+        ("distributions.retention.0.split", json!("sft"), kept()),
+        ("similarity.by", json!("embeddings"), alike()),
+        ("similarity.threshold", json!(0.9), alike()),
         plain("reward_model", others.at("reward")),
         plain("reference_policy", at("other")),
         plain("preferences", at("preferences")),
@@ -120,6 +141,7 @@ pub fn evaluate(others: &Others) -> Case {
         ("quality.good", json!(0.5), graded()),
         ("quality.classes", json!("gold"), graded()),
         ("quality.k", json!(2), graded()),
+        ("quality.wins", json!(true), graded()),
         ("quality.patience", json!(0.5), graded()),
         ("quality.utility_thresholds.0", json!(-0.9), graded()),
     ];

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use posttrain::artefacts::seeds::{Figure, Quantity, Sources, Test};
+use posttrain::eval::interval::Kind;
 use posttrain::report::formats;
 use posttrain::report::latex::latex;
 use posttrain::report::page::page;
@@ -229,6 +230,43 @@ fn every_format_shows_the_verdicts() {
     let summary = summary(&run.evaluations, &[], 80);
     assert!(summary.contains("after the stage's correction"), "{summary}");
     assert!(summary.contains("gold, id: ppo 0.600 > sft 0.251"), "{summary}");
+}
+
+/// A gap of gains is a difference on one test set minus the same on another, of the same inputs.
+#[test]
+fn gaps_of_gains_go_over_seeds_as_the_differences_that_they_are_made_of() {
+    let (mut golden, folder) = (golden(), tempfile::tempdir().unwrap());
+    let mut expected = Vec::new();
+    for seed in golden.evaluations.get_mut("same").unwrap() {
+        let mean = |test_set: &str| {
+            let all = seed.comparisons["differences"].as_array().unwrap();
+            let own = all.iter().find(|one| one["test_set"] == test_set).unwrap();
+            own["mean"].as_f64().unwrap()
+        };
+        let gap = mean("id") - mean("ood");
+        expected.push(gap);
+        seed.comparisons["gains"] = json!([{"metric": "gold", "method": "ppo", "with": "sft",
+            "from": "id", "to": "ood", "mean": gap, "low": gap - 0.1, "high": gap + 0.1, "n": 21,
+            "p": 0.5, "p_holm": 0.5}]);
+    }
+    let made = made(folder.path(), &golden, "same", &json!({}));
+    let all = figures(&made);
+    let own: Vec<&Figure> =
+        all.iter().filter(|figure| figure.quantity == Some(Quantity::GainGap)).collect();
+    let [own] = own.as_slice() else { panic!("{}", made.text("seeds.json")) };
+    assert_eq!(own.over.values, expected);
+    let names = (own.method.as_str(), own.with.as_deref(), &*own.test_set, own.to.as_deref());
+    assert_eq!(names, ("ppo", Some("sft"), "id", Some("ood")));
+    assert_eq!(own.over.interval.kind, Kind::Crossed, "the inputs behind it are found");
+    assert_eq!(own.test.as_ref().unwrap().of, 1, "a family apart");
+    let run = Run {
+        evaluations: vec![Evaluation { seeds: all.clone(), ..Evaluation::default() }],
+        ..Run::default()
+    };
+    let csv = formats::csv(&run);
+    let line = csv.lines().find(|line| line.contains(",gain_gap_over_seeds,ood,")).unwrap();
+    assert!(line.starts_with(",ppo - sft,id,gold,"), "{line}");
+    assert!(formats::markdown(&run).contains("gold: gaps of gains over seeds"));
 }
 
 /// Inputs whose scores are not what the table has, and few of them, are no source of an interval.
