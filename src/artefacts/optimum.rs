@@ -109,8 +109,12 @@ impl Optimum {
     /// What is to be said of it, a sentence each: what the effective sample size does not allow,
     /// and where gold is past its peak.
     pub fn notes(&self) -> Vec<String> {
-        let peaks = self.fits.iter().filter_map(|fit| self.passed(fit));
-        self.too_small().into_iter().chain(peaks).collect()
+        self.too_small().into_iter().chain(self.passed_peaks()).collect()
+    }
+
+    /// Where gold is past its peak, a sentence each.
+    pub fn passed_peaks(&self) -> Vec<String> {
+        self.fits.iter().filter_map(|fit| self.passed(fit)).collect()
     }
 
     /// Where gold is past its peak; `None` where it is not shown to be.

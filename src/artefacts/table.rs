@@ -15,6 +15,9 @@ pub const TABLE_MARKDOWN: &str = "table.md";
 /// the samples of one input, as the paper measures it.
 pub const DIVERSITY: &str = "ead_per_input";
 
+/// The metric of the reward model's accuracy on a method's own samples.
+pub const OWN_ACCURACY: &str = "rm_accuracy_own";
+
 /// One figure of one method on one test set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {

@@ -96,6 +96,7 @@ pub fn load_run(store: &Store, record: &Record) -> Result<Run> {
         command: command(record),
         pipeline: record.invocation.pipeline.display().to_string(),
         pipeline_hash: record.invocation.pipeline_hash.clone(),
+        name: name(record, text(&store.run_path(&record.id), record).as_deref()),
         pipeline_text: text(&store.run_path(&record.id), record),
         ..Run::default()
     };
@@ -140,6 +141,15 @@ pub fn load_run(store: &Store, record: &Record) -> Result<Run> {
         evaluation.judges.splice(0..0, told);
     }
     Ok(run)
+}
+
+/// The `name` of the pipeline as it was, else that of its file.
+fn name(record: &Record, text: Option<&str>) -> String {
+    let given = text.into_iter().flat_map(str::lines).find_map(|line| line.strip_prefix("name:"));
+    let plain = given.map(|name| name.split(" #").next().unwrap_or_default().trim());
+    let plain = plain.map(|name| name.trim_matches(['"', '\'']).to_owned());
+    let file = || record.invocation.pipeline.file_stem().map(|stem| stem.to_string_lossy().into());
+    plain.filter(|name| !name.is_empty()).or_else(file).unwrap_or_default()
 }
 
 /// The pipeline as it was, and below it each file that it extends.

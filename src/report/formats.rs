@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::layout::{Block, Cell, Listing, distinct};
 use super::metrics::{DIFFERENCE, Definition, define, define_step};
 use super::run::{Evaluation, Run};
-use super::{attribution, judges, optimum, seeds, significance, table};
+use super::{attribution, judges, optimum, seeds, significance, summary, table};
 use crate::artefacts::seeds::Quantity;
 use crate::eval::correction::Correction;
 use crate::eval::interval::Interval;
@@ -37,8 +37,16 @@ pub fn markdown(run: &Run) -> String {
         }
         out
     };
+    let findings = summary::all(&run.evaluations);
+    let findings = match findings.is_empty() {
+        true => String::new(),
+        false => {
+            let items: String = findings.iter().map(|finding| format!("- {finding}\n")).collect();
+            format!("## Findings\n\n{}.\n\n{items}\n", summary::legend(&run.evaluations))
+        }
+    };
     let mut out = format!(
-        "# Run {}\n\n{}",
+        "# Run {}\n\n{findings}{}",
         run.id,
         run.evaluations.iter().map(one).collect::<Vec<String>>().join("\n")
     );
@@ -87,8 +95,8 @@ pub(super) fn listings(evaluation: &Evaluation) -> Vec<Listing> {
 /// `difference_over_seeds` with the standard deviation over seeds, the standard error of a seed's
 /// figure over inputs, and each seed's value; likewise gaps, and comparisons at equal KL with the
 /// two means and the KL; a `judgement` of a stage `judge`, which is the `evaluation` then; with the
-/// KL of their point, a figure of the `optimum` at the beta in `with`, of `optimum_best_of_n` with n
-/// in `with`, of an `optimum_method`. What a kind has not is empty.
+/// KL of their point, a figure of the `optimum` at the beta in `with`, of `optimum_best_of_n` with
+/// n in `with`, of an `optimum_method`. What a kind has not is empty.
 pub fn csv(run: &Run) -> String {
     let mut out = String::from(
         "evaluation,method,test_set,metric,mean,low,high,n,kind,with,p,p_holm,kl,std_over_seeds,error_over_inputs,each_seed,unit,direction\n",

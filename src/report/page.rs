@@ -21,6 +21,7 @@ use super::graph;
 use super::layout::distinct;
 use super::metrics::is_part;
 use super::run::{Evaluation, Node, Run};
+use super::summary;
 use super::training;
 use crate::artefacts::inputs::{Answer, Input};
 
@@ -40,6 +41,7 @@ pub fn page(run: &Run, samples: usize) -> String {
     let mut body = String::new();
     body.push_str(&head(run));
     body.push_str("<main>\n");
+    body.push_str(&findings(run));
     body.push_str(&over_seeds(run, &mut drawn));
     for (at, evaluation) in single(run).enumerate() {
         let (name, heading) =
@@ -103,7 +105,10 @@ pub fn page(run: &Run, samples: usize) -> String {
 }
 
 fn document(run: &Run, body: &str, data: &[(&str, Value)]) -> String {
-    let title = format!("posttrain run {}", text(&run.id));
+    let title = match run.name.is_empty() {
+        true => format!("posttrain run {}", text(&run.id)),
+        false => format!("{}: run {}", text(&run.name), text(&run.id)),
+    };
     let data: String = data
         .iter()
         .map(|(id, value)| packed(id, &compressed(value.to_string().as_bytes())))
@@ -148,6 +153,17 @@ fn section(id: &str, heading: &str, content: &str) -> String {
         "<section id={id} aria-labelledby={id}-heading><h2 \
          id={id}-heading>{heading}</h2>\n{content}</section>\n"
     )
+}
+
+/// What was found, the most important first; nothing where nothing was compared.
+fn findings(run: &Run) -> String {
+    let all = summary::all(&run.evaluations);
+    if all.is_empty() {
+        return String::new();
+    }
+    let items: String = all.iter().map(|finding| format!("<li>{}\n", text(finding))).collect();
+    let legend = text(&summary::legend(&run.evaluations));
+    section("findings", "Findings", &format!("<p class=note>{legend}</p>\n<ul>\n{items}</ul>\n"))
 }
 
 /// Evaluations of one training.
@@ -304,13 +320,17 @@ fn head(run: &Run) -> String {
     if of_seeds(run).next().is_some() {
         links.insert(0, ("seeds", "Seeds"));
     }
+    if !summary::all(&run.evaluations).is_empty() {
+        links.insert(0, ("findings", "Findings"));
+    }
     let links: String =
         links.iter().map(|(id, name)| format!("<a href=\"#{id}\">{name}</a> ")).collect();
     format!(
-        "<header><h1>{}</h1>\n<p>{}, {seconds}; {} nodes: {}</p>\n<nav \
+        "<header><h1>{}</h1>\n<p>Run {}, {}, {seconds}; {} nodes: {}</p>\n<nav \
          aria-label=Sections>{links}<button type=button id=theme aria-label=\"Light or \
          dark\">Light / dark</button></nav></header>\n<noscript><p>Charts and samples need \
          scripts; the tables do not.</p></noscript>\n",
+        text(if run.name.is_empty() { &run.id } else { &run.name }),
         text(&run.id),
         text(&run.started),
         run.nodes.len(),

@@ -38,6 +38,9 @@ pub struct Run {
     pub command: String,
     /// The pipeline file.
     pub pipeline: String,
+    /// What it calls itself, else the name of the file.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
     /// The hash of its bytes.
     pub pipeline_hash: String,
     /// Its text at the time.

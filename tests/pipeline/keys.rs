@@ -64,6 +64,8 @@ fn keys_of_the_shipped_pipelines_are_as_recorded() {
         ("summarisation", Vec::new()),
         ("selection", Vec::new()),
         ("metric_validation", Vec::new()),
+        ("diversity_audit", Vec::new()),
+        ("evidence", vec!["matrix.seed=[10, 11]".to_owned()]),
         ("instruction_following", Vec::new()),
         ("headlines", files(&["posts", "articles"])),
         ("alpaca", files(&["demonstrations", "pairs", "easy", "hard"])),

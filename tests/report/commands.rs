@@ -100,6 +100,7 @@ fn the_tables_of_a_study_come_in_every_format_and_two_runs_are_compared() {
         ("gaps", "gap"),
         ("gains", "gain_gap"),
         ("matched", "at_equal_kl"),
+        ("matched_quality", "at_equal_quality"),
     ];
     let csv = report("csv");
     let of_kind =
@@ -113,9 +114,12 @@ fn the_tables_of_a_study_come_in_every_format_and_two_runs_are_compared() {
         });
     // Three methods' verdicts and the judge's worth, on four test sets each.
     assert_eq!(of_kind("judgement"), 16);
+    let of_optimum = ["optimum", "optimum_best_of_n", "optimum_method"].map(of_kind);
+    assert!(of_optimum.iter().all(|lines| *lines > 0), "{of_optimum:?}");
+    let beside = of_optimum.iter().sum::<usize>() + 16;
     assert_eq!(
         (of_kind("result"), csv.lines().count()),
-        (rows.len(), rows.len() + compared_figures + 16 + 1)
+        (rows.len(), rows.len() + compared_figures + beside + 1)
     );
     let json: Value = serde_json::from_str(&report("json")).unwrap();
     assert_eq!(json["evaluations"][0]["table"], table);
@@ -263,8 +267,8 @@ fn what_is_shown_is_readable(place: &Place) {
 #[test]
 fn quality_of_samples_is_in_every_format_and_on_the_page() {
     let quality = "    quality: {by: reward_model, good: -1.0, k: 2}\n";
-    let diversity = "    diversity: {metrics: [ead, vendi]}\n";
-    let place = Place::new(&SMOKE.replace(diversity, &format!("{diversity}{quality}")));
+    let shipped = "    quality: {by: gold, good: 0.3, classes: gold}\n";
+    let place = Place::new(&SMOKE.replace(shipped, quality));
     place.counts(&[]);
     let report = |format: &str| place.good(&["report", "--format", format]).out;
     let json: Value = serde_json::from_str(&report("json")).unwrap();

@@ -58,6 +58,7 @@ pub fn run() -> Run {
         ("later", "command", vec!["report"]),
     ];
     Run {
+        name: "a <b>study</b>".into(),
         id: "20261123-120000.000-0".into(),
         started: "2026-11-23 12:00:00 UTC".into(),
         seconds: Some(812.5),

@@ -5,16 +5,13 @@ use super::Found;
 use super::curves::golds;
 use super::equal_kl::rewards;
 use super::measuring::{Answers, Judges};
-use crate::artefacts::table::Row;
+use crate::artefacts::table::{OWN_ACCURACY, Row};
 use crate::backend::Backend;
 use crate::data::rows::Example;
 use crate::data::samples::Sampled;
 use crate::error::Result;
 use crate::eval::compare::of_values;
 use crate::eval::reward::ordered;
-
-/// The metric.
-const OWN: &str = "rm_accuracy_own";
 
 impl Found {
     /// The accuracy of the reward model on the samples of each method, against gold: the mean over
@@ -45,10 +42,11 @@ impl Found {
                 of.filter_map(|(golds, scores)| ordered(golds, scores)).collect();
             if values.is_empty() {
                 let why = "all samples of each input have one gold score";
-                self.left_out.note(&[OWN], Some(&method.name), test_set, why);
+                self.left_out.note(&[OWN_ACCURACY], Some(&method.name), test_set, why);
                 continue;
             }
-            let row = Row::new(&method.name, test_set, OWN, of_values(OWN, &values));
+            let row =
+                Row::new(&method.name, test_set, OWN_ACCURACY, of_values(OWN_ACCURACY, &values));
             self.table.rows.push(row);
         }
         Ok(())
