@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("the first element is not plotly.js".into());
     }
     let file = fs::File::create(Path::new(&env::var("OUT_DIR")?).join("plotly.js.zz"))?;
-    let mut encoder = ZlibEncoder::new(file, Compression::default());
+    let mut encoder = ZlibEncoder::new(file, Compression::best());
     encoder.write_all(library.as_bytes())?;
     encoder.finish()?;
     println!("cargo::rerun-if-changed=build.rs");

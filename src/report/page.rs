@@ -93,7 +93,10 @@ pub fn page(run: &Run, samples: usize) -> String {
     body.push_str("</main>\n");
     let charts: Vec<Value> = drawn
         .iter()
-        .map(|chart| json!({"id": chart.id, "data": chart.data, "layout": chart.layout}))
+        .map(|chart| {
+            let data: Vec<Value> = chart.data.iter().map(rounded).collect();
+            json!({"id": chart.id, "data": data, "layout": chart.layout})
+        })
         .collect();
     let samples: Vec<Value> =
         run.evaluations.iter().map(|evaluation| embedded(evaluation, samples)).collect();
@@ -127,6 +130,21 @@ fn document(run: &Run, body: &str, data: &[(&str, Value)]) -> String {
          href=\"data:,\">\n<style>\n{STYLE}</style>\n</head>\n<body>\n{body}{data}{library}<script \
          type=module nonce={nonce}>\n{SCRIPT}</script>\n</body>\n</html>\n"
     )
+}
+
+/// Numbers to seven significant digits, which no chart shows: half of the data are the others.
+fn rounded(value: &Value) -> Value {
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            let number = number.as_f64().unwrap_or(f64::NAN);
+            format!("{number:.6e}").parse::<f64>().map_or(Value::Null, Value::from)
+        }
+        Value::Array(items) => Value::Array(items.iter().map(rounded).collect()),
+        Value::Object(fields) => Value::Object(
+            fields.iter().map(|(name, value)| (name.clone(), rounded(value))).collect(),
+        ),
+        other => other.clone(),
+    }
 }
 
 /// An element of data that the browser unpacks.

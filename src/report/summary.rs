@@ -12,7 +12,7 @@ use crate::eval::compare::Difference;
 use crate::eval::correction::Correction;
 
 /// Lines of a summary at most.
-pub const LINES: usize = 10;
+pub const LINES: usize = 16;
 
 /// At most [`LINES`] lines of at most `width` columns. `rest` says where the rest is, in lines as
 /// long as their paths, of which there are fewer than [`LINES`]. Evaluations over seeds of training
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_summary_has_ten_lines_whatever_was_evaluated() {
+    fn a_summary_is_short_whatever_was_evaluated() {
         for (evaluations, sets, width) in [(1, 30, 80), (12, 3, 80), (3, 4, 34), (1, 8, 80)] {
             let all: Vec<Evaluation> =
                 (0..evaluations).map(|at| evaluation(&format!("e{at}"), sets)).collect();
