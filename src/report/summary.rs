@@ -112,7 +112,7 @@ fn kept(evaluation: &Evaluation, metric: &str) -> Vec<String> {
         });
         let kept = kept.collect::<Vec<String>>().join(", ");
         let gain = number(first.gain, decimals);
-        Some(format!("{metric}, {method} over {reference}: {gain} {} {kept}", first.from))
+        Some(format!("gain in {metric}, {method} over {reference}: {gain} {} {kept}", first.from))
     };
     distinct(gaps.iter().map(|gap| gap.method)).into_iter().filter_map(of_method).collect()
 }
@@ -189,10 +189,11 @@ fn narrowed(evaluation: &Evaluation, set: &str) -> Option<String> {
         let (good, all) = (find(&good, method, with)?, find(&all, method, with)?);
         let [good_mean, all_mean] = [good, all].map(|one| number(one.interval.mean, 2));
         let word = Verdict::of(good.interval.mean, good.p_holm).word();
-        Some(format!("{method} {good_mean} of {all_mean} beside {with} ({word})"))
+        Some(format!("{method} - {with} {good_mean} of {all_mean} ({word})"))
     });
     let said = said.collect::<Vec<String>>().join("; ");
-    (!said.is_empty()).then(|| format!("{good}, {set}: {said}"))
+    (!said.is_empty())
+        .then(|| format!("{SIMPSON} among good samples, of that of all, {set}: {said}"))
 }
 
 /// The reward model's accuracy on each method's own samples.
@@ -350,7 +351,7 @@ mod tests {
             });
         }
         let all = findings(&found, false);
-        assert_eq!(all[1], "gold, b over a: 0.100 set_0 > 0.040 set_1, ~ 0.080 set_2");
+        assert_eq!(all[1], "gain in gold, b over a: 0.100 set_0 > 0.040 set_1, ~ 0.080 set_2");
         assert_eq!(all.len(), 1 + 1 + 2, "one finding a method that gains: {all:?}");
     }
 
