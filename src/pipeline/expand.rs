@@ -336,11 +336,8 @@ impl Expander<'_> {
                     let defaults = defaults.of(typed.kind.name, &config, registry);
                     let mistake = |message| Mistake::new(typed.kind_span, message);
                     let defaults = defaults.map_err(mistake)?;
-                    match rewrite::repeats(&typed.config) {
-                        true => {
-                            typed::check(typed.kind.name, &config, registry).map_err(mistake)?
-                        }
-                        false => {}
+                    if rewrite::repeats(&typed.config) {
+                        typed::check(typed.kind.name, &config, registry).map_err(mistake)?
                     }
                     Ok((defaults, config))
                 });
