@@ -572,4 +572,40 @@ mod tests {
         );
         assert_eq!(a.interval.n, 100);
     }
+
+    /// Gaps of gains where two methods gain as much on both test sets, however skewed the gain: the
+    /// share of p values below 0.05.
+    #[test]
+    fn gaps_of_gains_are_seldom_significant_by_chance() {
+        let rate = |sizes: [usize; 2], skewed: bool| {
+            let sets = 4_000;
+            let told = (0..sets).filter(|set| {
+                let mut draws = Stream::new(5, "gains").sequence(*set);
+                let mut draw = || {
+                    let value = draws.normal();
+                    // Lognormal less its mean.
+                    if skewed { value.exp() - 0.5f64.exp() } else { value }
+                };
+                let of = |values: Vec<f64>, test_set: &str| {
+                    let one = |method: &str, values: Vec<f64>| Measured {
+                        metric: "gold".into(),
+                        test_set: test_set.into(),
+                        method: method.into(),
+                        values,
+                    };
+                    [one("with", vec![0.0; values.len()]), one("method", values)]
+                };
+                let first = of((0..sizes[0]).map(|_| draw()).collect(), "id");
+                let other = of((0..sizes[1]).map(|_| draw()).collect(), "ood");
+                gain_gaps(&[first, other].concat())[0].p < 0.05
+            });
+            told.count() as f64 / sets as f64
+        };
+        for sizes in [[8, 8], [20, 20], [20, 200], [200, 200]] {
+            let (normal, skewed) = (rate(sizes, false), rate(sizes, true));
+            println!("{sizes:?}: normal {normal:.3}, lognormal {skewed:.3}");
+            assert!(normal < 0.06 && skewed < 0.07, "{sizes:?}: {normal} {skewed}");
+            assert!(normal > 0.01, "{sizes:?}: a test that rejects nothing tells nothing");
+        }
+    }
 }
