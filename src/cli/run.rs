@@ -319,6 +319,12 @@ fn conclude(
             None => evaluations.extend(load_run::evaluation(name, folder)?),
         }
     }
+    // Where there are figures over seeds, those of single seeds are left to the report.
+    let all = evaluations.len();
+    if evaluations.iter().any(|evaluation| !evaluation.seeds.is_empty()) {
+        evaluations.retain(|evaluation| !evaluation.seeds.is_empty());
+    }
+    let left = all - evaluations.len();
     let width = terminal_width();
     let rest = tables.last().map(|(_, folder)| format!("figures: {}", folder.display()));
     let report = page.as_ref().map(|(page, _)| format!("report: {}", page.display()));
@@ -333,6 +339,10 @@ fn conclude(
         let many = evaluations.len() > 1;
         let heading = if many { format!("{}\n", evaluation.node) } else { String::new() };
         print(&format!("\n{heading}{}\n", text(evaluation, width).trim_end()))?;
+    }
+    if left > 0 {
+        let what = count(left, "evaluation");
+        print(&format!("\n{what} of single seeds: in the report, and by `posttrain show`\n"))?;
     }
     Ok(())
 }

@@ -230,7 +230,7 @@ fn what_has_no_model_or_no_distribution_is_left_out_with_a_sentence() {
         "Left out: `forward_kl`: `reference_samples` are not of one temperature, or of a cut \
          distribution.",
         "Left out: `token_entropy`, `branching_factor`, `forward_kl` of `best`: best-of-n has no \
-         model of its own.",
+         model: it chooses among samples.",
         "Left out: `token_entropy`, `branching_factor` of `greedy`: its samples are not of one \
          temperature, or of a cut distribution.",
         "Left out: `token_entropy`, `branching_factor` of `silent`: it has no `samples`.",

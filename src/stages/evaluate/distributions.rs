@@ -85,7 +85,12 @@ impl DistributionsConfig {
                 (Some(model), false) => measured.push((method, answers, model.path())),
                 (None, false) => self.leave_out(found, method, test_sets, "it names no `model`"),
                 (_, true) => {
-                    self.leave_out(found, method, test_sets, "best-of-n has no model of its own");
+                    self.leave_out(
+                        found,
+                        method,
+                        test_sets,
+                        "best-of-n has no model: it chooses among samples",
+                    );
                 }
             }
         }
