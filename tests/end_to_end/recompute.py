@@ -77,6 +77,11 @@ def best(scores):
     return max(range(len(scores)), key=lambda at: (scores[at], -at))
 
 
+def minus(x, y):
+    """A difference; what differs by rounding does not differ."""
+    return 0.0 if abs(x - y) <= 1e-12 * max(abs(x), abs(y)) else x - y
+
+
 def outcomes(a, b):
     return [(x > y) + (x == y) / 2 for x, y in zip(a, b)]
 
@@ -210,6 +215,7 @@ class Study:
         kls = {}
         for method, node in METHODS.items():
             rows = self.rows(f"{node}_samples", name)
+            self.own_pairs(name, method, rows, prompts)
             if method == "best_of_n":
                 bound = kl_bound(rows[0]["best_of"])
                 self.put(method, name, "kl", exact(bound, len(examples)))
@@ -327,8 +333,6 @@ class Study:
         }
 
     def difference(self, metric, name, method, other, a, b, error):
-        # What differs by rounding does not differ.
-        minus = lambda x, y: 0.0 if abs(x - y) <= 1e-12 * max(abs(x), abs(y)) else x - y
         values = list(map(minus, a, b))
         p = max(signs_p(values), interval_p(metric, values))
         # Beyond 13 inputs the program draws 10,000 signs.
@@ -514,6 +518,50 @@ class Study:
             )
         return [{"method": "ppo", "steps": steps}]
 
+    def gains(self):
+        """Differences of methods on the first test set less the same on each other."""
+        found, methods, first = {}, list(METHODS), self.test_sets[0]
+        for (metric, name, method), values in self.measured.items():
+            for other in methods[: methods.index(method)] if name != first else []:
+                pairs = [
+                    (self.measured.get((metric, place, method)), self.measured.get((metric, place, other)))
+                    for place in (first, name)
+                ]
+                if any(theirs is None for pair in pairs for theirs in pair):
+                    continue
+                of = [of_differences(metric, list(map(minus, a, b))) for a, b in pairs]
+                figure, error = apart(*of), tolerance(metric)
+                p = 1.0
+                if figure["low"] is not None:
+                    below = figure["mean"] < 0
+                    end = figure["high"] if below else figure["low"]
+                    reach = abs(end - figure["mean"])
+                    p = math.erfc(1.959963984540054 * abs(figure["mean"]) / reach / math.sqrt(2))
+                key = (metric, method, other, first, name)
+                found[key] = {
+                    **dict(zip(("metric", "method", "with", "from", "to"), key)),
+                    **near(figure, error),
+                    "p": Near(p, 1e-3 if error > OF_TEXTS else 1e-9),
+                }
+        return found
+
+    def own_pairs(self, name, method, rows, prompts):
+        """The reward model's accuracy on the pairs of a method's samples that differ in gold."""
+        shares = []
+        for row in rows:
+            graded = [
+                (self.gold(prompts[row["id"]], one)["gold"], self.rm(row["prompt"], one["text"]))
+                for one in row["outputs"]
+            ]
+            right = [
+                (gold_a > gold_b) == (a > b) if a != b else 0.5
+                for (gold_a, a), (gold_b, b) in itertools.combinations(graded, 2)
+                if abs(gold_a - gold_b) > 1e-9
+            ]
+            shares += [statistics.fmean(right)] if right else []
+        if shares:
+            self.put(method, name, "rm_accuracy_own", of_share(shares))
+
     def comparisons(self):
         differences, wins, gaps = {}, {}, {}
         methods = list(METHODS)
@@ -543,6 +591,7 @@ class Study:
             "differences": differences,
             "head_to_head": wins,
             "gaps": gaps,
+            "gains": self.gains(),
             "matched": self.matched,
         }
 
@@ -610,6 +659,7 @@ COMPARED = {
     "differences": ("metric", "test_set", "method", "with"),
     "head_to_head": ("metric", "test_set", "method", "with"),
     "gaps": ("metric", "method", "from", "to"),
+    "gains": ("metric", "method", "with", "from", "to"),
     "matched": ("metric", "test_set", "method", "with"),
 }
 
@@ -624,7 +674,7 @@ def hold_evaluation(study, folder, report):
     right = study.comparisons()
     for part, names in COMPARED.items():
         found = by(read("comparisons.json")[part], *names)
-        if part in ("differences", "matched"):
+        if part in ("differences", "matched", "gains"):
             # Corrected over a metric, from the printed p, which may be drawn.
             for metric in {key[0] for key in found}:
                 family = [key for key in found if key[0] == metric]
@@ -643,7 +693,11 @@ def hold_evaluation(study, folder, report):
     hold("metrics.jsonl", as_rows, {key: row["mean"] for key, row in rows.items()})
 
     # The report has the same.
-    told = {key: own[key] for key in own if key not in ("node", "judges", "leaks")}
+    told = {key: own[key] for key in own if key not in ("node", "judges", "leaks", "left_out")}
+    for sentence in own.get("left_out", []):
+        # Where all samples of each input have one gold score.
+        if not sentence.startswith("Left out: `rm_accuracy_own` of "):
+            WRONG.append(f"left out without a reason: {sentence}")
     sampled = [{"method": name, "outputs": 0.7, "samples": 1.0} for name in METHODS]
     hold("temperatures.json", read("temperatures.json"), sampled)
     same = {

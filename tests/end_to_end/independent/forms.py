@@ -76,6 +76,10 @@ def hold_csv(path, report):
             put(node, *names, one, **rest)
     for gap in own["comparisons"]["gaps"]:
         put(node, gap["method"], gap["from"], gap["metric"], "gap", gap["to"], gap)
+    for gap in own["comparisons"]["gains"]:
+        rest = {key: gap[key] for key in ("p", "p_holm")}
+        names = (f"{gap['method']} - {gap['with']}", gap["from"], gap["metric"], "gain_gap")
+        put(node, *names, gap["to"], gap, **rest)
     for judging in report["judgings"]:
         for split_name, found in judging["splits"].items():
             names = (judging["a"], split_name, "win_rate", "judgement", judging["b"])
@@ -123,6 +127,10 @@ class Shown:
             one: "_across_inputs",
         }
 
+    def line(self, one):
+        """What the line of a comparison is called."""
+        return f"{one['method']} - {one['with']}" if "with" in one else one["method"]
+
     def block(self, title, line, column):
         """The numbers of a cell; None where there is no such figure."""
         ends = lambda row: [row["mean"], row["low"], row["high"]] if row else None
@@ -137,6 +145,7 @@ class Shown:
             row = self.rows.get((line, test_set, column + self.ways[way]))
             return row and [row["mean"]]
         for ending, part in (
+            ("_gain_gap", "gains"),
             ("_gap", "gaps"),
             ("_head_to_head", "head_to_head"),
             ("_at_equal_kl", "matched"),
@@ -146,9 +155,8 @@ class Shown:
                 metric = title.removesuffix(ending)
                 for one in self.comparisons[part]:
                     names = (
-                        (one["method"], f"{one['from']} - {one['to']}")
-                        if part == "gaps"
-                        else (f"{one['method']} - {one['with']}", one["test_set"])
+                        self.line(one),
+                        one["test_set"] if "test_set" in one else f"{one['from']} - {one['to']}",
                     )
                     if (one["metric"], *names) == (metric, line, column):
                         return ends(one)
@@ -165,13 +173,11 @@ class Shown:
         part = {
             "differences between methods": "differences",
             "against best-of-n at equal KL": "matched",
+            "gaps of gains": "gains",
         }[what]
         for one in self.comparisons[part]:
-            if (one["metric"], f"{one['method']} - {one['with']}", one["test_set"]) == (
-                metric,
-                line,
-                test_set,
-            ):
+            place = f"{one['from']} - {one['to']}" if part == "gains" else one["test_set"]
+            if (one["metric"], self.line(one), place) == (metric, line, test_set):
                 cells = [[one["mean"], one["low"], one["high"]], [one["p"]], [one["p_holm"]]]
                 return [*cells, [one["kl"]]] if part == "matched" else cells
         raise KeyError((title, line, test_set))
