@@ -4,6 +4,7 @@
 use super::layout::distinct;
 use super::optimum;
 use super::run::{Evaluation, Run};
+use crate::artefacts::optimum::Optimum;
 
 /// What is wanted; an empty list is all.
 #[derive(Clone, Debug, Default)]
@@ -119,6 +120,9 @@ impl Selection {
         for optimum in &mut evaluation.optimum {
             optimum.retain(|name| metric(name) || name == "kl", method);
         }
+        // The KL says where the points of other metrics are.
+        let has = |of: &Optimum| of.points().any(|(_, all)| all.keys().any(|name| metric(name)));
+        evaluation.optimum.retain(has);
         evaluation.attributions.retain(|of| {
             metric(&of.metric) && set(&of.test_set) && of.chain.iter().all(|name| method(name))
         });
