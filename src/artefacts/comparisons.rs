@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::eval::compare::{Difference, GainGap, Gap, Matched, Wins};
+use crate::eval::compare::{Difference, Gap, Matched, Wins};
+use crate::eval::gains::GainGap;
 use crate::eval::interval::Interval;
 
 /// The file.

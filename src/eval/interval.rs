@@ -139,50 +139,6 @@ pub fn of_mean(values: &[f64]) -> Interval {
     }
 }
 
-/// The ratio of the means of x and y, one of each an input: the ratio estimator, linearised
-/// (Cochran 1977, "Sampling Techniques", 6.3). With r the ratio, its interval is that of the mean
-/// of r + (x - r y) / mean y. The mean of y should be far from 0, in its standard errors.
-///
-/// # Panics
-/// If there are not as many x as y.
-pub fn of_ratio(x: &[f64], y: &[f64]) -> Interval {
-    let (r, values) = (ratio(x, y), linearised(x, y));
-    // Rounding alone makes values differ a little.
-    match values.iter().all(|value| (value - r).abs() <= 1e-12 * r.abs().max(1.0)) {
-        true => Interval::none(r, values.len(), Kind::NoneAllEqual),
-        false => Interval { mean: r, ..of_mean(&values) },
-    }
-}
-
-/// A sum over inputs over another, such as a loss over tokens: Cochran's ratio estimator, 6.3.
-/// There is no interval of fewer than [`FEWEST_CLUSTERS`] inputs.
-pub fn of_sums(sums: &[f64], counts: &[f64]) -> Interval {
-    let values = linearised(sums, counts);
-    match Skewed::of(&values, FEWEST_CLUSTERS) {
-        Ok(skewed) => {
-            let mean = ratio(sums, counts);
-            let [low, high] = skewed.around(mean);
-            Interval { mean, low, high, n: values.len(), kind: Kind::SkewT }
-        }
-        Err(kind) => Interval::none(ratio(sums, counts), values.len(), kind),
-    }
-}
-
-/// One value an input, whose mean is the ratio of two sums over inputs and which spread as it does,
-/// to first order: R + (y - R x) / mean of x.
-///
-/// # Panics
-/// If there are not as many of both.
-pub fn linearised(sums: &[f64], counts: &[f64]) -> Vec<f64> {
-    assert_eq!(sums.len(), counts.len(), "a count for every sum");
-    let (ratio, size) = (ratio(sums, counts), average(counts));
-    sums.iter().zip(counts).map(|(sum, count)| ratio + (sum - ratio * count) / size).collect()
-}
-
-fn ratio(sums: &[f64], counts: &[f64]) -> f64 {
-    sums.iter().sum::<f64>() / counts.iter().sum::<f64>()
-}
-
 /// The share of one outcome in [0, 1] an input, a tie being one half.
 pub fn of_share(outcomes: &[f64]) -> Interval {
     Clusters::each(outcomes.len()).share(outcomes)
@@ -394,7 +350,7 @@ impl OfSet {
 
 /// How far values spread and lean.
 #[derive(Clone, Copy, Debug)]
-struct Skewed {
+pub(super) struct Skewed {
     n: f64,
     /// Sample standard deviation.
     deviation: f64,
@@ -402,7 +358,7 @@ struct Skewed {
 }
 
 impl Skewed {
-    fn of(values: &[f64], fewest: usize) -> Result<Self, Kind> {
+    pub(super) fn of(values: &[f64], fewest: usize) -> Result<Self, Kind> {
         let n = values.len();
         if n < fewest.max(2) {
             return Err(Kind::NoneTooFew);
@@ -438,7 +394,7 @@ impl Skewed {
     }
 
     /// The interval around the mean.
-    fn around(&self, mean: f64) -> [f64; 2] {
+    pub(super) fn around(&self, mean: f64) -> [f64; 2] {
         let quantile = student(self.n - 1.0).inverse_cdf(0.975);
         let plain = quantile / self.n.sqrt();
         [
@@ -472,22 +428,6 @@ mod tests {
     /// Ends and p value of the values that lean.
     const LEANING: [f64; 3] = [-0.03087232, 7.11880490, 0.0539718364];
 
-    /// Changes of 1, 2, ..., 8 by content, and half of them with an error of +-0.1 in turn: the
-    /// ratio is a half, and the residuals over 4.5 are +-0.1 / 4.5.
-    #[test]
-    fn a_ratio_has_the_error_of_its_residuals() {
-        let y: Vec<f64> = (1..=8).map(f64::from).collect();
-        let x: Vec<f64> =
-            y.iter().enumerate().map(|(at, y)| y / 2.0 + [0.1, -0.1, -0.1, 0.1][at % 4]).collect();
-        let found = of_ratio(&x, &y);
-        // Student's t of 7 degrees is 2.3646; the deviation of +-e of n = 8 is e sqrt(8/7).
-        let half = 2.364_624_251 * (0.1 / 4.5) * (8.0f64 / 7.0).sqrt() / 8f64.sqrt();
-        assert!((found.mean - 0.5).abs() < 1e-12);
-        close(found, 0.5 - half, 0.5 + half, 1e-6);
-        let exact = of_ratio(&y.iter().map(|y| 3.0 * y).collect::<Vec<f64>>(), &y);
-        assert!((exact.mean - 3.0).abs() < 1e-12 && exact.kind == Kind::NoneAllEqual);
-    }
-
     fn close(found: Interval, low: f64, high: f64, tolerance: f64) {
         assert!(
             (found.low - low).abs() < tolerance && (found.high - high).abs() < tolerance,
@@ -501,23 +441,6 @@ mod tests {
 
     /// Wilson's interval of 80 of 100 is 0.7112 to 0.8666; of 7 of 8 it is 0.5291 to 0.9776, whose
     /// upper end Poisson's limit raises to 1 + ln(0.95) / 8.
-    /// A mean over values in clusters of unequal sizes is a ratio of their sums.
-    #[test]
-    fn a_ratio_is_the_mean_over_clusters() {
-        let keys: Vec<usize> = (0..25).flat_map(|at| vec![at; 1 + at % 4]).collect();
-        let values: Vec<f64> = (0..keys.len()).map(|at| (at * 37 % 11) as f64).collect();
-        let (mut sums, mut counts) = (vec![0.0; 25], vec![0.0; 25]);
-        for (key, value) in keys.iter().zip(&values) {
-            sums[*key] += value;
-            counts[*key] += 1.0;
-        }
-        let (found, expected) = (of_sums(&sums, &counts), Clusters::of(&keys).mean(&values));
-        assert!((found.mean - expected.mean).abs() < 1e-12);
-        close(found, expected.low, expected.high, 1e-9);
-        assert!((average(&linearised(&sums, &counts)) - expected.mean).abs() < 1e-12);
-        assert_eq!(of_sums(&sums[..19], &counts[..19]).kind, Kind::NoneTooFew);
-    }
-
     #[test]
     fn shares_are_wilson_s_but_for_the_ends() {
         close(of_share(&outcomes(80, 100)), 0.7112, 0.8666, 1e-4);

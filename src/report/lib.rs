@@ -49,3 +49,4 @@ pub mod table;
 pub mod text;
 pub mod training;
 mod training_metrics;
+mod validated_metrics;

@@ -11,7 +11,8 @@ use super::run::Evaluation;
 use crate::artefacts::comparisons::{Between, Comparisons};
 use crate::artefacts::quality::{DISTINCT_K, GOOD, QUALITY_CONTROL, SIMPSON};
 use crate::artefacts::table::{DIVERSITY, Row, Table};
-use crate::eval::compare::{Difference, GainGap, least_p};
+use crate::eval::compare::{Difference, least_p};
+use crate::eval::gains::GainGap;
 use crate::eval::interval::Interval;
 
 /// Decimals of a p value: 10,000 flips of signs give no smaller one than 0.0001.

@@ -288,7 +288,7 @@ fn at_equal_kl(evaluation: &Evaluation, metric: &str) -> Option<String> {
 mod tests {
     use super::*;
     use crate::artefacts::table::{Row, Table};
-    use crate::eval::compare::GainGap;
+    use crate::eval::gains::GainGap;
     use crate::eval::interval::{Interval, Kind};
 
     fn figure(mean: f64) -> Interval {
@@ -330,7 +330,8 @@ mod tests {
         assert_eq!(summary(&[Evaluation::default()], &[], 80), "");
     }
 
-    /// What is kept of a gain is told from what is lost; the reference is what is no KL away.
+    /// A finding has the gain in distribution and on each other test set. The reference policy is
+    /// the method at KL 0.
     #[test]
     fn gains_are_shown_with_what_is_kept_of_them() {
         let mut found = evaluation("e", 3);

@@ -11,12 +11,13 @@ use posttrain::eval::best_of_n::{at_kl, at_own_kl, expected};
 use posttrain::eval::classes::{distinct, entropy, partition, simpson};
 use posttrain::eval::compare::{Flips, Measured, gaps, head_to_head, p_value, paired};
 use posttrain::eval::interval::{
-    self, Clusters, FEWEST, FEWEST_CLUSTERS, Interval, Kind, of_mean, of_ratio, of_share,
+    self, Clusters, FEWEST, FEWEST_CLUSTERS, Interval, Kind, of_mean, of_share,
 };
 use posttrain::eval::optimum::{Weighted, over_inputs};
 use posttrain::eval::pairs::Pairs;
 use posttrain::eval::quality::pass_at_k;
 use posttrain::eval::ranks::tau_b;
+use posttrain::eval::ratio::of_ratio;
 use posttrain::eval::reward::{by_confidence, calibration};
 use posttrain::eval::seeds::over_seeds;
 use posttrain::eval::spread::{AcrossInputs, FEWEST_SELF_BLEU, FEWEST_VENDI, Inputs, Measure};

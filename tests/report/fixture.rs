@@ -17,8 +17,9 @@ use posttrain::artefacts::table::{Over, Row, Table};
 use posttrain::artefacts::temperatures::Temperatures;
 use posttrain::eval::best_of_n::{curve, kl_bound};
 use posttrain::eval::compare::{
-    Difference, Gap, Matched, Measured, Wins, differences, gain_gaps, gaps, head_to_head,
+    Difference, Gap, Matched, Measured, Wins, differences, gaps, head_to_head,
 };
+use posttrain::eval::gains::gain_gaps;
 use posttrain::eval::interval::{Interval, Kind, of_mean};
 use posttrain::eval::over_optimisation::{Fall, Fit, Form};
 use posttrain::eval::reward::Bin;

@@ -50,7 +50,8 @@ fn gold(example: &Example, output: &Output) -> f64 {
     world::gold(example, &output.text, output.ended).unwrap().score
 }
 
-fn cosine(a: &str, b: &str, n: usize) -> f64 {
+/// The cosine of two texts' counts of n-grams.
+pub fn cosine(a: &str, b: &str, n: usize) -> f64 {
     let count = |text: &str| {
         let mut counts = BTreeMap::<Vec<String>, f64>::new();
         words(text).windows(n).for_each(|ngram| *counts.entry(ngram.to_vec()).or_default() += 1.0);

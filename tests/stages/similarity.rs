@@ -1,15 +1,13 @@
 //! `similarity` of `evaluate`, against cosines that are computed here pair by pair.
 
-use std::collections::BTreeMap;
-
 use posttrain::artefacts::comparisons::{Between, Comparisons};
 use posttrain::artefacts::table::{Row, Table};
-use posttrain::eval::diversity::words;
 use posttrain::eval::interval::{Interval, Kind};
 use serde_json::{Value, json};
 
 use super::bench::{Made, make, problems};
 use super::fixture::{example, fixture, jsonl, write};
+use super::optimum::cosine;
 
 /// Rows of the test set, from 70 on.
 const ROWS: usize = 9;
@@ -57,22 +55,6 @@ fn evaluated(similarity: Value, more: Value) -> (tempfile::TempDir, Value) {
         json!({"dataset": at("dataset"), "methods": methods, "similarity": similarity});
     config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     (folder, config)
-}
-
-fn cosine(a: &str, b: &str, n: usize) -> f64 {
-    let count = |text: &str| {
-        let mut counts = BTreeMap::<Vec<String>, f64>::new();
-        words(text).windows(n).for_each(|ngram| *counts.entry(ngram.to_vec()).or_default() += 1.0);
-        counts
-    };
-    let (a, b) = (count(a), count(b));
-    let norm = |of: &BTreeMap<Vec<String>, f64>| of.values().map(|x| x * x).sum::<f64>().sqrt();
-    let product: f64 = a.iter().filter_map(|(ngram, x)| Some(x * b.get(ngram)?)).sum();
-    match (norm(&a), norm(&b)) {
-        (0.0, 0.0) => 1.0,
-        (x, y) if x * y == 0.0 => 0.0,
-        (x, y) => product / (x * y),
-    }
 }
 
 fn alike(a: &str, b: &str) -> f64 {

@@ -79,9 +79,8 @@ use crate::dag::context::Context;
 use crate::data::dataset::Dataset;
 use crate::data::rows;
 use crate::error::{Context as _, Result, user};
-use crate::eval::compare::{
-    Matched, Measured, differences, differences_of, gain_gaps, gaps, head_to_head,
-};
+use crate::eval::compare::{Matched, Measured, differences, differences_of, gaps, head_to_head};
+use crate::eval::gains::gain_gaps;
 use crate::eval::interval::average;
 use crate::fs;
 use crate::model::memory::Memory;

@@ -4,7 +4,7 @@
 //! 1. The loss is that of training, over the learned tokens of all rows: of a prompt with a
 //!    completion the completion and EOS, of a document all but its first token.
 //! 2. A mean over tokens of rows of unequal lengths is a ratio. Its interval and its differences
-//!    are of the rows' linearised values, whose mean it is (`eval/interval.rs`).
+//!    are of the rows' linearised values, whose mean it is (`eval/ratio.rs`).
 //! 3. All models read the same tokens, so that nats a token are the same unit for all.
 
 use super::Found;
@@ -16,7 +16,8 @@ use crate::data::rows::Example;
 use crate::data::tokenised::{Limits, tokenise};
 use crate::error::{Result, user};
 use crate::eval::compare::Measured;
-use crate::eval::interval::{FEWEST_CLUSTERS, linearised, of_sums};
+use crate::eval::interval::FEWEST_CLUSTERS;
+use crate::eval::ratio::{linearised, of_sums};
 use crate::stages::model_files::{self, Loaded};
 use crate::train::language;
 

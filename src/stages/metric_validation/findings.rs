@@ -15,8 +15,9 @@ use serde::Serialize;
 
 use super::populations::{Axis, Ends, Truth};
 use super::values::{Estimand, Values};
-use crate::eval::interval::{Interval, average, of_mean, of_ratio};
+use crate::eval::interval::{Interval, average, of_mean};
 use crate::eval::ranks::{ordered, spearman, tau_b};
+use crate::eval::ratio::of_ratio;
 
 /// The populations of one input with their truths, and what each metric says of them.
 pub(super) struct Measured {

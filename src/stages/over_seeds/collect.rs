@@ -12,7 +12,8 @@ use crate::artefacts::quality::is_of_good;
 use crate::artefacts::seeds::Quantity;
 use crate::artefacts::table::{Row, TABLE, Table};
 use crate::error::{Context as _, Result, user};
-use crate::eval::compare::{GainGap, Gap, Matched};
+use crate::eval::compare::{Gap, Matched};
+use crate::eval::gains::GainGap;
 use crate::eval::interval::{Interval, average};
 use crate::fs;
 

@@ -47,7 +47,7 @@ pub(super) fn check(all: &[Files]) -> Result<()> {
 type Of<'a> = Vec<(&'a Files, Entry)>;
 
 /// Every value of all evaluations over seeds, in the order of the first evaluation, and then of
-/// the next. What is left out, because seeds lack it, is told to `warn`.
+/// the next. `warn` gets what is left out because seeds lack it.
 pub(super) fn combine(all: &[Files], full: bool, mut warn: impl FnMut(String)) -> Vec<Combined> {
     let (mut names, mut found): (Vec<Name>, BTreeMap<Name, Of<'_>>) = Default::default();
     for files in all {

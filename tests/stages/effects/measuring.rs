@@ -34,6 +34,16 @@ pub fn score(others: &Others) -> Case {
     Case::new(base, pairs)
 }
 
+/// A classifier of inference, trained with this seed.
+fn trained_classifier(others: &Others, seed: u64) -> Value {
+    let pairs = others.at("inference.jsonl");
+    others.keep(make(
+        "classifier",
+        json!({"encoder": fixture().at("policy"), "train": pairs, "test": pairs, "hidden": 8,
+            "epochs": 1, "batch_size": 4, "seed": seed, "optimiser": {"learning_rate": 0.01}}),
+    ))
+}
+
 pub fn evaluate(others: &Others) -> Case {
     let at = |name| fixture().at(name);
     let base = json!({"dataset": at("dataset"), "reward_model": at("reward"),
@@ -46,16 +56,7 @@ pub fn evaluate(others: &Others) -> Case {
                 "judge": judge}),
         ))
     };
-    let inference = |seed: u64| {
-        let pairs = others.at("inference.jsonl");
-        others.keep(make(
-            "classifier",
-            json!({"encoder": at("policy"), "train": pairs, "test": pairs, "hidden": 8,
-                "epochs": 1, "batch_size": 4, "seed": seed,
-                "optimiser": {"learning_rate": 0.01}}),
-        ))
-    };
-    let (one, other) = (inference(1), inference(2));
+    let (one, other) = (trained_classifier(others, 1), trained_classifier(others, 2));
     others.copy("dataset/sft.jsonl", "notes/notes.jsonl");
     others.copy("dataset/notes.jsonl", "notes/sft.jsonl");
     let diversity = |metric: &str, field: &str, model: &Value| {
@@ -176,16 +177,7 @@ pub fn metric_validation(others: &Others) -> Case {
         "classes": [1, 3, 4], "wordings": [1, 3, 4], "wrong": [0.25, 0.5],
         "diversity": {"metrics": ["distinct"]},
         "methods": [{"name": "key", "samples": at("samples")}]});
-    let inference = |seed: u64| {
-        let pairs = others.at("inference.jsonl");
-        others.keep(make(
-            "classifier",
-            json!({"encoder": at("policy"), "train": pairs, "test": pairs, "hidden": 8,
-                "epochs": 1, "batch_size": 4, "seed": seed,
-                "optimiser": {"learning_rate": 0.01}}),
-        ))
-    };
-    let (one, other) = (inference(1), inference(2));
+    let (one, other) = (trained_classifier(others, 1), trained_classifier(others, 2));
     let diversity = |metric: &str, field: &str, model: &Value| {
         let config = json!({"metrics": [metric], field: model});
         json!({"diversity": config})
