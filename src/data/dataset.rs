@@ -27,6 +27,8 @@ pub const PROMPTS: &str = "prompts";
 pub const COMPARE: &str = "compare";
 /// Preference pairs.
 pub const PREFERENCES: &str = "preferences";
+/// Prompts with reference completions of the kinds of all test sets.
+pub const EVERY_KIND: &str = "every_kind";
 /// Examples to measure on while training; never trained on.
 pub const VALIDATION: &str = "validation";
 /// The folder of the test sets.

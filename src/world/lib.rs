@@ -54,6 +54,43 @@ pub struct Options {
     pub validation: usize,
     /// Prompts of each test set.
     pub test: usize,
+    /// Prompts with reference answers of each kind of test set, all in the split `every_kind`, by
+    /// turns: what a model is trained on that shows what is within reach on every test set.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub every_kind: usize,
+    /// What the test sets are drawn from: their own contents, or those of validation. The latter
+    /// are sets of the same kinds that choose settings, which no study measures on.
+    #[serde(skip_serializing_if = "TestsFrom::is_test")]
+    pub tests_from: TestsFrom,
+}
+
+fn is_zero(rows: &usize) -> bool {
+    *rows == 0
+}
+
+/// What the test sets of a world are drawn from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TestsFrom {
+    /// Contents of tests.
+    #[default]
+    Test,
+    /// Contents of validation, by draws of their own.
+    Validation,
+}
+
+impl TestsFrom {
+    fn is_test(&self) -> bool {
+        *self == TestsFrom::Test
+    }
+
+    /// The contents, and the name that the draws of the test set `name` go by.
+    fn draws(self, name: &str) -> (Bucket, String) {
+        match self {
+            TestsFrom::Test => (Bucket::Test, data::dataset::test_split(name)),
+            TestsFrom::Validation => (Bucket::Validation, format!("validation/{name}")),
+        }
+    }
 }
 
 impl Default for Options {
@@ -67,6 +104,8 @@ impl Default for Options {
             prompts: 4_800,
             validation: 250,
             test: 200,
+            every_kind: 0,
+            tests_from: TestsFrom::Test,
         }
     }
 }
@@ -196,6 +235,12 @@ impl Bucket {
             _ => Bucket::Train,
         }
     }
+}
+
+/// Rows of several kinds as one split, by turns.
+fn by_turns(kinds: Vec<Vec<Example>>) -> Vec<Example> {
+    let rows = kinds.iter().map(Vec::len).max().unwrap_or(0);
+    (0..rows).flat_map(|row| kinds.iter().filter_map(move |kind| kind.get(row).cloned())).collect()
 }
 
 /// `n` rows of a split, each drawn with the random numbers of its place.

@@ -14,7 +14,9 @@ use posttrain::world::instructions::words::{JUNK, SEQUENTIAL, TRAINED};
 use posttrain::world::instructions::{
     CANDIDATE_WRITERS, Instructions, TEST_SETS, Task, Writer, gold, read, splits, write,
 };
-use posttrain::world::{self, Bucket, Candidate, Facts, Noise, Options, noisy_preferences};
+use posttrain::world::{
+    self, Bucket, Candidate, Facts, Noise, Options, TestsFrom, noisy_preferences,
+};
 
 use super::mean;
 
@@ -42,6 +44,7 @@ fn every_split() -> Vec<(String, Vec<Example>)> {
         prompts: 1_500,
         validation: 300,
         test: 400,
+        ..Options::default()
     };
     splits(&options)
 }
@@ -396,6 +399,14 @@ fn no_test_record_occurs_in_training() {
         };
         assert!(rows.iter().all(|row| bucket(&of_row(row)) == expected), "{split}");
     }
+    for name in TEST_SETS {
+        let rows = Instructions::new(8).held_out(name, TestsFrom::Validation, 100);
+        assert!(rows.iter().all(|row| bucket(&of_row(row)) == Bucket::Validation), "{name}");
+    }
+    let kinds = Instructions::new(8).every_kind(100);
+    assert!(kinds.iter().all(|row| bucket(&of_row(row)) == Bucket::Train));
+    let of = |name: &str| kinds.iter().filter(|row| row.id.starts_with(name)).count();
+    assert_eq!(TEST_SETS.map(of), [100; 3]);
     let (held_out, training): (Vec<_>, Vec<_>) =
         all.into_iter().partition(|(split, _)| is_held_out(split));
     let records = |splits: &[(String, Vec<Example>)]| {
@@ -421,6 +432,7 @@ fn no_test_record_occurs_in_the_training_of_the_default_study() {
         validation: 0,
         test: 200,
         seed: 0,
+        ..Options::default()
     };
     let (held_out, training): (Vec<_>, Vec<_>) =
         splits(&options).into_iter().partition(|(split, _)| is_held_out(split));

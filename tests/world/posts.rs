@@ -8,7 +8,7 @@ use posttrain::data::rows::Example;
 use posttrain::world::posts::post::bucket;
 use posttrain::world::posts::words::{EDIT, SLOTS};
 use posttrain::world::posts::{TEST_SETS, World, splits};
-use posttrain::world::{Bucket, Options};
+use posttrain::world::{Bucket, Options, TestsFrom};
 
 use super::{mean, said, words};
 
@@ -134,6 +134,7 @@ fn no_test_text_occurs_in_training() {
         prompts: 2_000,
         validation: 300,
         test: 300,
+        ..Options::default()
     };
     let (held_out, training) = held_out(splits(&options));
     assert_eq!((held_out.len(), training.len()), (5, 5));
@@ -179,7 +180,17 @@ fn no_combination_of_facts_is_both_trained_and_tested() {
     rows(world.compare(300), Bucket::Train);
     rows(world.prompts(300), Bucket::Train);
     rows(world.validation(300), Bucket::Validation);
-    TEST_SETS.into_iter().for_each(|name| rows(world.test(name, 300), Bucket::Test));
+    for name in TEST_SETS {
+        rows(world.test(name, 300), Bucket::Test);
+        rows(world.held_out(name, TestsFrom::Validation, 300), Bucket::Validation);
+    }
+    let kinds = world.every_kind(100);
+    rows(kinds.clone(), Bucket::Train);
+    assert_eq!(kinds.len(), 100 * TEST_SETS.len());
+    let names: Vec<&str> =
+        kinds[..TEST_SETS.len()].iter().map(|row| row.id.split('-').next().unwrap()).collect();
+    assert_eq!(names, TEST_SETS, "by turns");
+    assert_eq!(world.every_kind(10), kinds[..10 * TEST_SETS.len()]);
 }
 
 #[test]

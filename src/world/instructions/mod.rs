@@ -22,7 +22,7 @@ pub use writers::{CANDIDATE_WRITERS, Writer, write};
 
 use self::prompt::Draw;
 use self::words::{CHATTY, PLAIN, Phrasing, SEQUENTIAL, STEPWISE};
-use super::{Bucket, Facts, Options};
+use super::{Bucket, Facts, Options, TestsFrom};
 use crate::data::dataset;
 use crate::data::rows::Example;
 use crate::random::{Sequence, Stream};
@@ -103,16 +103,38 @@ impl Instructions {
     /// # Panics
     /// If there is no such test set.
     pub fn test(&self, name: &str, n: usize) -> Vec<Example> {
-        let split = dataset::test_split(name);
-        let easy = Draw { bucket: Bucket::Test, ..Draw::default() };
-        let hard = Draw { compositions: SEQUENTIAL, bucket: Bucket::Test, ..Draw::default() };
+        self.held_out(name, TestsFrom::Test, n)
+    }
+
+    /// The test set called `name`, or a set of the same kind from the contents of validation.
+    ///
+    /// # Panics
+    /// If there is no such test set.
+    pub fn held_out(&self, name: &str, from: TestsFrom, n: usize) -> Vec<Example> {
+        let (bucket, split) = from.draws(name);
+        self.of_kind(name, &split, bucket, n)
+    }
+
+    /// `n` rows for training of each kind of test set, by turns.
+    pub fn every_kind(&self, n: usize) -> Vec<Example> {
+        let of_kind = |name: &str| {
+            let split = format!("{}/{name}", dataset::EVERY_KIND);
+            self.of_kind(name, &split, Bucket::Train, n)
+        };
+        super::by_turns(TEST_SETS.iter().map(|name| of_kind(name)).collect())
+    }
+
+    /// Rows of the kind of the test set called `name`, drawn for `split`.
+    fn of_kind(&self, name: &str, split: &str, bucket: Bucket, n: usize) -> Vec<Example> {
+        let easy = Draw { bucket, ..Draw::default() };
+        let hard = Draw { compositions: SEQUENTIAL, bucket, ..Draw::default() };
         match name {
-            "id" => self.plain(&split, n, Bucket::Test),
+            "id" => self.plain(split, n, bucket),
             "ood_easy" => {
-                self.rows(&split, n, |random| example(&easy, &CHATTY, Writer::Reference, random))
+                self.rows(split, n, |random| example(&easy, &CHATTY, Writer::Reference, random))
             }
             "ood_hard" => {
-                self.rows(&split, n, |random| example(&hard, &STEPWISE, Writer::Reference, random))
+                self.rows(split, n, |random| example(&hard, &STEPWISE, Writer::Reference, random))
             }
             _ => panic!("the instructions have no test set {name}"),
         }
@@ -171,6 +193,10 @@ pub fn splits(options: &Options) -> Vec<(String, Vec<Example>)> {
         plain(dataset::PROMPTS, options.prompts, Bucket::Train),
         plain(dataset::VALIDATION, options.validation, Bucket::Validation),
     ];
-    let tests = TEST_SETS.map(|name| (dataset::test_split(name), world.test(name, options.test)));
-    training.into_iter().chain(tests).collect()
+    let tests = TEST_SETS.map(|name| {
+        (dataset::test_split(name), world.held_out(name, options.tests_from, options.test))
+    });
+    let kinds = (options.every_kind > 0)
+        .then(|| (dataset::EVERY_KIND.to_string(), world.every_kind(options.every_kind)));
+    training.into_iter().chain(kinds).chain(tests).collect()
 }

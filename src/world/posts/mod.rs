@@ -14,7 +14,7 @@ pub use tldr::Writer;
 
 use self::post::{Post, Register};
 use self::words::{EDIT, FORUMS, Forum, HELD_OUT};
-use super::{Bucket, Options};
+use super::{Bucket, Options, TestsFrom};
 use crate::data::dataset;
 use crate::data::rows::Example;
 use crate::random::{Sequence, Stream};
@@ -96,14 +96,36 @@ impl World {
     /// # Panics
     /// If there is no such test set.
     pub fn test(&self, name: &str, n: usize) -> Vec<Example> {
-        let split = dataset::test_split(name);
+        self.held_out(name, TestsFrom::Test, n)
+    }
+
+    /// The test set called `name`, or a set of the same kind from the contents of validation.
+    ///
+    /// # Panics
+    /// If there is no such test set.
+    pub fn held_out(&self, name: &str, from: TestsFrom, n: usize) -> Vec<Example> {
+        let (bucket, split) = from.draws(name);
+        self.of_kind(name, &split, bucket, n)
+    }
+
+    /// `n` rows for training of each kind of test set, by turns.
+    pub fn every_kind(&self, n: usize) -> Vec<Example> {
+        let of_kind = |name: &str| {
+            let split = format!("{}/{name}", dataset::EVERY_KIND);
+            self.of_kind(name, &split, Bucket::Train, n)
+        };
+        super::by_turns(TEST_SETS.iter().map(|name| of_kind(name)).collect())
+    }
+
+    /// Rows of the kind of the test set called `name`, drawn for `split`.
+    fn of_kind(&self, name: &str, split: &str, bucket: Bucket, n: usize) -> Vec<Example> {
         match name {
-            "id" => self.posts(&split, n, Register::Forum, Bucket::Test),
-            "ood_length" => self.posts(&split, n, Register::Long, Bucket::Test),
-            "ood_register" => self.posts(&split, n, Register::News, Bucket::Test),
-            "ood_forum" => self.rows(&split, n, |random| {
-                reference(&HELD_OUT, Register::Forum, Bucket::Test, random)
-            }),
+            "id" => self.posts(split, n, Register::Forum, bucket),
+            "ood_length" => self.posts(split, n, Register::Long, bucket),
+            "ood_register" => self.posts(split, n, Register::News, bucket),
+            "ood_forum" => {
+                self.rows(split, n, |random| reference(&HELD_OUT, Register::Forum, bucket, random))
+            }
             _ => panic!("the world has no test set {name}"),
         }
     }
@@ -143,6 +165,10 @@ pub fn splits(options: &Options) -> Vec<(String, Vec<Example>)> {
         (dataset::PROMPTS.to_string(), world.prompts(options.prompts)),
         (dataset::VALIDATION.to_string(), world.validation(options.validation)),
     ];
-    let tests = TEST_SETS.map(|name| (dataset::test_split(name), world.test(name, options.test)));
-    training.into_iter().chain(tests).collect()
+    let tests = TEST_SETS.map(|name| {
+        (dataset::test_split(name), world.held_out(name, options.tests_from, options.test))
+    });
+    let kinds = (options.every_kind > 0)
+        .then(|| (dataset::EVERY_KIND.to_string(), world.every_kind(options.every_kind)));
+    training.into_iter().chain(kinds).chain(tests).collect()
 }

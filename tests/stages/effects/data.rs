@@ -165,7 +165,14 @@ fn worlds() -> Vec<Pair> {
         "source.instructions.test",
     ]
     .map(pair)
-    .to_vec()
+    .into_iter()
+    .chain([
+        ("source.world.every_kind", json!(2), world("world")),
+        ("source.world.tests_from", json!("validation"), world("world")),
+        ("source.instructions.every_kind", json!(2), world("instructions")),
+        ("source.instructions.tests_from", json!("validation"), world("instructions")),
+    ])
+    .collect()
 }
 
 /// Fields of preference pairs that are made of another dataset.
