@@ -12,6 +12,7 @@ pub mod embed;
 pub mod generate;
 pub mod pair_head;
 pub mod pairs;
+pub mod same_answer;
 pub mod score;
 
 use std::path::{Path, PathBuf};

@@ -1,6 +1,8 @@
 //! Classifiers of text pairs: a model that reads both texts as one sequence, or a small network
 //! over the embeddings of each (made by the stage `classifier`). Knows no measure.
 
+use std::collections::BTreeMap;
+
 use super::embed::{self, Options};
 use super::pair_head::Description;
 use super::{Progress, Reader, Subject, batch, classify, not_finite};
@@ -74,7 +76,7 @@ impl<B: Backend> PairModel<B> {
     }
 }
 
-/// The features of each pair.
+/// The features of each pair. Each distinct text is embedded once.
 pub fn pair_features<B: Backend>(
     encoder: &Subject<B>,
     pairs: &[(&str, &str)],
@@ -82,9 +84,17 @@ pub fn pair_features<B: Backend>(
     batch_size: usize,
     progress: Progress<'_>,
 ) -> Result<Vec<Vec<f32>>> {
-    let texts: Vec<&str> = pairs.iter().flat_map(|(a, b)| [*a, *b]).collect();
+    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut texts: Vec<&str> = Vec::new();
+    for text in pairs.iter().flat_map(|(a, b)| [*a, *b]) {
+        places.entry(text).or_insert_with(|| {
+            texts.push(text);
+            texts.len() - 1
+        });
+    }
     let vectors = embed::vectors(encoder, &texts, embedding, batch_size, progress)?;
-    Ok(vectors.chunks_exact(2).map(|two| features(&two[0], &two[1])).collect())
+    let of = |text: &str| &vectors[places[text]];
+    Ok(pairs.iter().map(|(a, b)| features(of(a), of(b))).collect())
 }
 
 /// As the released code of Kirk et al. asks a classifier: a full stop after each text.

@@ -3,10 +3,12 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::classes::Equivalence;
 use super::{EvaluateStage, GOLD, Judge, Method, REWARD};
 use crate::artefacts::table::{Row, Table};
 use crate::artefacts::temperatures::Temperatures;
 use crate::backend::Backend;
+use crate::dag::context::Context;
 use crate::data::dataset::test_split;
 use crate::data::rows::{Example, Origin, Preference};
 use crate::data::samples::{self, Sampled};
@@ -136,6 +138,8 @@ pub(super) struct Judges<'a, B: Backend> {
     pub(super) b: &'a B,
     pub(super) reward: Option<Rewarder<B>>,
     pub(super) policy: Option<Loaded<B>>,
+    /// What makes two samples equivalent, where quality is measured.
+    pub(super) equivalence: Option<Equivalence<B>>,
     pub(super) max_prompt: usize,
     /// Scores of the reward model so far, by what was scored: several measures ask for the same.
     known: RefCell<BTreeMap<Scored, f64>>,
@@ -220,7 +224,7 @@ impl<B: Backend> Rewarder<B> {
 
 impl<'a, B: Backend> Judges<'a, B> {
     /// The models that texts are measured with.
-    pub(super) fn load(b: &'a B, config: &EvaluateStage) -> Result<Self> {
+    pub(super) fn load(context: &Context, b: &'a B, config: &EvaluateStage) -> Result<Self> {
         let folder = config.reference_policy.as_ref().map(Ref::path);
         let policy = folder.map(|folder| model_files::load(b, folder)).transpose()?;
         let load = |own: &Ref<RewardModel>| -> Result<Rewarder<B>> {
@@ -231,8 +235,10 @@ impl<'a, B: Backend> Judges<'a, B> {
             Ok(Rewarder { model, normalisation: normalisation(own.path())? })
         };
         let reward = config.reward_model.as_ref().map(load).transpose()?;
+        let classes = config.quality.as_ref().map(|quality| &quality.classes);
+        let equivalence = classes.map(|own| Equivalence::load(context, b, own)).transpose()?;
         let max_prompt = config.max_prompt_tokens.unwrap_or(usize::MAX);
-        Ok(Judges { b, reward, policy, max_prompt, known: RefCell::default() })
+        Ok(Judges { b, reward, policy, equivalence, max_prompt, known: RefCell::default() })
     }
 
     /// The reward model's normalised score of one text for each row of a split, if there is one.

@@ -21,7 +21,10 @@ pub(super) fn memory(stage: &EvaluateStage, shapes: &ArtefactShapes) -> Option<M
     };
     let shared = stage.reference_policy.as_ref().zip(stage.reward_model.as_ref());
     let shared = shared.and_then(|(policy, reward)| shapes.shared(policy, reward));
-    let others = stage.diversity.models(shapes)?;
+    let mut others = stage.diversity.models(shapes)?;
+    if let Some(classifier) = stage.quality.as_ref().and_then(|of| of.classes.classifier()) {
+        others.push(shapes.model(classifier)?);
+    }
     let mut own = Vec::new();
     for method in stage.methods.iter().filter(|_| stage.distributions.is_some()) {
         if let Some(model) = method.own_model() {

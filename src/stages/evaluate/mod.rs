@@ -25,6 +25,7 @@
 
 mod accuracy;
 mod attribution;
+mod classes;
 mod config;
 mod curves;
 mod distributions;
@@ -125,7 +126,7 @@ impl Stage for EvaluateStage {
         let mut judgings = Judging::read(self)?;
         let rows =
             leaks::rows(self, context, (&dataset, preferences.as_ref()), test_sets, &mut judgings)?;
-        let judge = Judges::load(b, self)?;
+        let judge = Judges::load(context, b, self)?;
         let methods: Vec<Answers> =
             self.methods.iter().map(Answers::read).collect::<Result<_>>()?;
         let tokens = judge.policy.as_ref().map(|policy| policy.tokenizer.size());

@@ -13,6 +13,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::classes::Classes;
 use super::curves::golds;
 use super::measuring::{Answers, Asked, Judges};
 use super::{Found, Judge};
@@ -27,7 +28,7 @@ use crate::data::dataset::test_split;
 use crate::data::rows::{self, Example};
 use crate::data::samples::{Output, Sampled};
 use crate::error::{Context as _, Result, user};
-use crate::eval::classes::{self, Words};
+use crate::eval::classes;
 use crate::eval::compare::{Difference, Measured, differences_of, of_values};
 use crate::eval::interval::average;
 use crate::eval::quality::{Diversity, FEWEST_GOOD, best_at_k, effective, good, pass_at_k, shared};
@@ -75,17 +76,6 @@ fn patience() -> f64 {
     0.8
 }
 
-/// When two samples of an input are of one class.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Classes {
-    /// ROUGE-1 F1 above 0.458; of texts of at most five words, half of the words in common.
-    #[default]
-    Rouge1,
-    /// The same statement, as the exact score of the synthetic world reads it.
-    Gold,
-}
-
 impl QualityConfig {
     /// The thresholds of utilities.
     fn thresholds(&self) -> &[f64] {
@@ -98,7 +88,7 @@ impl QualityConfig {
 
     /// Whether rows have to be of a synthetic world.
     fn is_of_world(&self) -> bool {
-        self.by == Judge::Gold || self.classes == Classes::Gold
+        self.by == Judge::Gold || self.classes.is_of_world()
     }
 
     /// Notes values out of range.
@@ -109,6 +99,7 @@ impl QualityConfig {
                 && own.windows(2).all(|two| two[0] < two[1])
         };
         let message = "expected one or more finite numbers, each above the one before";
+        self.classes.out_of_range(checks);
         checks
             .require(self.good.is_finite(), "quality.good", "expected a finite number")
             .positive_or_null(self.k, "quality.k")
@@ -290,6 +281,8 @@ impl QualityConfig {
         rows: &[(&'a Example, &[Output])],
     ) -> Result<GradedMethod<'a>> {
         let scores = self.scores(judge, test_set, rows)?;
+        let equivalence = judge.equivalence.as_ref().context("`quality` has classes")?;
+        let classes = equivalence.classes(rows)?;
         let thresholds = self.thresholds();
         let references = match self.wins {
             true => Some(self.references(judge, test_set, rows)?),
@@ -297,10 +290,9 @@ impl QualityConfig {
         };
         let inputs: Vec<GradedInput<'a>> = rows
             .iter()
-            .zip(scores)
+            .zip(scores.into_iter().zip(classes))
             .enumerate()
-            .map(|(at, ((example, outputs), scores))| {
-                let classes = self.classes(example, outputs);
+            .map(|(at, ((example, _), (scores, classes)))| {
                 let reference = references.as_ref().map(|all| all[at]);
                 self.input(&example.id, (scores, reference), classes, thresholds)
             })
@@ -363,22 +355,6 @@ impl QualityConfig {
             Judge::RewardModel => judge
                 .rewards(&test_split(test_set), &asked, &texts)?
                 .context("`quality` has a reward model"),
-        }
-    }
-
-    /// The functional classes of a row's samples.
-    fn classes(&self, example: &Example, outputs: &[Output]) -> Vec<usize> {
-        match self.classes {
-            Classes::Rouge1 => {
-                let texts: Vec<Words> =
-                    outputs.iter().map(|output| Words::new(&output.text)).collect();
-                classes::partition(outputs.len(), |i, j| texts[i].is_similar(&texts[j]))
-            }
-            Classes::Gold => {
-                let stated: Vec<Option<String>> =
-                    outputs.iter().map(|output| world::statement(example, &output.text)).collect();
-                classes::partition(outputs.len(), |i, j| stated[i] == stated[j])
-            }
         }
     }
 

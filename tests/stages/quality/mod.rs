@@ -1,13 +1,17 @@
 //! Quality beside diversity against independent figures (make.py, golden.json): rows, intervals,
 //! paired differences, curves over k, scores and classes; and what is refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use posttrain::artefacts::inputs::Input;
 use posttrain::artefacts::quality::{AtK, Graded};
 use posttrain::artefacts::table::{Row, Table};
+use posttrain::backend::cpu::Cpu;
+use posttrain::device::Precision;
 use posttrain::eval::compare::Difference;
 use posttrain::eval::interval::Interval;
+use posttrain::inference::Reader;
+use posttrain::inference::pairs::PairModel;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -332,4 +336,104 @@ fn over_seeds_leaves_out_what_a_seed_lacks() {
         (distinct, true, -1.0),
     ];
     assert_eq!(found, expected);
+}
+
+/// A classifier of the golden answers, which calls two the same if both end alike.
+fn same_answer(labels: [&str; 2]) -> Made {
+    let golden = golden();
+    let texts: BTreeSet<&str> = golden
+        .samples
+        .values()
+        .flat_map(BTreeMap::values)
+        .flatten()
+        .map(|text| text.trim())
+        .take(24)
+        .collect();
+    let texts: Vec<&str> = texts.into_iter().collect();
+    let end = |text: &str| text.split(' ').rev().nth(1).map(str::to_owned);
+    let pair = |at: usize| {
+        let (a, b) = (texts[at % texts.len()], texts[(at * 7 + 3) % texts.len()]);
+        let label = if end(a) == end(b) { labels[0] } else { labels[1] };
+        json!({"premise": a, "hypothesis": b, "label": label})
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let pairs = folder.path().join("pairs.jsonl");
+    write(&pairs, &jsonl((0..60).map(pair)));
+    make(
+        "classifier",
+        json!({"encoder": fixture().at("policy"), "train": {"$path": pairs},
+            "test": {"$path": pairs}, "hidden": 16, "epochs": 30, "batch_size": 10,
+            "optimiser": {"learning_rate": 0.02}}),
+    )
+}
+
+/// Classes by a classifier are those that its own logits give, one pair at a time: the mean of both
+/// orders, against the first member of each class.
+#[test]
+fn classes_of_the_same_answer_are_what_the_classifier_says_of_each_pair() {
+    let (_folder, dataset, methods) = inputs();
+    let classifier = same_answer(["same", "different"]);
+    let reader = Reader::open(&classifier.path("")).unwrap();
+    let model = PairModel::load(Cpu::<f32>::new(), Precision::Single, reader).unwrap();
+    let same = model.labels().iter().position(|label| label == "same").unwrap();
+    let one_order = |a: &str, b: &str| {
+        let logits = model.logits(&[(a, b)], 1, &mut |_, _| Ok(())).unwrap().remove(0);
+        logits[same].exp() / logits.iter().map(|logit| logit.exp()).sum::<f64>()
+    };
+    let mut numbers = BTreeSet::new();
+    for threshold in [0.2, 0.5, 0.8] {
+        let classes = json!({"same_answer": {"classifier": classifier.reference(),
+            "threshold": threshold}});
+        let quality = json!({"by": "gold", "good": -0.5, "classes": classes});
+        let made = make("evaluate", config(&dataset, &methods, &quality));
+        let graded: Vec<Graded> = made.rows("quality.jsonl");
+        for one in graded.iter().filter(|one| one.method != "ppo") {
+            let row: usize = one.id.trim_start_matches("row-").parse().unwrap();
+            let texts: Vec<String> = golden().samples[&one.method][&row][..one.classes.len()]
+                .iter()
+                .map(|text| text.trim().to_owned())
+                .collect();
+            let mut first: Vec<&String> = Vec::new();
+            let mut expected = Vec::new();
+            for text in &texts {
+                let count = |text: &str| text.split(' ').count();
+                let is_same = |member: &&String| {
+                    if *member == text {
+                        return true;
+                    }
+                    if count(member).max(count(text)) <= 5 {
+                        let other: Vec<&str> = text.split(' ').collect();
+                        let words: BTreeSet<&str> = member.split(' ').collect();
+                        let shared = words.iter().filter(|word| other.contains(word)).count();
+                        return 2 * shared >= count(member).max(count(text));
+                    }
+                    (one_order(member, text) + one_order(text, member)) / 2.0 > threshold
+                };
+                let class = first.iter().position(is_same);
+                expected.push(class.unwrap_or(first.len()));
+                if class.is_none() {
+                    first.push(text);
+                }
+            }
+            assert_eq!(one.classes, expected, "{} of {}, above {threshold}", one.id, one.method);
+        }
+        numbers
+            .insert(graded.iter().map(|one| one.classes.iter().max().unwrap() + 1).sum::<usize>());
+    }
+    assert!(numbers.len() > 1, "the threshold changes classes: {numbers:?}");
+}
+
+#[test]
+fn a_classifier_of_other_labels_and_a_threshold_out_of_range_are_refused() {
+    let (_folder, dataset, methods) = inputs();
+    let classifier = same_answer(["alike", "different"]);
+    let quality = |threshold: f64| {
+        json!({"by": "gold", "good": -0.5, "classes": {"same_answer":
+            {"classifier": classifier.reference(), "threshold": threshold}}})
+    };
+    let message = refusal("evaluate", config(&dataset, &methods, &quality(0.5)));
+    assert!(message.contains("has the labels alike, different"), "{message}");
+    assert!(message.contains("two, `same` and `different`"), "{message}");
+    let found = problems("evaluate", config(&dataset, &methods, &quality(1.0)));
+    assert_eq!(found[0].field, "quality.classes.same_answer.threshold");
 }
