@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::eval::correction::Correction;
 use crate::eval::seeds::{Decision, OverSeeds};
+use crate::eval::sequential::Anytime;
 
 /// The file.
 pub const SEEDS: &str = "seeds.json";
@@ -86,6 +87,30 @@ pub struct Figure {
     /// With `statistics: full`, of a comparison: what is decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<Test>,
+    /// Of a comparison that seeds are added for until it is decided: what is known at this number
+    /// of seeds, and at any other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequential: Option<Sequential>,
+}
+
+/// A comparison by a test that holds at any number of seeds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sequential {
+    /// How many comparisons are decided together.
+    pub of: usize,
+    /// The level of this one: 0.05 over their number.
+    pub level: f64,
+    /// p value and interval at that level.
+    #[serde(flatten)]
+    pub known: Anytime,
+    /// The region of practical equivalence: from minus this to this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub margin: Option<f64>,
+    /// The verdict.
+    pub verdict: Decision,
+    /// How many seeds in all would decide at the observed mean and spread. `null` where no number
+    /// up to 1000 does.
+    pub seeds: Option<usize>,
 }
 
 /// Which inputs the seeds were measured on, by their prompts.

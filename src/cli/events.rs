@@ -222,6 +222,21 @@ pub enum Event<'a> {
         /// Its log.
         log: Option<&'a Path>,
     },
+    /// With `--sequential`, after the run with so many seeds.
+    Look {
+        /// Seeds so far.
+        seeds: usize,
+        /// Seeds that there are.
+        of: usize,
+        /// Comparisons that are decided.
+        decided: usize,
+        /// Those that are not.
+        open: &'a [String],
+        /// How many seeds in all would decide, at the means and deviations so far.
+        needed: Option<usize>,
+        /// Node time so far.
+        seconds: f64,
+    },
     /// The run could not begin or go on.
     Error {
         /// The exit code.

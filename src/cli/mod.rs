@@ -42,6 +42,7 @@ mod report;
 mod rows;
 mod run;
 mod score;
+mod sequential;
 mod serve;
 mod show;
 mod stages;

@@ -14,6 +14,7 @@ use super::load_run::{self, load_run};
 use super::number_format::{count, duration, size};
 use super::plan::{check, refuse_taints};
 use super::report;
+use super::sequential::{Look, Sweep};
 use super::terminal::TerminalLines;
 use crate::artefacts::names::METRICS;
 use crate::artefacts::table::TABLE;
@@ -31,7 +32,7 @@ use crate::dag::run::run;
 use crate::dag::stop::Stop;
 use crate::dag::store::Store;
 use crate::device::Device;
-use crate::error::{Context, Result, kind_of};
+use crate::error::{Context, Result, kind_of, user};
 use crate::pipeline::expand::Pipeline;
 use crate::pipeline::lengths;
 use crate::pipeline::memory::{HINT, all_shapes, estimate, shapes};
@@ -59,6 +60,13 @@ pub struct Arguments {
     /// Threads for all nodes together [default: as many as the machine has]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
+    /// Add the seeds of a sweep one at a time, until the comparisons that an `over_seeds` has under
+    /// `sequential` are decided
+    #[arg(long)]
+    sequential: bool,
+    /// Node time after which `--sequential` adds no seed, in minutes
+    #[arg(long, value_name = "MINUTES", requires = "sequential", value_parser = minutes)]
+    budget: Option<f64>,
     /// After a failure, go on with what does not depend on it
     #[arg(long)]
     keep_going: bool,
@@ -78,9 +86,17 @@ enum Log {
     Json,
 }
 
+fn minutes(text: &str) -> std::result::Result<f64, String> {
+    let minutes = text.parse::<f64>().ok().filter(|minutes| minutes.is_finite() && *minutes > 0.0);
+    minutes.ok_or_else(|| "expected a number of minutes above 0".into())
+}
+
 /// Runs, and gives the exit code.
 pub fn main(arguments: &Arguments) -> Result<ExitCode> {
-    let result = attempt(arguments);
+    let result = match arguments.sequential {
+        true => sequential(arguments),
+        false => attempt(arguments, &arguments.source, &mut None),
+    };
     match (&result, arguments.log) {
         (Err(error), Log::Json) => {
             Event::Error { exit_code: kind_of(error).exit_code(), message: format!("{error:#}") }
@@ -124,8 +140,58 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::from(outcome.kind().map_or(0, |kind| kind.exit_code())))
 }
 
-fn attempt(arguments: &Arguments) -> Result<(Store, Pipeline, Outcome)> {
-    let mut pipeline = arguments.source.load()?;
+/// Runs with more and more seeds, and gives the last run.
+fn sequential(arguments: &Arguments) -> Result<(Store, Pipeline, Outcome)> {
+    let pipeline = arguments.source.load()?;
+    let sweep = Sweep::of(&pipeline, &pipeline.select(&arguments.stages)?)?;
+    let budget = arguments.budget.map(|minutes| 60.0 * minutes);
+    let (mut stop, mut before) = (None, None::<Look>);
+    for seeds in sweep.looks() {
+        let source = sweep.first(&arguments.source, seeds);
+        let (store, pipeline, outcome) = attempt(arguments, &source, &mut stop)?;
+        if outcome.kind().is_some() {
+            return Ok((store, pipeline, outcome));
+        }
+        let look = sweep.look(&store, &outcome, seeds, before.as_ref())?;
+        // The next seed costs as much as the last one.
+        let spent = look.spent + look.last.unwrap_or(0.0);
+        let is_dear = budget.is_some_and(|budget| spent > budget) && !look.open.is_empty();
+        tell(arguments, &look, is_dear);
+        if look.open.is_empty() || is_dear || look.seeds == look.of {
+            return Ok((store, pipeline, outcome));
+        }
+        before = Some(look);
+    }
+    Err(user("the sweep has no seeds").into())
+}
+
+/// What a look has shown.
+fn tell(arguments: &Arguments, look: &Look, is_dear: bool) {
+    if arguments.log == Log::Json {
+        return Event::Look {
+            seeds: look.seeds,
+            of: look.of,
+            decided: look.decided,
+            open: &look.open,
+            needed: look.needed,
+            seconds: look.spent,
+        }
+        .say();
+    }
+    if !arguments.quiet {
+        eprintln!("{}", look.words());
+    }
+    if is_dear {
+        eprintln!("the budget does not allow another seed; a larger --budget goes on from here");
+    }
+}
+
+fn attempt(
+    arguments: &Arguments,
+    source: &Source,
+    signals: &mut Option<Stop>,
+) -> Result<(Store, Pipeline, Outcome)> {
+    let mut pipeline = source.load()?;
     let targets = pipeline.select(&arguments.stages)?;
     let manner = match arguments.log {
         Log::Json => Manner::Json,
@@ -134,7 +200,10 @@ fn attempt(arguments: &Arguments) -> Result<(Store, Pipeline, Outcome)> {
     };
     // A signal ends it as it ends any program: what has come is kept, and nothing else has begun.
     fetch(&mut pipeline, &targets, manner)?;
-    let stop = Stop::on_signals()?;
+    let stop = match signals {
+        Some(stop) => stop.clone(),
+        None => signals.insert(Stop::on_signals()?).clone(),
+    };
     adopt_orphans();
     let store = arguments.cache.open()?;
     let device = arguments.device.device(&store)?;
@@ -154,7 +223,7 @@ fn attempt(arguments: &Arguments) -> Result<(Store, Pipeline, Outcome)> {
         memory: free,
         keep_going: arguments.keep_going,
         stop,
-        invocation: arguments.source.invocation()?,
+        invocation: source.invocation()?,
     };
     let program = std::env::current_exe().context("cannot tell where this program is")?;
     let mut observer: Box<dyn Observer> = match arguments.log {

@@ -31,6 +31,7 @@ pub mod reward;
 pub mod richness;
 pub mod seeds;
 pub mod self_bleu;
+pub mod sequential;
 pub mod similarity;
 pub mod spread;
 pub mod text;

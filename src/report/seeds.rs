@@ -98,7 +98,9 @@ pub(super) fn differences(evaluation: &Evaluation) -> Vec<Listing> {
         (meaning(test), columns)
     };
     let title = |quantity: Quantity| format!("{} over seeds", words(quantity));
-    listings(evaluation, COMPARISONS, |_| true, title, listing, line)
+    let mut found = listings(evaluation, COMPARISONS, |_| true, title, listing, line);
+    found.extend(sequential(evaluation));
+    found
 }
 
 /// The verdicts of comparisons that are printed below the table: by gold and `rm`, and by the
@@ -128,7 +130,40 @@ pub(super) fn verdicts(evaluation: &Evaluation) -> Vec<Listing> {
         (words, columns)
     };
     let title = |quantity: Quantity| format!("{} over seeds", words(quantity));
-    listings(evaluation, COMPARISONS, wanted, title, listing, line)
+    let mut found = listings(evaluation, COMPARISONS, wanted, title, listing, line);
+    found.extend(sequential(evaluation));
+    found
+}
+
+/// The comparisons that seeds are added for until they are decided.
+fn sequential(evaluation: &Evaluation) -> Vec<Listing> {
+    let line = |figure: &Figure, decimals: usize| {
+        let mut cells = vec![Cell::number(figure.over.interval.mean, decimals)];
+        if let Some(own) = &figure.sequential {
+            cells.extend([own.known.low, own.known.high].map(|end| optional(end, decimals)));
+            cells.extend([p(own.known.p), Cell(own.seeds.iter().map(usize::to_string).collect())]);
+        }
+        let verdict = figure.sequential.as_ref().map(|own| Verdict::decided(own.verdict));
+        Line { verdict, ..compared(figure, cells) }
+    };
+    let head = |own: &[&Figure]| {
+        let columns = vec!["comparison", "mean", "low", "high", "p", "seeds"];
+        let Some(first) = &own[0].sequential else { return (String::new(), columns) };
+        let region = first.margin.map_or(String::new(), |margin| {
+            format!("; equivalent: the interval is within {margin} of 0")
+        });
+        let meaning = format!(
+            "mean over the first {} seeds, with an interval and a p value that hold however often \
+             seeds were added, at 0.05 over the {} comparisons together{region}; seeds: how many \
+             in all would decide at the observed mean and spread, a planning aid and no evidence",
+            own[0].over.values.len(),
+            first.of,
+        );
+        (meaning, columns)
+    };
+    let title = |_| "decided at any number of seeds".to_owned();
+    let wanted = |figure: &Figure| figure.sequential.is_some();
+    listings(evaluation, COMPARISONS, wanted, title, head, line)
 }
 
 /// What is compared with 0.

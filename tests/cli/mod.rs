@@ -15,4 +15,5 @@ mod left_behind;
 pub mod place;
 mod probes;
 mod rows;
+mod sequential;
 mod stopping;

@@ -563,6 +563,7 @@ fn over_seeds() -> Evaluation {
             to: None,
             sources: None,
             test: None,
+            sequential: None,
             p_holm: with.map(|_| if s == 0 { 0.003 } else { 0.8 }),
             over_inputs: if with.is_none() {
                 values.iter().map(|value| [value - 0.05, value + 0.05]).collect()

@@ -155,6 +155,7 @@ fn one(seeds: usize, inputs: Option<&Inputs>, name: Name, of: &Of<'_>) -> Combin
         over_inputs,
         sources,
         test: None,
+        sequential: None,
     };
     Combined { figure, variance }
 }

@@ -4,12 +4,14 @@
 mod collect;
 mod combine;
 mod families;
+mod sequential;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use self::collect::Files;
+use self::sequential::SequentialConfig;
 use super::{Checks, KindInfo, Problem, Stage};
 use crate::artefacts::seeds::{Figure, Quantity, SEEDS};
 use crate::artefacts::table::{Over, Row, TABLE, TABLE_MARKDOWN, TABLE_TEXT, Table};
@@ -41,6 +43,10 @@ pub struct OverSeedsStage {
     /// does not matter. Needs `statistics: full`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub equivalence: BTreeMap<String, f64>,
+    /// Comparisons that are decided by tests which hold at any number of seeds. With `posttrain run
+    /// --sequential` seeds are added until all of them are decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequential: Option<SequentialConfig>,
 }
 
 /// What is worked out over seeds.
@@ -84,6 +90,7 @@ impl Stage for OverSeedsStage {
             "equivalence",
             "regions of equivalence need `statistics: full`",
         );
+        self.sequential.iter().for_each(|own| own.out_of_range(&mut checks));
         for (metric, margin) in &self.equivalence {
             checks.require(
                 margin.is_finite() && *margin > 0.0,
@@ -113,6 +120,9 @@ impl Stage for OverSeedsStage {
             families::test(&mut found, self.correction, &self.equivalence);
         } else {
             families::correct(&mut found);
+        }
+        if let Some(sequential) = &self.sequential {
+            sequential.decide(&mut found)?;
         }
         let seeds: Vec<Figure> = found.into_iter().map(|one| one.figure).collect();
         let table = Table { over: Over::Seeds, rows: rows(&seeds, full) };

@@ -44,6 +44,23 @@ fn trained_classifier(others: &Others, seed: u64) -> Value {
     ))
 }
 
+/// A classifier of the same answer, trained on pairs that are all of one label.
+fn of_one_label(others: &Others, label: &str) -> Value {
+    let other = ["same", "different"].into_iter().find(|other| *other != label).unwrap();
+    let pair = |at: usize| {
+        let label = if at == 0 { other } else { label };
+        json!({"premise": format!("{at} my boss"), "hypothesis": format!("a {at}"), "label": label})
+    };
+    let (name, rows) = (format!("all-{label}.jsonl"), jsonl((0..40).map(pair)));
+    write(&others.path(&name), &rows);
+    let pairs = others.at(&name);
+    others.keep(make(
+        "classifier",
+        json!({"encoder": fixture().at("policy"), "train": pairs, "test": pairs, "hidden": 8,
+            "epochs": 5, "batch_size": 4, "optimiser": {"learning_rate": 0.05}}),
+    ))
+}
+
 pub fn evaluate(others: &Others) -> Case {
     let at = |name| fixture().at(name);
     let base = json!({"dataset": at("dataset"), "reward_model": at("reward"),
@@ -71,6 +88,11 @@ pub fn evaluate(others: &Others) -> Case {
         json!({"methods": methods})
     };
     let graded = || json!({"quality": {"by": "gold", "good": -0.5, "utility_thresholds": [0.9]}});
+    let (alike_all, unlike_all) = (of_one_label(others, "same"), of_one_label(others, "different"));
+    let classed = |threshold: f64| {
+        let classes = json!({"same_answer": {"classifier": alike_all, "threshold": threshold}});
+        json!({"quality": {"by": "gold", "good": -0.5, "classes": classes}})
+    };
     let pool = |seed: u64, rule: Value| {
         others.keep(make(
             "best_of_n",
@@ -141,6 +163,8 @@ pub fn evaluate(others: &Others) -> Case {
         ("quality.by", json!("reward_model"), graded()),
         ("quality.good", json!(0.5), graded()),
         ("quality.classes", json!("gold"), graded()),
+        ("quality.classes.same_answer.classifier", unlike_all, classed(0.5)),
+        ("quality.classes.same_answer.threshold", json!(0.999_999), classed(1e-6)),
         ("quality.k", json!(2), graded()),
         ("quality.wins", json!(true), graded()),
         ("quality.patience", json!(0.5), graded()),
@@ -154,6 +178,23 @@ pub fn evaluate(others: &Others) -> Case {
     Case { elsewhere, refused, ..Case::new(base, pairs) }
 }
 
+/// The table of three methods on two test sets by two metrics, with this seed.
+fn of_three_methods(others: &Others, seed: usize) -> Value {
+    let mut rows = Vec::new();
+    for (at, method) in ["a", "b", "c"].iter().enumerate() {
+        for (of, test_set) in ["id", "ood"].iter().enumerate() {
+            for (by, metric) in ["gold", "rm"].iter().enumerate() {
+                let mean = (at * 7 + of * 3 + by * 5 + seed * (at + 2) * (by + 1) % 4) as f64 / 8.0;
+                rows.push(json!({"method": method, "test_set": test_set, "metric": metric,
+                    "mean": mean, "low": mean, "high": mean, "n": 5}));
+            }
+        }
+    }
+    let name = format!("grown/{seed}");
+    write(&others.path(&format!("{name}/table.json")), &json!({"rows": rows}).to_string());
+    others.at(&name)
+}
+
 pub fn over_seeds(others: &Others) -> Case {
     let base =
         json!({"evaluations": [fixture().at("evaluations/a"), fixture().at("evaluations/b")]});
@@ -162,11 +203,23 @@ pub fn over_seeds(others: &Others) -> Case {
         json!({"evaluations": all, "statistics": statistics})
     };
     let margin = || with(&of("full"), &json!({"equivalence": {"key": 0.125}}));
+    let grown: Vec<Value> = (0..6).map(|seed| of_three_methods(others, seed)).collect();
+    let sequential = || {
+        let compare = json!([{"method": "b", "with": "c"}]);
+        let decided = json!({"metric": "gold", "compare": compare, "test_sets": ["id"],
+            "margin": 0.5});
+        json!({"evaluations": grown, "sequential": decided})
+    };
     let pairs = vec![
         plain("evaluations.0", others.at("evaluation")),
         ("statistics", json!("full"), of("basic")),
         ("correction", json!("benjamini_hochberg"), of("full")),
         ("equivalence.key", json!(0.5), margin()),
+        ("sequential.metric", json!("rm"), sequential()),
+        ("sequential.compare.0.method", json!("a"), sequential()),
+        ("sequential.compare.0.with", json!("a"), sequential()),
+        ("sequential.test_sets.0", json!("ood"), sequential()),
+        ("sequential.margin", json!(10.0), sequential()),
     ];
     Case::new(base, pairs)
 }
