@@ -114,7 +114,7 @@ fn what_does_not_belong_together_is_refused_before_anything_runs() {
             "`metrics.openings.methods.base` of `evaluation`: `base_numbers` has no \
              `values.openings`",
         ),
-        (both, "words: {methods: {base: base_numbers, sft: sft}}", "expects a metric"),
+        (both, "words: {methods: {base: base_numbers, sft: sft}}", "expected a stage that makes a `metric`, but `sft` makes a `policy`"),
         (
             "    samples: sft_samples\n    run: [python3, \"{script}\"]",
             "    samples: sft_samples\n    run: [python3, -O, \"{script}\"]",
