@@ -21,6 +21,13 @@ fn rows(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// The words of a text as Python's `split` has them: it counts four separators of ASCII among white
+/// space.
+fn words(text: &str) -> Vec<&str> {
+    let is_space = |letter: char| letter.is_whitespace() || ('\x1c'..='\x1f').contains(&letter);
+    text.split(is_space).filter(|word| !word.is_empty()).collect()
+}
+
 /// The mean over the rows of a split of what is measured of each row's samples.
 fn mean(samples: &str, split: &str, measure: impl Fn(&[Vec<&str>]) -> f64) -> f64 {
     let rows = rows(samples);
@@ -29,9 +36,7 @@ fn mean(samples: &str, split: &str, measure: impl Fn(&[Vec<&str>]) -> f64) -> f6
         .filter(|row| row["split"] == split)
         .map(|row| {
             let outputs = row["outputs"].as_array().unwrap().iter();
-            let words = outputs.map(|output| {
-                output["text"].as_str().unwrap().split_whitespace().collect::<Vec<&str>>()
-            });
+            let words = outputs.map(|output| words(output["text"].as_str().unwrap()));
             measure(&words.collect::<Vec<_>>())
         })
         .collect();
@@ -47,7 +52,7 @@ fn numbers_of_a_program_go_from_the_samples_to_the_report() {
     let place = place(PIPELINE);
     place.good(&["run", "p.yaml", "--log", "json"]);
     let csv = place.good(&["report", "latest", "--format", "csv"]).out;
-    let words = |samples: &[Vec<&str>]| {
+    let length = |samples: &[Vec<&str>]| {
         samples.iter().map(Vec::len).sum::<usize>() as f64 / samples.len() as f64
     };
     let openings = |samples: &[Vec<&str>]| {
@@ -61,7 +66,7 @@ fn numbers_of_a_program_go_from_the_samples_to_the_report() {
         for set in ["id", "ood_forum"] {
             let split = format!("test/{set}");
             for (metric, wanted, ending) in [
-                ("words", mean(&samples, &split, words), ",words,"),
+                ("words", mean(&samples, &split, length), ",words,"),
                 ("share_openings", mean(&samples, &split, openings), ",share,higher is better"),
             ] {
                 let start = format!("evaluation,{method},{set},{metric},");
@@ -114,7 +119,11 @@ fn what_does_not_belong_together_is_refused_before_anything_runs() {
             "`metrics.openings.methods.base` of `evaluation`: `base_numbers` has no \
              `values.openings`",
         ),
-        (both, "words: {methods: {base: base_numbers, sft: sft}}", "expected a stage that makes a `metric`, but `sft` makes a `policy`"),
+        (
+            both,
+            "words: {methods: {base: base_numbers, sft: sft}}",
+            "expected a stage that makes a `metric`, but `sft` makes a `policy`",
+        ),
         (
             "    samples: sft_samples\n    run: [python3, \"{script}\"]",
             "    samples: sft_samples\n    run: [python3, -O, \"{script}\"]",

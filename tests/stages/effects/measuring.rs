@@ -183,12 +183,13 @@ pub fn metric(others: &Others) -> Case {
     let at = |name| fixture().at(name);
     write(&others.path("short.txt"), "short");
     write(&others.path("longer.txt"), "longer");
+    others.copy("dataset/notes.jsonl", "fewer/sft.jsonl");
     let pairs = vec![
         plain("samples", others.at("answers")),
         plain("dataset", at("dataset")),
         (
             "inputs.key",
-            others.at("notes"),
+            others.at("fewer"),
             json!({"run": counted("$(wc -c < $key/sft.jsonl)"), "inputs": {"key": at("dataset")}}),
         ),
         (
