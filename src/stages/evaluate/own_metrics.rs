@@ -23,6 +23,9 @@ use crate::error::{Context as _, Result, user};
 use crate::eval::compare::{Measured, of_values};
 use crate::fs;
 
+/// The rows of a method that were measured, each with its number.
+type Numbers<'a> = Vec<(&'a Sampled, Option<f64>)>;
+
 /// One metric: what it is, and every method's numbers.
 pub(super) struct OwnNumbers {
     name: String,
@@ -93,7 +96,7 @@ impl OwnNumbers {
         method: &'a Answers,
         test_set: &str,
         examples: &[Example],
-    ) -> Result<Vec<(&'a Sampled, Option<f64>)>> {
+    ) -> Result<Numbers<'a>> {
         let split = test_split(test_set);
         let rows: Vec<&Sampled> = match self.of {
             Of::Samples => method.samples_of(test_set, examples),
@@ -135,7 +138,7 @@ impl OwnNumbers {
         methods: &[Answers],
     ) -> Result<()> {
         let metric = self.name.as_str();
-        let mut measured: Vec<(&Answers, Vec<(&Sampled, Option<f64>)>)> = Vec::new();
+        let mut measured: Vec<(&Answers, Numbers<'_>)> = Vec::new();
         for method in methods {
             let name = method.name.as_str();
             if !self.methods.contains_key(name) {
@@ -172,12 +175,7 @@ impl OwnNumbers {
     }
 
     /// What methods are compared by: the inputs that all have the number of.
-    fn compare(
-        &self,
-        found: &mut Found,
-        test_set: &str,
-        measured: &[(&Answers, Vec<(&Sampled, Option<f64>)>)],
-    ) {
+    fn compare(&self, found: &mut Found, test_set: &str, measured: &[(&Answers, Numbers<'_>)]) {
         let known = |numbers: &[(&'_ Sampled, Option<f64>)]| -> BTreeSet<String> {
             let of = numbers.iter().filter(|(_, number)| number.is_some());
             of.map(|(row, _)| row.id.clone()).collect()
