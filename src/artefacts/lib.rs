@@ -16,6 +16,7 @@
 //! | [`left_out`] | `left_out.json` | evaluation |
 //! | [`seeds`] | `seeds.json` | evaluation over seeds |
 //! | [`leaks`] | `leaks.json` | evaluation, samples, judgements |
+//! | [`metric`] | `values.jsonl`, `metric.json` | metric |
 //! | [`judgements`] | `judgements.jsonl`, `summary.json` | judgements |
 //! | [`rollouts`] | `rollouts/` | policy of `ppo` |
 //! | [`names`] | the others | |
@@ -38,6 +39,7 @@ pub mod inputs;
 pub mod judgements;
 pub mod leaks;
 pub mod left_out;
+pub mod metric;
 pub mod names;
 pub mod optimum;
 pub mod points;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::metric::OwnMetric;
 use crate::eval::interval::Interval;
 
 /// The file.
@@ -46,6 +47,10 @@ pub struct Table {
     /// What intervals are over.
     #[serde(default, skip_serializing_if = "Over::is_inputs")]
     pub over: Over,
+    /// What its metrics are that programs of the user's measured; all others have names that say
+    /// it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub own: Vec<OwnMetric>,
     /// The rows.
     pub rows: Vec<Row>,
 }
@@ -69,12 +74,19 @@ impl Over {
 }
 
 impl Table {
+    /// What a metric is, if a program of the user's measured it.
+    pub fn own(&self, metric: &str) -> Option<&OwnMetric> {
+        self.own.iter().find(|own| own.metric == metric)
+    }
+
     /// `{"rows":[…]}`, one row a line.
     pub fn json(&self) -> String {
         let row =
             |row: &Row| serde_json::to_string(row).expect("a row of strings and numbers is JSON");
         let rows: Vec<String> = self.rows.iter().map(row).collect();
         let over = if self.over.is_inputs() { "" } else { "\"over\":\"seeds\"," };
-        format!("{{{over}\"rows\":[\n{}\n]}}\n", rows.join(",\n"))
+        let own = serde_json::to_string(&self.own).expect("strings and truth values are JSON");
+        let own = if self.own.is_empty() { String::new() } else { format!("\"own\":{own},") };
+        format!("{{{over}{own}\"rows\":[\n{}\n]}}\n", rows.join(",\n"))
     }
 }

@@ -24,7 +24,7 @@ use crate::artefacts::temperatures::TEMPERATURES;
 use crate::dag::action::Entry;
 use crate::dag::record::{self, Ending, NodeRecord, PIPELINE, Record, date};
 use crate::dag::store::Store;
-use crate::data::rows::read_jsonl;
+use crate::data::rows::parse_jsonl;
 use crate::error::{Context, Result, user};
 use crate::pipeline::defaults::whole_config;
 use crate::pipeline::registry::Builtin;
@@ -165,7 +165,11 @@ fn text(folder: &Path, record: &Record) -> Option<String> {
 /// What the evaluation in a folder found; nothing, if the folder is none of an evaluation.
 pub fn evaluation(node: &str, folder: &Path) -> Result<Option<Evaluation>> {
     let Some(table) = json(&folder.join(TABLE))? else { return Ok(None) };
-    let inputs = folder.join(INPUTS);
+    // An evaluation without outputs has no inputs; one that was made by a program that did not
+    // write them yet has no file.
+    let path = folder.join(INPUTS);
+    let inputs = crate::fs::read_if_exists(&path)?.unwrap_or_default();
+    let inputs = parse_jsonl(&inputs, &path)?.into_iter().map(|(_, input)| input).collect();
     Ok(Some(Evaluation {
         node: node.into(),
         table,
@@ -186,8 +190,7 @@ pub fn evaluation(node: &str, folder: &Path) -> Result<Option<Evaluation>> {
         optimum: json(&folder.join(OPTIMUM))?.unwrap_or_default(),
         attributions: json(&folder.join(ATTRIBUTION))?.unwrap_or_default(),
         reward_model: json(&folder.join(REWARD_MODEL))?.unwrap_or_default(),
-        // Of an evaluation that was made by a program that did not write them yet, there are none.
-        inputs: if inputs.exists() { read_jsonl(&inputs)? } else { Vec::new() },
+        inputs,
     }))
 }
 

@@ -254,8 +254,8 @@ fn table(store: &Store, entry: &Entry) -> Result<Option<Table>> {
 fn lines_of(metrics: &serde_json::Map<String, Value>) -> String {
     let row = |(name, value): (&String, &Value)| {
         let shown = value.as_f64().map_or_else(|| value.to_string(), figure);
-        let unit = define_step(name).map_or("", |definition| definition.unit);
-        vec!["  metric".into(), name.clone(), shown, unit.to_owned()]
+        let unit = define_step(name).map_or(String::new(), |definition| definition.unit);
+        vec!["  metric".into(), name.clone(), shown, unit]
     };
     columns(&metrics.iter().map(row).collect::<Vec<_>>())
 }

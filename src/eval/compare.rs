@@ -244,13 +244,14 @@ pub fn gaps(measured: &[Measured]) -> Vec<Gap> {
 }
 
 /// Whether a metric of an input is an outcome, 1, 0, or one half for a tie, or a share of several
-/// outcomes: its mean is a share.
+/// outcomes: its mean is a share. Of metrics of the user's, those are that begin with `share_`.
 pub fn is_share(metric: &str) -> bool {
     let wins = metric == "win_rate" || metric.starts_with("win_rate_");
     let pairs =
         ["rm_accuracy", "rm_accuracy_clean", "rm_accuracy_own", "noise_ceiling"].contains(&metric);
     let graded = ["good_share", "pass_at_k", "win_at_k"].contains(&metric);
-    wins || pairs || graded || metric == "exact" || metric.starts_with("coverage_")
+    let parts = metric == "exact" || metric.starts_with("coverage_");
+    wins || pairs || graded || parts || metric.starts_with("share_")
 }
 
 /// The mean of a metric, one value an input.

@@ -76,6 +76,8 @@ artefacts! {
     Classifier = "classifier";
     /// A number for each row of a dataset, per split.
     Scores = "scores";
+    /// Numbers of a program of the user's for rows of samples, per split.
+    Metric = "metric";
     /// Verdicts on pairs of answers, with their win rates.
     Judgements = "judgements";
     /// The table of an evaluation.

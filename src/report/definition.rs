@@ -47,7 +47,7 @@ pub struct Definition {
     /// What it measures, a phrase without a full stop.
     pub heading: String,
     /// What it is counted in.
-    pub unit: &'static str,
+    pub unit: String,
     /// Which way it points.
     pub direction: Direction,
     /// The section of docs/evaluation.md that defines it.

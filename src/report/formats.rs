@@ -11,10 +11,11 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::layout::{Block, Cell, Listing, distinct};
-use super::metrics::{DIFFERENCE, Definition, define, define_step};
+use super::metrics::{DIFFERENCE, Definition, define, define_in, define_step};
 use super::run::{Evaluation, Run};
 use super::{attribution, judges, optimum, seeds, significance, summary, table};
 use crate::artefacts::seeds::Quantity;
+use crate::artefacts::table::Table;
 use crate::eval::correction::Correction;
 use crate::eval::interval::Interval;
 
@@ -66,9 +67,9 @@ pub fn markdown(run: &Run) -> String {
             "\n## Definitions\n\n| figure | what it is | unit | section |\n|---|---|---|---|\n",
         );
         for (metric, definition) in &definitions {
-            let (sentence, unit, link) =
-                (definition.sentence(), definition.unit, definition.link());
-            let _ = writeln!(out, "| `{metric}` | {sentence} | {unit} | {link} |");
+            let [sentence, unit] =
+                [&definition.sentence(), &definition.unit].map(|text| text.replace('|', "\\|"));
+            let _ = writeln!(out, "| `{metric}` | {sentence} | {unit} | {} |", definition.link());
         }
     }
     out
@@ -103,7 +104,9 @@ pub fn csv(run: &Run) -> String {
     );
     let mut line =
         |names: [&str; 4], interval: Interval, kind: &str, with: &str, rest: [String; 6]| {
-            let (unit, direction) = pointing(names[3], kind);
+            let node = run.evaluations.iter().find(|evaluation| evaluation.node == names[0]);
+            let (unit, direction) = pointing(node.map(|own| &own.table), names[3], kind);
+            let unit = csv_field(&unit);
             let (names, with) = (names.map(csv_field).join(","), csv_field(with));
             let Interval { mean, n, .. } = interval;
             let end = |end: f64| if end.is_nan() { String::new() } else { end.to_string() };
@@ -228,11 +231,15 @@ pub fn csv(run: &Run) -> String {
 const KL_OVER_SEEDS: &str = "kl_at_equal_kl_over_seeds";
 
 /// The unit of a figure of CSV, and its direction, which a figure of one method alone has.
-fn pointing(metric: &str, kind: &str) -> (&'static str, &'static str) {
-    let Some(definition) = define(metric) else { return ("", "") };
+fn pointing(table: Option<&Table>, metric: &str, kind: &str) -> (String, &'static str) {
+    let definition = match table {
+        Some(table) => define_in(table, metric),
+        None => define(metric),
+    };
+    let Some(definition) = definition else { return (String::new(), "") };
     let unit = match kind {
-        "head_to_head" => "share",
-        KL_OVER_SEEDS => "nats",
+        "head_to_head" => "share".into(),
+        KL_OVER_SEEDS => "nats".into(),
         _ => definition.unit,
     };
     let direction = (["result", "over_seeds", "judgement"].contains(&kind)
@@ -261,7 +268,9 @@ pub(super) fn definitions(run: &Run) -> Vec<(&str, Definition)> {
     let all = distinct(of_tables.chain(of_seeds).chain(compared).chain(of_optima));
     let steps =
         distinct(run.nodes.iter().flat_map(|node| &node.curves).map(|curve| curve.metric.as_str()));
-    let defined = all.into_iter().filter_map(|metric| Some((metric, define(metric)?)));
+    let tables = || run.evaluations.iter().map(|evaluation| &evaluation.table);
+    let defined = |metric: &str| tables().find_map(|table| define_in(table, metric));
+    let defined = all.into_iter().filter_map(|metric| Some((metric, defined(metric)?)));
     defined
         .chain(steps.into_iter().filter_map(|metric| Some((metric, define_step(metric)?))))
         .collect()
@@ -464,7 +473,7 @@ pub fn html_definitions(run: &Run) -> Option<String> {
         let (metric, sentence) = (text(metric), text(&definition.sentence()));
         format!(
             "<tr><th scope=row>{metric}<td>{sentence}<td>{}<td>{}\n",
-            definition.unit,
+            text(&definition.unit),
             definition.link()
         )
     };

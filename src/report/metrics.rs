@@ -7,7 +7,9 @@
 //! 2. A comparison has the name of the metric compared and an ending ([`COMPARISONS`]).
 //! 3. `coverage_NAME` is a part of the gold score, `win_rate_NAME` the win rate by the judge NAME,
 //!    `loss_NAME` the loss on the texts NAME of an earlier phase.
-//! 4. The rest is listed: [`RESULTS`], [`GRADED`], [`OF_MODELS`], [`SIMILAR`], [`VALIDATED`],
+//! 4. What a program of the user's measured has a name that is none of these
+//!    ([`is_taken_name`]); the table says what it is ([`define_in`]).
+//! 5. The rest is listed: [`RESULTS`], [`GRADED`], [`OF_MODELS`], [`SIMILAR`], [`VALIDATED`],
 //!    [`PARTS`], [`OPTIMUM`], [`TRAINING`].
 
 pub use super::definition::{Definition, Direction};
@@ -15,7 +17,9 @@ pub use super::definition::{Definition, Direction};
 use super::definition::Entry;
 use super::training_metrics::TRAINING;
 use super::validated_metrics::VALIDATED;
+use crate::artefacts::metric::{Better, OwnMetric};
 use crate::artefacts::quality::{GOOD, QUALITY_CONTROL, TOTAL};
+use crate::artefacts::table::Table;
 
 use Direction::{HigherIsBetter, HigherIsMoreDiverse, LowerIsBetter, LowerIsMoreDiverse, Neither};
 
@@ -29,6 +33,7 @@ const QUALITY: &str = "quality-beside-diversity";
 const OF_OPTIMUM: &str = "the-optimum-of-the-objective";
 const ALIKE: &str = "similarity-within-and-between-methods";
 const OWN: &str = "a-methods-own-distribution";
+const OF_PROGRAMS: &str = "metrics-of-your-own";
 
 /// Figures of methods and of the reward model.
 const RESULTS: &[Entry] = &[
@@ -419,12 +424,39 @@ const OPTIMUM: &[Entry] = &[
     ),
 ];
 
-/// What a figure of an evaluation is; `None` of a name that no evaluation writes.
+/// What a figure of an evaluation is; `None` of a name that no evaluation writes, and of what a
+/// program of the user's measured.
 pub fn define(metric: &str) -> Option<Definition> {
+    define_with(metric, &[])
+}
+
+/// What a figure of a table is, or of the comparisons beside it.
+pub fn define_in(table: &Table, metric: &str) -> Option<Definition> {
+    define_with(metric, &table.own)
+}
+
+/// Whether a name is, or may be, that of a figure that is no program's of the user: of a measure,
+/// of a comparison, or of a way of measuring.
+pub fn is_taken_name(name: &str) -> bool {
+    let endings = COMPARISONS.iter().map(|(ending, ..)| *ending);
+    let mut endings = endings.chain(WAYS.iter().map(|way| way.ending)).chain([MATCHED]);
+    endings.any(|ending| name.ends_with(ending)) || define(name).is_some()
+}
+
+fn define_with(metric: &str, own: &[OwnMetric]) -> Option<Definition> {
+    if let Some(of) = own.iter().find(|of| of.metric == metric) {
+        let direction = match of.better {
+            Better::Higher => HigherIsBetter,
+            Better::Lower => LowerIsBetter,
+            Better::Neither => Neither,
+        };
+        let (heading, unit) = (of.description.clone(), of.unit.clone());
+        return Some(Definition { heading, unit, direction, section: OF_PROGRAMS });
+    }
     for (ending, words, unit) in COMPARISONS {
         if let Some(base) = metric.strip_suffix(ending) {
-            let of = define(base)?;
-            let unit = unit.unwrap_or(of.unit);
+            let of = define_with(base, own)?;
+            let unit = unit.map_or(of.unit, str::to_owned);
             let heading = format!("by {base}: {words}");
             return Some(Definition { heading, unit, direction: Neither, section: COMPARED });
         }
@@ -436,17 +468,17 @@ pub fn define(metric: &str) -> Option<Definition> {
     }
     if let Some(name) = metric.strip_prefix(COVERAGE).filter(|name| !name.is_empty()) {
         let heading = format!("`{name}`, mean over texts");
-        let (unit, direction) = ("share", HigherIsBetter);
+        let (unit, direction) = ("share".into(), HigherIsBetter);
         return Some(Definition { heading, unit, direction, section: GOLD });
     }
     if let Some(name) = metric.strip_prefix(LOSS).filter(|name| !name.is_empty()) {
         let heading = format!("loss on the held-out texts `{name}`, mean over their tokens");
-        let (unit, direction) = ("nats a token", LowerIsBetter);
+        let (unit, direction) = ("nats a token".into(), LowerIsBetter);
         return Some(Definition { heading, unit, direction, section: OWN });
     }
     if let Some(name) = metric.strip_prefix("win_rate_").filter(|name| !name.is_empty()) {
         let heading = format!("share of inputs won, a tie counting half, by the judge `{name}`");
-        let (unit, direction) = ("share", HigherIsBetter);
+        let (unit, direction) = ("share".into(), HigherIsBetter);
         return Some(Definition { heading, unit, direction, section: JUDGES });
     }
     let (measure, way, matched) = taken(metric)?;
@@ -454,7 +486,7 @@ pub fn define(metric: &str) -> Option<Definition> {
     let cut = if matched { ", texts cut to a common length" } else { "" };
     let heading = format!("{heading} {}{cut}", way.words);
     let direction = if way.is_directed { *direction } else { Neither };
-    Some(Definition { heading, unit, direction, section: way.section })
+    Some(Definition { heading, unit: unit.to_string(), direction, section: way.section })
 }
 
 /// What a figure by step is; `None` of a name that no stage writes.
@@ -463,7 +495,8 @@ pub fn define_step(metric: &str) -> Option<Definition> {
 }
 
 fn plain((_, heading, unit, direction, section): &Entry) -> Definition {
-    Definition { heading: heading.to_string(), unit, direction: *direction, section }
+    let (heading, unit) = (heading.to_string(), unit.to_string());
+    Definition { heading, unit, direction: *direction, section }
 }
 
 /// The measure of a metric of diversity, the way it is taken, and whether texts are cut.
@@ -562,7 +595,7 @@ mod tests {
     #[test]
     fn a_comparison_is_defined_by_what_is_compared() {
         let gap = define("self_bleu_per_input_gap").unwrap();
-        assert_eq!((gap.unit, gap.direction, gap.section), ("share", Neither, COMPARED));
+        assert_eq!((gap.unit.as_str(), gap.direction, gap.section), ("share", Neither, COMPARED));
         assert!(gap.heading.starts_with("by self_bleu_per_input: "), "{}", gap.heading);
         assert_eq!(define("kl_difference").unwrap().unit, "nats");
         assert_eq!(define("kl_head_to_head").unwrap().unit, "share");
@@ -574,6 +607,32 @@ mod tests {
             (define("head_to_head"), define("ead_across"), define("win_rate_")),
             (None, None, None)
         );
+    }
+
+    /// By the table, and so are comparisons by it; no name of another figure is free for it.
+    #[test]
+    fn what_a_program_measured_is_defined_by_the_table() {
+        let own = OwnMetric {
+            metric: "hedges".into(),
+            description: "words that weaken a statement".into(),
+            unit: "a text".into(),
+            better: Better::Lower,
+            of_samples: true,
+            partial: Vec::new(),
+        };
+        let table = Table { own: vec![own], ..Table::default() };
+        let hedges = define_in(&table, "hedges").unwrap();
+        assert_eq!(hedges.sentence(), "words that weaken a statement; lower is better");
+        assert_eq!(hedges.link(), "docs/evaluation.md#metrics-of-your-own");
+        let gap = define_in(&table, "hedges_gap").unwrap();
+        assert_eq!((gap.unit.as_str(), gap.direction), ("a text", Neither));
+        assert!(gap.heading.starts_with("by hedges: "), "{}", gap.heading);
+        assert_eq!(define_in(&table, "gold"), define("gold"));
+        assert_eq!((define("hedges"), define_in(&table, "hedge")), (None, None));
+        let taken =
+            ["gold", "coverage_x", "win_rate_x", "loss_x", "x_gap", "x_per_input", "x_apart"];
+        assert!(taken.iter().all(|name| is_taken_name(name)));
+        assert!(["hedges", "share_hedged", "gaps"].iter().all(|name| !is_taken_name(name)));
     }
 
     /// Results with parts of gold, measures, and figures by step have names apart from one

@@ -198,12 +198,14 @@ impl Evaluation {
             is_any.then(|| known.unwrap_or_else(|| "an unknown temperature".to_owned()))
         };
         let any = |is: fn(&str) -> bool| self.table.rows.iter().any(|row| is(&row.metric));
-        let of_samples = match (any(is_of_model), any(is_graded)) {
-            (false, false) => "KL and diversity",
-            (false, true) => "KL, diversity and quality beside it",
-            (true, false) => "KL, entropy and diversity",
-            (true, true) => "KL, entropy, diversity and quality beside it",
-        };
+        let own = self.table.own.iter().filter(|own| own.of_samples);
+        let mut of_samples = vec!["KL"];
+        of_samples.extend(any(is_of_model).then_some("entropy"));
+        of_samples.push("diversity");
+        of_samples.extend(any(is_graded).then_some("quality beside it"));
+        of_samples.extend(own.map(|own| own.metric.as_str()));
+        let last = of_samples.pop().unwrap_or_default();
+        let of_samples = format!("{} and {last}", of_samples.join(", "));
         let sampled = match (words(true), words(false)) {
             (Some(samples), Some(outputs)) => Some(format!(
                 "{of_samples} are of samples at {samples}, all else of outputs at {outputs}."
@@ -225,7 +227,8 @@ impl Evaluation {
         if is_loss(metric) {
             return metric.to_owned();
         }
-        let of_samples = is_of_samples(metric);
+        let own = self.table.own(metric);
+        let of_samples = own.map_or_else(|| is_of_samples(metric), |own| own.of_samples);
         let what = if of_samples { "samples" } else { "outputs" };
         match self.sampled_at(of_samples) {
             Some(words) => format!("{metric}<br>({what} at {words})"),

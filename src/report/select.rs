@@ -74,6 +74,7 @@ impl Selection {
             wanted(&self.methods, name) || pair.is_some_and(both)
         };
         let set = |name: &str| wanted(&self.test_sets, name);
+        evaluation.table.own.retain(|own| metric(&own.metric));
         evaluation
             .table
             .rows

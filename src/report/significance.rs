@@ -161,7 +161,7 @@ pub(super) fn table(evaluation: &Evaluation) -> Table {
         )
     });
     let rows = gaps.chain(wins).chain(comparisons.between.iter().flat_map(between)).collect();
-    Table { rows, ..Table::default() }
+    Table { own: evaluation.table.own.clone(), rows, ..Table::default() }
 }
 
 /// What is said of the similarity of two methods, by the ending of the metric's name.
@@ -179,18 +179,22 @@ fn between(of: &Between) -> impl Iterator<Item = Row> {
 }
 
 /// What is printed below the table of an evaluation, as a table of blocks: all comparisons by gold
-/// (by `rm` where there is no gold), by the judges that have names, by [`DIVERSITY`], by classes
-/// and good samples, and similarities of two methods, where these are measured.
-pub(super) fn printed(comparisons: &Comparisons) -> Table {
+/// (by `rm` where there is no gold), by the judges that have names, by what programs of the user's
+/// measured, by [`DIVERSITY`], by classes and good samples, and similarities of two methods, where
+/// these are measured.
+pub(super) fn printed(evaluation: &Evaluation) -> Table {
+    let (comparisons, own) = (&evaluation.comparisons, &evaluation.table.own);
     let metrics = distinct(comparisons.differences.iter().map(|one| one.metric.as_str()));
     let performance = ["gold", "rm"].into_iter().find(|metric| metrics.contains(metric));
     let judges = metrics.iter().copied().filter(|metric| metric.starts_with("win_rate_"));
     let [good, control] = [GOOD, QUALITY_CONTROL].map(|way| format!("{SIMPSON}{way}"));
     let graded = [DISTINCT_K, &good, &control];
-    let shown = performance.into_iter().chain(judges).chain([DIVERSITY]).chain(graded);
+    let of_programs = own.iter().map(|own| own.metric.as_str());
+    let shown = performance.into_iter().chain(judges).chain(of_programs);
+    let shown = shown.chain([DIVERSITY]).chain(graded);
     let rows = shown.flat_map(|metric| by(comparisons, metric));
     let rows = rows.chain(comparisons.between.iter().flat_map(between)).collect();
-    Table { rows, ..Table::default() }
+    Table { own: own.clone(), rows, ..Table::default() }
 }
 
 /// The comparisons by one metric.

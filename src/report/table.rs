@@ -16,8 +16,8 @@ use std::fmt::Write;
 
 use super::layout::{Block, Directions, distinct, lines, wrapped};
 use super::metrics::{
-    COVERAGE, Direction, WAYS, Way, define, is_detail, is_loss, is_matched, is_part, is_spread,
-    is_taken, measure,
+    COVERAGE, Direction, WAYS, Way, define, define_in, is_detail, is_loss, is_matched, is_part,
+    is_spread, is_taken, measure,
 };
 use crate::artefacts::table::{Over, Row, Table};
 use crate::eval::interval::{FEWEST, Kind};
@@ -92,8 +92,9 @@ pub(super) fn results(table: &Table) -> Vec<Block<'_>> {
         let rows: Vec<&Row> = table.rows.iter().filter(|row| row.metric == metric).collect();
         let columns = distinct(rows.iter().map(|row| row.test_set.as_str()));
         let lines = lines(&rows, &columns, |row| &row.test_set, true);
-        let meaning = define(metric).map_or_else(String::new, |definition| definition.sentence());
-        let direction = define(metric).map_or(Direction::Neither, |of| of.direction);
+        let definition = define_in(table, metric);
+        let direction = definition.as_ref().map_or(Direction::Neither, |of| of.direction);
+        let meaning = definition.map_or_else(String::new, |definition| definition.sentence());
         let directions = Directions { title: direction, columns: Vec::new() };
         Block { title: metric.to_string(), meaning, columns, lines, directions }
     };

@@ -19,7 +19,7 @@ pub fn text(evaluation: &Evaluation, width: usize) -> String {
         out.truncate(out.trim_end().len());
         out.push('\n');
     }
-    let compared = significance::printed(&evaluation.comparisons);
+    let compared = significance::printed(evaluation);
     if !compared.rows.is_empty() {
         let _ = write!(out, "\n{}", table::text(&compared, width));
     }
@@ -41,7 +41,7 @@ pub fn markdown(evaluation: &Evaluation) -> String {
         out.truncate(out.trim_end().len());
         out.push('\n');
     }
-    let compared = significance::printed(&evaluation.comparisons);
+    let compared = significance::printed(evaluation);
     if !compared.rows.is_empty() {
         let _ = write!(out, "\n{}", table::markdown(&compared));
     }

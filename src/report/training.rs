@@ -73,7 +73,7 @@ fn figure(nodes: &[&Node], family: &str, metric: &str) -> Chart {
         json!({"title": {"text": "step"}})
     };
     let definition = define_step(metric);
-    let unit = definition.as_ref().map_or("", |definition| definition.unit);
+    let unit = definition.as_ref().map_or(String::new(), |definition| definition.unit.clone());
     let note = definition.map_or_else(String::new, |definition| sentence(&definition.sentence()));
     let layout =
         json!({"showlegend": nodes.len() > 1, "xaxis": across, "yaxis": {"title": {"text": unit}}});

@@ -18,6 +18,7 @@ mod judge_client;
 mod judgements;
 mod lineage;
 mod meanings;
+mod metric;
 mod metric_validation;
 mod model_files;
 pub mod models;
@@ -25,6 +26,7 @@ mod over_seeds;
 mod policy_validation;
 mod ppo;
 mod pretrain;
+mod program;
 pub mod reading;
 mod reward_model;
 mod rollouts;
@@ -154,7 +156,7 @@ pub struct Constraint {
     /// The node that it refers to.
     pub node: String,
     /// A field, dotted, of that node.
-    pub inner: &'static str,
+    pub inner: String,
     /// What must hold of the inner field.
     pub rule: Rule,
 }
@@ -212,6 +214,7 @@ stages![
     generate::GenerateStage,
     best_of_n::BestOfNStage,
     score::ScoreStage,
+    metric::MetricStage,
     evaluate::EvaluateStage,
     over_seeds::OverSeedsStage,
     metric_validation::MetricValidationStage,

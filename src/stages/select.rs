@@ -43,10 +43,10 @@ impl Stage for SelectStage {
         };
         let nodes: Vec<String> = self.of.iter().filter_map(node).collect();
         let Some(first) = nodes.first() else { return Vec::new() };
-        let constraint = |node: &String, inner, rule| Constraint {
+        let constraint = |node: &String, inner: &str, rule| Constraint {
             field: "of".into(),
             node: node.clone(),
-            inner,
+            inner: inner.into(),
             rule,
         };
         let mut constraints = Vec::new();

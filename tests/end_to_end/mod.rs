@@ -12,5 +12,6 @@ mod instructions;
 mod judged;
 mod killed;
 mod outcome;
+mod own_metric;
 mod recomputed;
 mod smoke;

@@ -60,6 +60,7 @@ fn keys_of_the_shipped_pipelines_are_as_recorded() {
     };
     let pipelines = [
         ("first", Vec::new()),
+        ("own_metric", Vec::new()),
         ("smoke", Vec::new()),
         ("summarisation", Vec::new()),
         ("selection", Vec::new()),

@@ -586,7 +586,7 @@ fn over_seeds() -> Evaluation {
     let rows = seeds.iter().filter(|figure| figure.with.is_none()).map(row).collect();
     Evaluation {
         node: "over_seeds".into(),
-        table: Table { over: Over::Seeds, rows },
+        table: Table { over: Over::Seeds, rows, ..Table::default() },
         seeds,
         ..Evaluation::default()
     }

@@ -204,7 +204,39 @@ pub fn cases() -> Vec<(&'static str, Value)> {
     ];
     cases.extend(of_distributions(&evaluate("gold")));
     cases.extend(of_validated_metrics());
+    cases.extend(of_programs());
     cases
+}
+
+/// Numbers of a program, of each input and of each sample, and `evaluate` with them.
+fn of_programs() -> [(&'static str, Value); 3] {
+    let at = |name| fixture().at(name);
+    let numbers = json!({"own": {"description": "bytes of a row", "better": "lower"},
+        "share_odd": {"description": "rows of odd length"}});
+    let row = r#"{odd = $8 == "row-72" ? "null" : length($0) % 2;
+        values = sprintf("{\"own\":%d,\"share_odd\":%s}", length($0), odd);
+        printf "{\"split\":\"%s\",\"id\":\"%s\",\"values\":%s}\n", $4, $8, values}"#;
+    let each = r#"{printf "{\"split\":\"%s\",\"id\":\"%s\",\"values\":{\"own\":[%d,null,%d]}}\n",
+        $4, $8, length($16), length($20)}"#;
+    let methods = json!([{"name": "policy", "samples": at("samples")},
+        {"name": "again", "samples": at("samples")}]);
+    let measured = json!({"methods": {"policy": at("measured_by"), "again": at("measured_by")}});
+    [
+        (
+            "metric/input",
+            json!({"samples": at("samples"), "dataset": at("dataset"),
+                "run": ["awk", "-F\"", row], "values": numbers}),
+        ),
+        (
+            "metric/sample",
+            json!({"samples": at("samples"), "per": "sample", "run": ["awk", "-F\"", each],
+                "values": {"own": {"description": "bytes of a sample", "unit": "bytes"}}}),
+        ),
+        (
+            "evaluate/metrics",
+            json!({"dataset": at("dataset"), "methods": methods, "metrics": {"own": measured}}),
+        ),
+    ]
 }
 
 /// `metric_validation`, by measures of words and by a sentence encoder.

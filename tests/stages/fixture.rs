@@ -138,6 +138,15 @@ impl Fixture {
             );
         }
         self.write("pool/samples.jsonl", &jsonl(rows().map(|(split, at)| pool(split, at))));
+        // Numbers of the samples, of which one row has none.
+        let valued = |(split, at): (&str, usize)| {
+            let own = (at != 71).then_some(at * 3 % 7);
+            json!({"split": split, "id": format!("row-{at}"), "samples": 3, "values": {"own": own}})
+        };
+        self.write("measured_by/values.jsonl", &jsonl(rows().map(valued)));
+        let number = json!({"description": "d", "unit": "u", "better": "higher", "splits": {}});
+        let summary = json!({"per": "input", "values": {"own": number}});
+        self.write("measured_by/metric.json", &summary.to_string());
     }
 
     fn write(&self, name: &str, text: &str) {

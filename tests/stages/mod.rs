@@ -18,6 +18,7 @@ mod invariants;
 mod lineage;
 mod metric_validation;
 mod optimum;
+mod own_metrics;
 mod quality;
 mod resuming;
 mod sampling;

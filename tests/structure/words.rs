@@ -19,15 +19,15 @@ struct Ban {
 }
 
 const RULES: &[Rule] = &[
-    // Clocks: no byte of an artefact depends on time. Stages use their context. `command` waits for
-    // a child process, clients of the hub and of endpoints wait for answers, and a server limits
+    // Clocks: no byte of an artefact depends on time. Stages use their context. A stage waits
+    // for its program, clients of the hub and of endpoints wait for answers, and a server limits
     // the wait for its clients.
     Rule {
         words: &["std::time", "Instant", "SystemTime"],
         only: &[
             "src/dag/",
             "src/cli/",
-            "src/stages/command.rs",
+            "src/stages/program.rs",
             "src/hub/client.rs",
             "src/endpoint/client.rs",
             "src/serve/",
@@ -42,7 +42,7 @@ const RULES: &[Rule] = &[
             "src/dag/lock.rs",
             "src/dag/processes.rs",
             "src/cli/",
-            "src/stages/command.rs",
+            "src/stages/program.rs",
             "src/main.rs",
         ],
     },
@@ -53,7 +53,7 @@ const RULES: &[Rule] = &[
         only: &[
             "src/dag/store.rs",
             "src/cli/",
-            "src/stages/command.rs",
+            "src/stages/program.rs",
             "src/pipeline/overrides.rs",
             "src/hub/settings.rs",
             "src/endpoint/client.rs",
@@ -103,7 +103,7 @@ const RULES: &[Rule] = &[
             "src/backend/cuda/cublaslt.rs",
             "src/backend/cuda/queue.rs",
             "src/backend/cuda/libraries.rs",
-            "src/stages/command.rs",
+            "src/stages/program.rs",
         ],
     },
     Rule {

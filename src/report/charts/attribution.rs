@@ -10,7 +10,8 @@ use crate::artefacts::table::DIVERSITY;
 use crate::eval::interval::Interval;
 use crate::run::Evaluation;
 
-/// One chart for performance and one for diversity, of every chain.
+/// One chart for performance, one for diversity, and one for each metric of the user's, of every
+/// chain.
 pub(super) fn charts(evaluation: &Evaluation) -> Vec<Chart> {
     let mut chains: Vec<&[String]> = Vec::new();
     for one in &evaluation.attributions {
@@ -18,7 +19,8 @@ pub(super) fn charts(evaluation: &Evaluation) -> Vec<Chart> {
             chains.push(&one.chain);
         }
     }
-    let metrics = evaluation.performance().into_iter().chain([DIVERSITY]);
+    let own = evaluation.table.own.iter().map(|own| own.metric.as_str());
+    let metrics = evaluation.performance().into_iter().chain([DIVERSITY]).chain(own);
     let both = metrics.flat_map(|metric| chains.iter().map(move |chain| (metric, *chain)));
     both.filter_map(|(metric, chain)| chart(evaluation, metric, chain)).collect()
 }

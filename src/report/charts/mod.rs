@@ -20,7 +20,7 @@ use crate::artefacts::seeds::{Figure, Quantity};
 use crate::artefacts::table::{DIVERSITY, Row};
 use crate::eval::interval::Interval;
 use crate::layout::distinct;
-use crate::metrics::{DIFFERENCE, define, is_part};
+use crate::metrics::{DIFFERENCE, define_in, is_part};
 use crate::run::Evaluation;
 
 /// A chart.
@@ -100,8 +100,9 @@ pub fn charts(evaluation: &Evaluation) -> Vec<Chart> {
 }
 
 /// What a metric is, where it is known.
-fn meaning(metric: &str) -> String {
-    define(metric).map_or_else(String::new, |definition| definition.sentence())
+fn meaning(evaluation: &Evaluation, metric: &str) -> String {
+    define_in(&evaluation.table, metric)
+        .map_or_else(String::new, |definition| definition.sentence())
 }
 
 /// The methods in the order of the table; a method's place gives its colour.
@@ -189,8 +190,8 @@ fn against(evaluation: &Evaluation, metric: &str, title: &str) -> Option<Chart> 
         "yaxis": {"title": {"text": evaluation.axis(performance)}}});
     let note = format!(
         "Each point is a method on a test set. Across: {}. Up: {}.",
-        meaning(metric),
-        meaning(performance)
+        meaning(evaluation, metric),
+        meaning(evaluation, performance)
     );
     Some(Chart {
         id: format!("against {metric}"),
@@ -405,7 +406,7 @@ fn bars(evaluation: &Evaluation, metric: &str) -> Chart {
     }
     let layout = json!({"barmode": "group", "yaxis": {"title": {"text": evaluation.axis(metric)}},
         "xaxis": {"type": "category"}});
-    let heading = sentence(&meaning(metric));
+    let heading = sentence(&meaning(evaluation, metric));
     Chart {
         id: format!("bars {metric}"),
         title: metric.into(),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::distributions_config::DistributionsConfig;
 use super::optimum_config::OptimumConfig;
+use super::own_metrics_config::OwnMetricConfig;
 use super::quality::QualityConfig;
 use super::similarity::SimilarityConfig;
 use super::{REFERENCE, REWARD_MODEL};
@@ -44,6 +45,9 @@ pub struct EvaluateStage {
     /// method.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub judges: BTreeMap<String, BTreeMap<String, Ref<Judgements>>>,
+    /// Metrics of your own by name, each with the stages `metric` whose program gives that number.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metrics: BTreeMap<String, OwnMetricConfig>,
     /// Longest prompt in tokens that models read; a longer prompt loses its beginning. `null` cuts
     /// nothing.
     #[serde(default)]
@@ -137,6 +141,7 @@ impl EvaluateStage {
         checks.positive_or_null(self.max_prompt_tokens, "max_prompt_tokens");
         self.check_fields(&mut checks);
         self.quality.iter().for_each(|quality| quality.out_of_range(&mut checks));
+        self.metrics.iter().for_each(|(name, own)| own.check(&mut checks, name, &self.methods));
         if let Some(optimum) = &self.optimum {
             optimum.check(&mut checks);
         }
@@ -250,10 +255,10 @@ impl EvaluateStage {
                 else {
                     continue;
                 };
-                let constraint = |inner, rule| Constraint {
+                let constraint = |inner: &str, rule| Constraint {
                     field: format!("judges.{name}.{method}"),
                     node: judging.clone(),
-                    inner,
+                    inner: inner.into(),
                     rule,
                 };
                 constraints.extend([
@@ -300,6 +305,34 @@ impl EvaluateStage {
         own.chain(reference)
             .map(|(field, samples, policy)| DistributionsConfig::constraint(field, samples, policy))
             .collect()
+    }
+}
+
+impl EvaluateStage {
+    /// The conditions on stages `metric`: each has the number, measured what is evaluated here, and
+    /// did so by the same program as the others of its metric.
+    pub(super) fn constraints_of_metrics(&self) -> Vec<Constraint> {
+        let mut constraints = Vec::new();
+        for (name, own) in &self.metrics {
+            let first = own.methods.values().next().and_then(node);
+            for (method, reference) in &own.methods {
+                let (Some(measuring), Some(first)) = (node(reference), &first) else { continue };
+                let constraint = |inner: &str, rule| Constraint {
+                    field: format!("metrics.{name}.methods.{method}"),
+                    node: measuring.clone(),
+                    inner: inner.into(),
+                    rule,
+                };
+                let number = format!("values.{name}");
+                constraints.push(constraint(&number, Rule::IsSet));
+                let config = self.methods.iter().find(|other| other.name == *method);
+                let samples = config.and_then(|method| own.of.of(method)).and_then(node);
+                constraints.extend(samples.map(|node| constraint("samples", Rule::Is(node))));
+                let same = ["run", "files", "env", "per", "dataset", &number];
+                constraints.extend(same.map(|inner| constraint(inner, Rule::AsIn(first.clone()))));
+            }
+        }
+        constraints
     }
 }
 

@@ -79,6 +79,6 @@ impl DistributionsConfig {
 
     /// The samples of the stage `samples`, which `field` refers to, are of `policy`.
     pub(super) fn constraint(field: String, samples: String, policy: String) -> Constraint {
-        Constraint { field, node: samples, inner: "policy", rule: Rule::Is(policy) }
+        Constraint { field, node: samples, inner: "policy".into(), rule: Rule::Is(policy) }
     }
 }

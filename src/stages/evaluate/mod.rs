@@ -20,8 +20,10 @@
 //!    candidates of the reference policy (`optimum.rs`).
 //! 8. Where the config asks for it, the models of methods are asked for the entropy of their
 //!    next-token distributions and for the forward KL (`distributions.rs`).
-//! 9. Models, judge, outputs and samples are optional. What takes one that is absent is left out,
-//!    and named below the table with the reason (`left_out.rs`).
+//! 9. Numbers of the user's programs, which `metric` stages have, are compared as any other measure
+//!    is (`own_metrics.rs`).
+//! 10. Models, judge, outputs and samples are optional. What takes one that is absent is left out,
+//!     and named below the table with the reason (`left_out.rs`).
 
 mod accuracy;
 mod attribution;
@@ -40,6 +42,8 @@ mod measuring;
 mod memory;
 mod optimum;
 mod optimum_config;
+mod own_metrics;
+mod own_metrics_config;
 mod own_samples;
 mod quality;
 mod reading;
@@ -61,6 +65,7 @@ use self::judging::Judging;
 use self::left_out::LeftOut;
 use self::measuring::{Answers, Judges};
 use self::optimum::Pool;
+use self::own_metrics::OwnNumbers;
 use self::quality::Quality;
 use super::diversity::Measures;
 use super::models::ArtefactShapes;
@@ -106,7 +111,9 @@ impl Stage for EvaluateStage {
 
     fn constraints(&self) -> Vec<Constraint> {
         let of_samples = self.constraints_of_distributions();
-        [self.constraints_of_judges(), self.constraints_of_optimum(), of_samples].concat()
+        let of_metrics = self.constraints_of_metrics();
+        [self.constraints_of_judges(), self.constraints_of_optimum(), of_samples, of_metrics]
+            .concat()
     }
 
     fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
@@ -124,6 +131,7 @@ impl Stage for EvaluateStage {
             if self.test_sets.is_empty() { &all } else { &self.test_sets };
         let preferences = self.preferences(context, test_sets)?;
         let mut judgings = Judging::read(self)?;
+        let own = OwnNumbers::read(self)?;
         let rows =
             leaks::rows(self, context, (&dataset, preferences.as_ref()), test_sets, &mut judgings)?;
         let judge = Judges::load(context, b, self)?;
@@ -139,6 +147,7 @@ impl Stage for EvaluateStage {
         }
         let pool = self.optimum.as_ref().map(Pool::read).transpose()?;
         let mut found = Found::default();
+        found.table.own = own.iter().map(OwnNumbers::described).collect();
         let total = (test_sets.len() + self.models()) as u64;
         for (at, test_set) in test_sets.iter().enumerate() {
             context.progress(at as u64, total, &[]);
@@ -157,6 +166,9 @@ impl Stage for EvaluateStage {
                 pool.as_ref(),
             )
             .with_context(place)?;
+            for metric in &own {
+                metric.test_set(&mut found, (test_set, examples), &methods).with_context(place)?;
+            }
             if let (Some(pairs), Some(reward)) = (rows.pairs.get(test_set), &judge.reward) {
                 let place = || format!("in the preferences of {test_set}");
                 accuracy::measure(&mut found, &judge, reward, test_set, pairs)

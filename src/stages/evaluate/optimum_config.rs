@@ -67,7 +67,7 @@ impl OptimumConfig {
             Some(Constraint {
                 field: "optimum.candidates".into(),
                 node: candidates.clone(),
-                inner,
+                inner: inner.into(),
                 rule: Rule::Is(wanted?),
             })
         };

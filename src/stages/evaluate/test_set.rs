@@ -251,7 +251,7 @@ fn references(examples: &[Example]) -> Vec<Text<'_>> {
 }
 
 /// The inputs that every method has samples of, and as many: sets of other sizes do not compare.
-fn as_many<'a>(methods: &[(&Answers, Vec<&'a Sampled>)]) -> BTreeSet<&'a str> {
+pub(super) fn as_many<'a>(methods: &[(&Answers, Vec<&'a Sampled>)]) -> BTreeSet<&'a str> {
     let sizes = |rows: &[&'a Sampled]| -> BTreeMap<&'a str, usize> {
         rows.iter()
             .filter(|row| !row.outputs.is_empty())

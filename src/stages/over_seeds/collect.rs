@@ -108,7 +108,8 @@ impl Files {
 
     /// What the table has: every figure, and every difference of two methods with the same metric
     /// on the same test set, the later one first. Diversity of good samples is of other inputs of
-    /// each method, so there is no difference in it.
+    /// each method, so there is no difference in it; likewise a metric of the user's on a test set
+    /// of which some method lacks numbers.
     pub(super) fn of_table(&self) -> Vec<Entry> {
         let rows = &self.table.rows;
         let level = |row: &Row| Entry {
@@ -124,7 +125,12 @@ impl Files {
             own: Some(row.figure),
         };
         let mut found: Vec<Entry> = rows.iter().map(level).collect();
-        for (at, b) in rows.iter().enumerate().filter(|(_, row)| !is_of_good(&row.metric)) {
+        let is_paired = |row: &Row| {
+            let own = self.table.own(&row.metric);
+            let partial = own.is_some_and(|own| own.partial.contains(&row.test_set));
+            !is_of_good(&row.metric) && !partial
+        };
+        for (at, b) in rows.iter().enumerate().filter(|(_, row)| is_paired(row)) {
             let same = |a: &&Row| (&a.metric, &a.test_set) == (&b.metric, &b.test_set);
             for a in rows[at + 1..].iter().filter(same) {
                 let name = Name {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::collect::{Entry, Files, Name};
+use crate::artefacts::metric::OwnMetric;
 use crate::artefacts::quality::is_of_good;
 use crate::artefacts::seeds::{Figure, Quantity, Sources, TestInputs, errors_over_inputs};
 use crate::error::{Result, user};
@@ -41,6 +42,45 @@ pub(super) fn check(all: &[Files]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What the metrics of the user's are, the same in all evaluations; `warn` gets those whose
+/// differences some seed lacks.
+///
+/// # Errors
+/// The user's: evaluations that describe one otherwise.
+pub(super) fn own(all: &[Files], mut warn: impl FnMut(String)) -> Result<Vec<OwnMetric>> {
+    let whole = |own: &OwnMetric| OwnMetric { partial: Vec::new(), ..own.clone() };
+    let described = |files: &Files| files.table.own.iter().map(whole).collect::<Vec<_>>();
+    let first = described(&all[0]);
+    for (at, files) in all.iter().enumerate().skip(1) {
+        let others = described(files);
+        let other = first.iter().find(|own| !others.contains(own));
+        if let Some(own) = other.or_else(|| others.iter().find(|own| !first.contains(own))) {
+            let message = format!(
+                "evaluations 1 and {} describe `{}` differently, or one does not have it",
+                at + 1,
+                own.metric
+            );
+            return Err(user(message).hint("give evaluations that differ in a seed only").into());
+        }
+    }
+    let partial = |mut own: OwnMetric| {
+        let of = |files: &Files| {
+            files.table.own(&own.metric).map(|own| own.partial.clone()).unwrap_or_default()
+        };
+        let sets: BTreeSet<String> = all.iter().flat_map(of).collect();
+        for set in &sets {
+            warn(format!(
+                "differences in `{}` on `{set}` are not over all seeds: with some of them, inputs \
+                 of a method have no such number, or other counts of samples",
+                own.metric
+            ));
+        }
+        own.partial = sets.into_iter().collect();
+        own
+    };
+    Ok(first.into_iter().map(partial).collect())
 }
 
 /// A value of an evaluation, with the evaluation.

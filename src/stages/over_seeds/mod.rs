@@ -114,6 +114,7 @@ impl Stage for OverSeedsStage {
         };
         let all: Vec<Files> = self.evaluations.iter().map(read).collect::<Result<_>>()?;
         combine::check(&all)?;
+        let own = combine::own(&all, |message| context.warn(message))?;
         let mut found = combine::combine(&all, full, |message| context.warn(message));
         if full {
             families::check(&found, &self.equivalence)?;
@@ -125,7 +126,7 @@ impl Stage for OverSeedsStage {
             sequential.decide(&mut found)?;
         }
         let seeds: Vec<Figure> = found.into_iter().map(|one| one.figure).collect();
-        let table = Table { over: Over::Seeds, rows: rows(&seeds, full) };
+        let table = Table { over: Over::Seeds, own, rows: rows(&seeds, full) };
         fs::write_atomic(&context.out().join(SEEDS), &serde_json::to_vec_pretty(&seeds)?)?;
         fs::write_atomic(&context.out().join(TABLE), table.json().as_bytes())?;
         let shown = run::Evaluation { table, seeds, ..run::Evaluation::default() };

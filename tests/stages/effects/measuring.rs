@@ -122,10 +122,19 @@ pub fn evaluate(others: &Others) -> Case {
         json!({"similarity": {"threshold": -1.0},
             "diversity": {"metrics": ["embedding"], "encoder": at("policy")}})
     };
+    let measured = |samples: &Value| others.keep(make("metric", lengths(samples)));
+    let outputs = measured(&at("outputs"));
+    let of_program = || json!({"metrics": {"key": {"of": "outputs", "methods": {"key": outputs}}}});
     let refused = vec![
         ("optimum.missing_eos", json!({"replace": -3.0}), optimum(), another),
         ("optimum.missing_eos.replace", json!(-2.0), ruled(json!({"replace": -3.0})), another),
         ("optimum.missing_eos.subtract", json!(2.0), ruled(json!({"subtract": 1.0})), another),
+        (
+            "metrics.key.of",
+            json!("samples"),
+            of_program(),
+            "`metrics.key.methods.key` has not measured the 3 `samples` of row",
+        ),
     ];
     let pairs = vec![
         plain("dataset", others.at("dataset")),
@@ -151,6 +160,7 @@ pub fn evaluate(others: &Others) -> Case {
             verdicts(json!({"reward_model": at("reward")})),
             json!({"judges": {"key": {"key": verdicts(json!("gold"))}}}),
         ),
+        ("metrics.key.methods.key", measured(&others.at("answers")), of_program()),
         plain("max_prompt_tokens", json!(5)),
         plain("diversity.metrics.0", json!("distinct")),
         ("optimum.candidates", pool(2, json!("keep")), optimum()),
@@ -193,6 +203,51 @@ fn of_three_methods(others: &Others, seed: usize) -> Value {
     let name = format!("grown/{seed}");
     write(&others.path(&format!("{name}/table.json")), &json!({"rows": rows}).to_string());
     others.at(&name)
+}
+
+/// Prints for each row the number `key` that the shell makes of `count`.
+fn counted(count: &str) -> Value {
+    let script = r#"n=COUNT
+        sed -E "s/(\"split\":\"[^\"]*\",\"id\":\"[^\"]*\").*/\1,\"values\":{\"key\":$n}}/""#;
+    json!(["sh", "-c", script.replace("COUNT", count)])
+}
+
+/// The stage `metric` with a program that prints the length of each row.
+fn lengths(samples: &Value) -> Value {
+    let awk = r#"{printf "{\"split\":\"%s\",\"id\":\"%s\",\"values\":{\"key\":%d}}\n", $4, $8,
+        length($0)}"#;
+    json!({"samples": samples, "run": ["awk", "-F\"", awk],
+        "values": {"key": {"description": "one"}}})
+}
+
+pub fn metric(others: &Others) -> Case {
+    let at = |name| fixture().at(name);
+    write(&others.path("short.txt"), "short");
+    write(&others.path("longer.txt"), "longer");
+    others.copy("dataset/notes.jsonl", "fewer/sft.jsonl");
+    let pairs = vec![
+        plain("samples", others.at("answers")),
+        plain("dataset", at("dataset")),
+        (
+            "inputs.key",
+            others.at("fewer"),
+            json!({"run": counted("$(wc -c < $key/sft.jsonl)"), "inputs": {"key": at("dataset")}}),
+        ),
+        (
+            "files.key",
+            others.at("longer.txt"),
+            json!({"run": counted("$(wc -c < {key})"), "files": {"key": others.at("short.txt")}}),
+        ),
+        ("env.key", json!("2"), json!({"run": counted("$key"), "env": {"key": "1"}})),
+        plain("values.key.description", json!("other")),
+        plain("values.key.unit", json!("words")),
+        plain("values.key.better", json!("lower")),
+    ];
+    let refused = vec![
+        ("run.0", json!("false"), json!({}), "`false` failed"),
+        ("per", json!("sample"), json!({}), "`key` is a number, expected a list of 1 numbers"),
+    ];
+    Case { refused, ..Case::new(lengths(&at("outputs")), pairs) }
 }
 
 pub fn over_seeds(others: &Others) -> Case {

@@ -311,6 +311,7 @@ kinds! {
     "generate": every_field_of_generate_has_an_effect => training::generate;
     "best_of_n": every_field_of_best_of_n_has_an_effect => training::best_of_n;
     "score": every_field_of_score_has_an_effect => measuring::score;
+    "metric": every_field_of_metric_has_an_effect => measuring::metric;
     "evaluate": every_field_of_evaluate_has_an_effect => measuring::evaluate;
     "over_seeds": every_field_of_over_seeds_has_an_effect => measuring::over_seeds;
     "metric_validation": every_field_of_metric_validation_has_an_effect
