@@ -12,7 +12,7 @@ use crate::dag::store::Store;
 use crate::error::{Context, Result, user};
 use crate::report::run::Run;
 use crate::report::select::Selection;
-use crate::report::{formats, latex, page};
+use crate::report::{csv, formats, latex, page};
 
 /// Write the report of a run: one HTML file, or its tables
 #[derive(Args)]
@@ -71,7 +71,7 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     let text = match arguments.format {
         Format::Html => unreachable!("it went to its file"),
         Format::Markdown => formats::markdown(&run),
-        Format::Csv => formats::csv(&run),
+        Format::Csv => csv::csv(&run),
         Format::Json => formats::json(&run),
         Format::Latex => latex::latex(&run),
     };
