@@ -12,7 +12,7 @@ use crate::dag::store::Store;
 use crate::error::{Context, Result, user};
 use crate::report::run::Run;
 use crate::report::select::Selection;
-use crate::report::{csv, formats, latex, page};
+use crate::report::{formats, latex, page};
 
 /// Write the report of a run: one HTML file, or its tables
 #[derive(Args)]
@@ -32,7 +32,7 @@ pub struct Arguments {
     /// Metrics to show, with the comparisons by them, between commas [default: all]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     metrics: Vec<String>,
-    /// Methods to show, between commas [default: all]
+    /// Methods to show, between commas; `ppo` shows `ppo[kl=0.1]` too [default: all]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     methods: Vec<String>,
     /// Test sets to show, between commas [default: all]
@@ -71,7 +71,7 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     let text = match arguments.format {
         Format::Html => unreachable!("it went to its file"),
         Format::Markdown => formats::markdown(&run),
-        Format::Csv => csv::csv(&run),
+        Format::Csv => formats::csv(&run),
         Format::Json => formats::json(&run),
         Format::Latex => latex::latex(&run),
     };

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use super::common::{Cache, columns, print, tell};
 use super::load_run::{figures_alone, pipeline_name};
 use super::number_format::count;
-use crate::dag::digest::ObjectId;
+use crate::dag::digest::{ActionKey, ObjectId};
 use crate::dag::store::Store;
 use crate::error::{Result, user};
 use crate::reference::{Artefact, Evaluation as EvaluationKind};
@@ -99,11 +99,12 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     print(&text)
 }
 
-/// Every evaluation of every run, in the order of runs and of their graphs. An artefact is read
-/// once. One that is no longer in the cache is said to be left out.
+/// Every evaluation of every run, in the order of runs and of their graphs. An artefact and an entry
+/// are read once. One that is no longer in the cache is said to be left out.
 fn evaluated(store: &Store) -> Result<Vec<Evaluated>> {
     let mut found = Vec::new();
     let mut read: BTreeMap<(ObjectId, String), Option<Rc<Evaluation>>> = BTreeMap::new();
+    let mut kinds: BTreeMap<ActionKey, bool> = BTreeMap::new();
     let mut gone = 0;
     for record in store.records()? {
         let pipeline = pipeline_name(store, &record);
@@ -114,9 +115,16 @@ fn evaluated(store: &Store) -> Result<Vec<Evaluated>> {
         nodes.sort_by_key(|node| places.get(node.name.as_str()).copied().unwrap_or(usize::MAX));
         for node in nodes {
             let (Some(key), Some(object)) = (node.key, node.object) else { continue };
-            let of_evaluation =
-                store.entry(key)?.is_some_and(|entry| entry.output == EvaluationKind::KIND);
-            if !of_evaluation {
+            let is_evaluation = match kinds.get(&key) {
+                Some(is_evaluation) => *is_evaluation,
+                None => {
+                    let entry = store.entry(key)?;
+                    let is = entry.is_some_and(|entry| entry.output == EvaluationKind::KIND);
+                    kinds.insert(key, is);
+                    is
+                }
+            };
+            if !is_evaluation {
                 continue;
             }
             let folder = store.object_path(object);

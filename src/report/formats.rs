@@ -10,6 +10,8 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
+pub use super::csv::csv;
+
 use super::layout::{Block, Cell, Listing, distinct};
 use super::metrics::{DIFFERENCE, Definition, define, define_step};
 use super::run::{Evaluation, Run};

@@ -33,7 +33,7 @@ use posttrain_eval as eval;
 
 mod attribution;
 pub mod charts;
-pub mod csv;
+mod csv;
 mod definition;
 pub mod diff;
 pub mod figures;

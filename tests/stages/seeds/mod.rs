@@ -6,11 +6,11 @@ use std::path::Path;
 
 use posttrain::artefacts::seeds::{Figure, Quantity, Sources, Test};
 use posttrain::eval::interval::Kind;
+use posttrain::report::formats;
 use posttrain::report::latex::latex;
 use posttrain::report::page::page;
 use posttrain::report::run::{Evaluation, Run};
 use posttrain::report::summary::summary;
-use posttrain::report::{csv, formats};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -205,7 +205,7 @@ fn every_format_shows_the_verdicts() {
     assert!(line.ends_with("| higher |"), "{line}");
     let kinds = |run: &Run| -> BTreeMap<String, usize> {
         let mut found = BTreeMap::new();
-        for line in csv::csv(run).lines().skip(1) {
+        for line in formats::csv(run).lines().skip(1) {
             *found.entry(line.split(',').nth(8).unwrap().to_owned()).or_default() += 1;
         }
         found
@@ -222,7 +222,7 @@ fn every_format_shows_the_verdicts() {
     assert_eq!(kinds(&run), expected.map(|(kind, count)| (kind.to_owned(), count)).into());
     // The column of Holm's p values has those alone.
     let corrected = |run: &Run| {
-        let csv = csv::csv(run);
+        let csv = formats::csv(run);
         let line = csv.lines().find(|line| line.contains(",gap_over_seeds,")).unwrap();
         line.split(',').nth(11).unwrap().to_owned()
     };
@@ -263,7 +263,7 @@ fn gaps_of_gains_go_over_seeds_as_the_differences_that_they_are_made_of() {
         evaluations: vec![Evaluation { seeds: all.clone(), ..Evaluation::default() }],
         ..Run::default()
     };
-    let csv = csv::csv(&run);
+    let csv = formats::csv(&run);
     let line = csv.lines().find(|line| line.contains(",gain_gap_over_seeds,ood,")).unwrap();
     assert!(line.starts_with(",ppo - sft,id,gold,"), "{line}");
     assert!(formats::markdown(&run).contains("gold: gaps of gains over seeds"));
