@@ -99,8 +99,8 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     print(&text)
 }
 
-/// Every evaluation of every run, in the order of runs and of their graphs. An artefact and an entry
-/// are read once. One that is no longer in the cache is said to be left out.
+/// Every evaluation of every run, in the order of runs and of their graphs. Each artefact and each
+/// entry is read once. One that is no longer in the cache is said to be left out.
 fn evaluated(store: &Store) -> Result<Vec<Evaluated>> {
     let mut found = Vec::new();
     let mut read: BTreeMap<(ObjectId, String), Option<Rc<Evaluation>>> = BTreeMap::new();

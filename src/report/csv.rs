@@ -16,7 +16,7 @@ use crate::eval::interval::Interval;
 pub(super) const COLUMNS: &str = "evaluation,method,test_set,metric,mean,low,high,n,kind,with,p,\
     p_holm,kl,std_over_seeds,error_over_inputs,each_seed,unit,direction";
 /// What the name of the column of an axis begins with.
-pub const AXIS: &str = "axis_";
+pub(super) const AXIS: &str = "axis_";
 
 /// All figures of a run. `kind` says what a figure is; docs/report.md lists the kinds.
 pub fn csv(run: &Run) -> String {

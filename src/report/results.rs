@@ -338,7 +338,7 @@ impl<'a> Results<'a> {
     /// out, unless they are the columns.
     ///
     /// # Errors
-    /// A name that there is not, or two evaluations that have a figure for one cell.
+    /// A name that there is not, or two evaluations that have different figures for one cell.
     pub fn pivot(&self, name: &str) -> Result<Pivot, Mistake> {
         let name = Name::read(name, &self.axes())?;
         let names: Vec<Name> = self
@@ -365,7 +365,7 @@ impl<'a> Results<'a> {
                     });
                     return Err(Mistake {
                         message: format!(
-                            "{one} and {two} both have a figure for one cell ({})",
+                            "{one} and {two} have different figures for one cell ({})",
                             lines[place].words(&names)
                         ),
                         hint: "choose one of them, as by `run=ID`".into(),
@@ -413,9 +413,13 @@ impl Row<'_> {
         &self.of.object
     }
 
-    /// Whether both are one figure of one artefact, in two runs.
+    /// Whether both are the same figure, bit by bit, as one artefact of two runs has it.
     fn is_same(&self, other: &Row<'_>) -> bool {
-        self.object() == other.object() && self.figure.method == other.figure.method
+        let bits = |row: &Row<'_>| {
+            let Interval { mean, low, high, n, .. } = row.figure.interval;
+            ([mean, low, high].map(f64::to_bits), n)
+        };
+        bits(self) == bits(other)
     }
 }
 

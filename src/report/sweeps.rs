@@ -29,6 +29,8 @@ pub(super) struct Sweep {
     pub(super) metric: String,
     /// The values, in ascending order where all are numbers.
     pub(super) values: Vec<String>,
+    /// The methods of the evaluations, whether they differ in the axis or not.
+    pub(super) methods: Vec<String>,
     /// In the order of test sets, and then of methods.
     pub(super) tracks: Vec<Track>,
     /// Comparisons of neighbouring values.
@@ -136,7 +138,9 @@ fn sweep(
         .iter()
         .flat_map(|evaluation| neighbours(evaluation, axis, metric, &values))
         .collect();
+    let methods = distinct(all.iter().map(|one| &*one.figure.method));
     (!tracks.is_empty()).then(|| Sweep {
+        methods: methods.into_iter().map(str::to_owned).collect(),
         evaluation: of.to_owned(),
         axis: axis.to_owned(),
         metric: metric.to_owned(),

@@ -10,9 +10,10 @@ use crate::stages::fixture::jsonl;
 /// Responses of two lengths by a small model of words, two seeds each.
 const SWEEP: &str = "\
 name: words, small
+params: {seed: 0, length: 2}
 matrix: {seed: [0, 1], length: [2, 4]}
 stages:
-  posts: {uses: dataset, source: {files: {test/x: {path: posts.jsonl, prompt: \"{p}\", id: i}}}}
+  posts: {uses: dataset, source: {files: {test/x: {path: posts.jsonl, prompt: \"{p}\", completion: \" {c}\", id: i}}}}
   base: {uses: model, path: llama}
   short: {uses: generate, policy: base, dataset: posts, samples: 2, sampling: {max_new_tokens: 3}}
   samples:
@@ -34,7 +35,8 @@ stages:
 fn sweep() -> Place {
     let place = Place::new(SWEEP);
     model_with_words(&place.path(""), "llama");
-    let row = |at| json!({"i": format!("{at}"), "p": format!("the {at} cat runs")});
+    let row =
+        |at| json!({"i": format!("{at}"), "p": format!("the {at} cat runs"), "c": "a cat sleeps"});
     place.write("posts.jsonl", &jsonl((0..3).map(row)));
     place
 }
@@ -72,6 +74,7 @@ fn figures_of_all_runs_are_listed_with_a_column_an_axis() {
     what_is_asked_for_is_shown(&results);
     what_is_not_there_is_said(&place);
     values_of_an_axis_are_columns(&place, &all);
+    two_figures_for_one_cell_are_refused(&place);
     // A deleted artefact is said to be left out.
     let folder = place.artefact("evaluation[seed=0]");
     std::fs::rename(&folder, folder.with_extension("gone")).unwrap();
@@ -179,21 +182,26 @@ fn what_is_not_there_is_said(place: &Place) {
     }
 }
 
+/// Two runs of the same names whose figures differ, by a field that is no param.
+fn two_figures_for_one_cell_are_refused(place: &Place) {
+    let pivot = ["results", "metric=ead_per_input", "method=base", "--pivot", "length"];
+    let table = place.good(&pivot).out;
+    assert_eq!(table.lines().count(), 2 + 2, "equal figures of several runs are one: {table}");
+    place.pipeline(&SWEEP.replace("samples: 2\n    seed", "samples: 3\n    seed"));
+    place.good(&["run", "p.yaml"]);
+    let twice = place.say(&pivot);
+    for words in ["have different figures for one cell", "method base", "run=ID"] {
+        assert!(twice.code == 2 && twice.err.contains(words), "{}", twice.err);
+    }
+    let latest = place.good(&[pivot.as_slice(), &["run=latest"]].concat()).out;
+    assert_eq!(latest.lines().count(), 2 + 2, "{latest}");
+    place.pipeline(SWEEP);
+}
+
 fn values_of_an_axis_are_columns(
     place: &Place,
     all: &[std::collections::BTreeMap<String, String>],
 ) {
-    let query = ["metric=ead_per_input", "method=base", "--latest"];
-    let run = |more: &[&str]| place.say(&[&["results"], query.as_slice(), more].concat());
-    // The run whose length is given has evaluations of its own for two cells.
-    let twice = run(&["--pivot", "length"]);
-    assert!(
-        twice.code == 2
-            && twice.err.contains("both have a figure for one cell")
-            && twice.err.contains("run=ID"),
-        "{}",
-        twice.err
-    );
     let first = all[0]["run"].clone();
     let pivot = place.good(&[
         "results",

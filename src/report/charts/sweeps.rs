@@ -4,32 +4,46 @@
 use serde_json::{Value, json};
 
 use super::{Chart, band, colour, label};
+use crate::artefacts::points::family;
+use crate::layout::distinct;
 use crate::query::number;
 use crate::sweeps::{Sweep, Track};
 
 /// The panels of a sweep.
 pub(crate) fn panels(sweep: &Sweep) -> Vec<Chart> {
     let panel = |set: &str| {
-        let names = sweep.names();
         let tracks = sweep.tracks.iter().filter(|track| track.test_set == set);
-        let of = |track: &Track| names.iter().position(|name| *name == track.name).unwrap_or(0);
-        let data = tracks.flat_map(|track| line(sweep, track, colour(of(track)))).collect();
-        let title = format!("{} along {}, {set}", sweep.metric, sweep.axis);
+        let data =
+            tracks.flat_map(|track| line(sweep, track, colour(place(sweep, track)))).collect();
+        let title = format!("{}, {set}", sweep.metric);
         let layout = json!({
+            "scattermode": "group",
             "xaxis": across(sweep),
             "yaxis": {"title": {"text": label(&sweep.metric)}, "range": range(sweep)},
         });
         Chart {
-            id: format!("{}: {title}", sweep.evaluation),
+            id: format!("{}: {title}", sweep.title()),
             title,
             note: String::new(),
             data,
             layout,
             // A legend of two names a line is below the panel.
-            height: 240 + 20 * names.len().div_ceil(2),
+            height: 240 + 20 * sweep.names().len().div_ceil(2),
         }
     };
     sweep.test_sets().into_iter().map(panel).collect()
+}
+
+/// The place of a line's colour: that of its method or of the first of its family among the
+/// evaluation's methods; where lines are several of one family, of the line among lines.
+fn place(sweep: &Sweep, track: &Track) -> usize {
+    let names = sweep.names();
+    let families = distinct(names.iter().map(|name| family(name)));
+    let own = match families.len() == names.len() {
+        true => sweep.methods.iter().position(|name| family(name) == family(&track.name)),
+        false => sweep.methods.iter().position(|name| *name == track.name),
+    };
+    own.or_else(|| names.iter().position(|name| *name == track.name)).unwrap_or(0)
 }
 
 /// The values as numbers, where all of them are.
@@ -83,6 +97,7 @@ fn line(sweep: &Sweep, track: &Track, colour: &str) -> Vec<Value> {
             trace["mode"] = json!("markers");
             trace["hovertemplate"] = json!("%{x}: %{y:.3f}");
             trace["error_y"] = super::around(track.points.iter().map(|(_, point)| *point));
+            trace["offsetgroup"] = json!(track.name);
             trace["x"] = json!(x);
             vec![trace]
         }
