@@ -325,14 +325,15 @@ mod tests {
         let all = sweeps(&Run { evaluations, ..Run::default() });
         let titles: Vec<String> = all.iter().map(Sweep::title).collect();
         assert_eq!(titles, ["evaluation along seed", "evaluation along kl"]);
-        let means = |sweep: &Sweep| -> Vec<(String, String, Vec<(usize, f64)>)> {
+        type Means = (String, String, Vec<(usize, f64)>);
+        let means = |sweep: &Sweep| -> Vec<Means> {
             let track = |track: &Track| {
                 let points = track.points.iter().map(|(at, interval)| (*at, interval.mean));
                 (track.name.clone(), track.test_set.clone(), points.collect())
             };
             sweep.tracks.iter().map(track).collect()
         };
-        let own = |name: &str, set: &str, points: &[(usize, f64)]| {
+        let own = |name: &str, set: &str, points: &[(usize, f64)]| -> Means {
             (name.to_owned(), set.to_owned(), points.to_vec())
         };
         // kl=1 has one seed alone, and is no line along seeds.

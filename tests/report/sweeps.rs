@@ -110,6 +110,18 @@ fn panels_are_drawn_at_both_widths_in_both_themes_with_one_scale() {
         let marks = "[...document.querySelector('#sweeps .plot').querySelectorAll('.xtick')] \
             .map((mark) => mark.textContent)";
         assert_eq!(browser.value(marks), json!(["0.02", "0.05", "0.1", "0.2", "0.4"]));
+        // Points are above their marks, and bands begin and end where lines do.
+        let beside = "(() => { const middle = (part) => { \
+            const box = part.getBoundingClientRect(); return (box.left + box.right) / 2; }; \
+            const place = document.querySelector('#sweeps .plot'); \
+            const all = (name) => [...place.querySelectorAll(name)].map(middle); \
+            const marks = all('.xtick'); \
+            const [band, line] = ['.js-fill', '.js-line'].map((name) => \
+                place.querySelector(name).getBoundingClientRect()); \
+            return [...all('.point').map((x, at) => x - marks[at]), \
+                band.left - line.left, band.right - line.right] \
+                .filter((distance) => Math.abs(distance) > 3); })()";
+        assert_eq!(browser.value(beside), json!([]));
         let overflow =
             browser.value("document.documentElement.scrollWidth - innerWidth").as_i64().unwrap();
         assert!(overflow <= 0, "the page is {overflow} pixels wider than a window of {width}");

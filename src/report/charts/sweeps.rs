@@ -16,8 +16,10 @@ pub(crate) fn panels(sweep: &Sweep) -> Vec<Chart> {
         let data =
             tracks.flat_map(|track| line(sweep, track, colour(place(sweep, track)))).collect();
         let title = format!("{}, {set}", sweep.metric);
+        // Marks over one name are beside each other.
+        let mode = if numbers(sweep).is_some() { "overlay" } else { "group" };
         let layout = json!({
-            "scattermode": "group",
+            "scattermode": mode,
             "xaxis": across(sweep),
             "yaxis": {"title": {"text": label(&sweep.metric)}, "range": range(sweep)},
         });
