@@ -96,7 +96,7 @@ pub fn load_run(store: &Store, record: &Record) -> Result<Run> {
         command: command(record),
         pipeline: record.invocation.pipeline.display().to_string(),
         pipeline_hash: record.invocation.pipeline_hash.clone(),
-        name: name(record, text(&store.run_path(&record.id), record).as_deref()),
+        name: pipeline_name(store, record),
         pipeline_text: text(&store.run_path(&record.id), record),
         ..Run::default()
     };
@@ -143,6 +143,11 @@ pub fn load_run(store: &Store, record: &Record) -> Result<Run> {
     Ok(run)
 }
 
+/// The name of the pipeline of a run.
+pub fn pipeline_name(store: &Store, record: &Record) -> String {
+    name(record, text(&store.run_path(&record.id), record).as_deref())
+}
+
 /// The `name` of the pipeline as it was, else that of its file.
 fn name(record: &Record, text: Option<&str>) -> String {
     let given = text.into_iter().flat_map(str::lines).find_map(|line| line.strip_prefix("name:"));
@@ -164,17 +169,13 @@ fn text(folder: &Path, record: &Record) -> Option<String> {
 
 /// What the evaluation in a folder found; nothing, if the folder is none of an evaluation.
 pub fn evaluation(node: &str, folder: &Path) -> Result<Option<Evaluation>> {
-    let Some(table) = json(&folder.join(TABLE))? else { return Ok(None) };
+    let Some(figures) = figures_alone(node, folder)? else { return Ok(None) };
     // An evaluation without outputs has no inputs; one that was made by a program that did not
     // write them yet has no file.
     let path = folder.join(INPUTS);
     let inputs = crate::fs::read_if_exists(&path)?.unwrap_or_default();
     let inputs = parse_jsonl(&inputs, &path)?.into_iter().map(|(_, input)| input).collect();
     Ok(Some(Evaluation {
-        node: node.into(),
-        table,
-        comparisons: json(&folder.join(COMPARISONS))?.unwrap_or_default(),
-        seeds: json(&folder.join(SEEDS))?.unwrap_or_default(),
         judges: json(&folder.join(NOTES))?.unwrap_or_default(),
         leaks: json::<Leaks>(&folder.join(LEAKS))?.map(|leaks| leaks.notes).unwrap_or_default(),
         temperatures: json(&folder.join(TEMPERATURES))?.unwrap_or_default(),
@@ -187,10 +188,24 @@ pub fn evaluation(node: &str, folder: &Path) -> Result<Option<Evaluation>> {
         by_position: json(&folder.join(DISTRIBUTIONS))?.unwrap_or_default(),
         best_of_n: json(&folder.join(BEST_OF_N))?.unwrap_or_default(),
         over_optimisation: json(&folder.join(OVER_OPTIMISATION))?.unwrap_or_default(),
-        optimum: json(&folder.join(OPTIMUM))?.unwrap_or_default(),
         attributions: json(&folder.join(ATTRIBUTION))?.unwrap_or_default(),
         reward_model: json(&folder.join(REWARD_MODEL))?.unwrap_or_default(),
         inputs,
+        ..figures
+    }))
+}
+
+/// The same with figures alone, which [`crate::report::figures::figures`] lists: neither curves nor
+/// inputs are read.
+pub fn figures_alone(node: &str, folder: &Path) -> Result<Option<Evaluation>> {
+    let Some(table) = json(&folder.join(TABLE))? else { return Ok(None) };
+    Ok(Some(Evaluation {
+        node: node.into(),
+        table,
+        comparisons: json(&folder.join(COMPARISONS))?.unwrap_or_default(),
+        seeds: json(&folder.join(SEEDS))?.unwrap_or_default(),
+        optimum: json(&folder.join(OPTIMUM))?.unwrap_or_default(),
+        ..Evaluation::default()
     }))
 }
 

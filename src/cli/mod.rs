@@ -39,6 +39,7 @@ mod number_format;
 mod outputs;
 mod plan;
 mod report;
+mod results;
 mod rows;
 mod run;
 mod score;
@@ -65,6 +66,7 @@ enum Command {
     Show(show::Arguments),
     Ls(ls::Arguments),
     Report(report::Arguments),
+    Results(results::Arguments),
     Diff(diff::Arguments),
     Gc(gc::Arguments),
     Stages(stages::Arguments),
@@ -104,7 +106,12 @@ pub fn main() -> ExitCode {
     // Code that shares work between threads cannot return the error of one that does not start.
     let alone = matches!(
         arguments.command,
-        Command::Graph(_) | Command::Ls(_) | Command::Gc(_) | Command::Stages(_) | Command::Exec(_)
+        Command::Graph(_)
+            | Command::Ls(_)
+            | Command::Results(_)
+            | Command::Gc(_)
+            | Command::Stages(_)
+            | Command::Exec(_)
     );
     if !alone && let Err(error) = crate::dag::tree::start_threads() {
         return code_of(Err(error));
@@ -117,6 +124,7 @@ pub fn main() -> ExitCode {
         Command::Show(arguments) => show::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Ls(arguments) => ls::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Report(arguments) => report::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Results(arguments) => results::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Diff(arguments) => diff::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Gc(arguments) => gc::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Stages(arguments) => stages::main(&arguments).map(|()| ExitCode::SUCCESS),

@@ -32,7 +32,7 @@ pub struct Arguments {
     /// Metrics to show, with the comparisons by them, between commas [default: all]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     metrics: Vec<String>,
-    /// Methods to show, between commas [default: all]
+    /// Methods to show, between commas; `ppo` shows `ppo[kl=0.1]` too [default: all]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     methods: Vec<String>,
     /// Test sets to show, between commas [default: all]

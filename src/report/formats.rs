@@ -1,23 +1,22 @@
-//! The tables of a run in other languages: Markdown, CSV, JSON, and HTML for the page; LaTeX is
-//! [`super::latex`]. Knows only what [`super::layout`] lays out.
+//! The tables of a run in other languages: Markdown, JSON, and HTML for the page; LaTeX is
+//! [`super::latex`], CSV [`super::csv`]. Knows only what [`super::layout`] lays out.
 //!
 //! Every format except JSON has, of each evaluation: its table; differences and gaps
-//! ([`super::significance`]); figures over seeds of training ([`super::seeds`]). CSV and JSON have
-//! all figures as they are, the others those of the usual metrics to a few decimals.
+//! ([`super::significance`]); figures over seeds of training ([`super::seeds`]). JSON has all
+//! figures as they are, the others those of the usual metrics to a few decimals.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde::Serialize;
 
+pub use super::csv::csv;
+
 use super::layout::{Block, Cell, Listing, distinct};
-use super::metrics::{DIFFERENCE, Definition, define, define_in, define_step};
+use super::metrics::{DIFFERENCE, Definition, define_in, define_step};
 use super::run::{Evaluation, Run};
+use super::sweeps::{Sweep, sweeps};
 use super::{attribution, judges, optimum, seeds, significance, summary, table};
-use crate::artefacts::seeds::Quantity;
-use crate::artefacts::table::Table;
-use crate::eval::correction::Correction;
-use crate::eval::interval::Interval;
 
 /// All tables, under a heading for each evaluation.
 pub fn markdown(run: &Run) -> String {
@@ -49,7 +48,7 @@ pub fn markdown(run: &Run) -> String {
     let mut out = format!(
         "# Run {}\n\n{findings}{}",
         run.id,
-        run.evaluations.iter().map(one).collect::<Vec<String>>().join("\n")
+        markdown_sweeps(run) + &run.evaluations.iter().map(one).collect::<Vec<String>>().join("\n")
     );
     if let Some(listing) = judges::listing(run) {
         out.push_str("\n## Judges\n\n");
@@ -75,6 +74,23 @@ pub fn markdown(run: &Run) -> String {
     out
 }
 
+/// What differs along the axes of sweeps, under a heading for each axis.
+fn markdown_sweeps(run: &Run) -> String {
+    let (sweeps, mut out, mut last) = (sweeps(run), String::new(), String::new());
+    for sweep in &sweeps {
+        let title = sweep.title();
+        if title != last {
+            let _ = write!(out, "## {title}\n\n");
+            last = title;
+        }
+        sweep.blocks().iter().for_each(|block| block.write_markdown(&mut out));
+        if let Some(listing) = sweep.listing() {
+            listing.write_markdown(&mut out);
+        }
+    }
+    out
+}
+
 /// All that is laid out as listings, in the order of the page.
 pub(super) fn listings(evaluation: &Evaluation) -> Vec<Listing> {
     let of_seeds = seeds::figures(evaluation).into_iter().chain(seeds::differences(evaluation));
@@ -87,165 +103,6 @@ pub(super) fn listings(evaluation: &Evaluation) -> Vec<Listing> {
         .chain(optimum::listing(evaluation))
         .chain(optimum::fits(evaluation))
         .collect()
-}
-
-/// One line a figure, under a line of names. `kind` says what the figure is: a `result`; the
-/// `difference` of two methods (`method` minus `with`), also `at_equal_quality`, and `at_equal_kl`
-/// with the KL in nats; the share won `head_to_head`; the `similarity` of two methods; a `gap` (the
-/// test set minus the one in `with`), and a `gain_gap`, the same of two methods; `over_seeds` and
-/// `difference_over_seeds` with the standard deviation over seeds, the standard error of a seed's
-/// figure over inputs, and each seed's value; likewise gaps, and comparisons at equal KL with the
-/// two means and the KL; a `judgement` of a stage `judge`, which is the `evaluation` then; with the
-/// KL of their point, a figure of the `optimum` at the beta in `with`, of `optimum_best_of_n` with
-/// n in `with`, of an `optimum_method`. What a kind has not is empty.
-pub fn csv(run: &Run) -> String {
-    let mut out = String::from(
-        "evaluation,method,test_set,metric,mean,low,high,n,kind,with,p,p_holm,kl,std_over_seeds,error_over_inputs,each_seed,unit,direction\n",
-    );
-    let mut line =
-        |names: [&str; 4], interval: Interval, kind: &str, with: &str, rest: [String; 6]| {
-            let node = run.evaluations.iter().find(|evaluation| evaluation.node == names[0]);
-            let (unit, direction) = pointing(node.map(|own| &own.table), names[3], kind);
-            let unit = csv_field(&unit);
-            let (names, with) = (names.map(csv_field).join(","), csv_field(with));
-            let Interval { mean, n, .. } = interval;
-            let end = |end: f64| if end.is_nan() { String::new() } else { end.to_string() };
-            let (low, high) = (end(interval.low), end(interval.high));
-            let _ = writeln!(
-                out,
-                "{names},{mean},{low},{high},{n},{kind},{with},{},{unit},{direction}",
-                rest.join(",")
-            );
-        };
-    let none = || <[String; 6]>::default();
-    for evaluation in &run.evaluations {
-        let node = evaluation.node.as_str();
-        // A table over seeds has nothing that is not among its figures.
-        for row in evaluation.table.rows.iter().filter(|_| evaluation.seeds.is_empty()) {
-            let interval = row.figure;
-            line([node, &row.method, &row.test_set, &row.metric], interval, "result", "", none());
-        }
-        for figure in &evaluation.seeds {
-            let kind = match figure.quantity() {
-                Quantity::Level => "over_seeds",
-                Quantity::Difference => "difference_over_seeds",
-                Quantity::Gap => "gap_over_seeds",
-                Quantity::GainGap => "gain_gap_over_seeds",
-                Quantity::Matched => "at_equal_kl_over_seeds",
-                Quantity::MatchedOwn => "own_at_equal_kl_over_seeds",
-                Quantity::MatchedBest => "best_at_equal_kl_over_seeds",
-                Quantity::MatchedKl => KL_OVER_SEEDS,
-            };
-            let tested = figure.quantity().is_comparison();
-            let holm = figure.test.as_ref().is_none_or(|of| of.correction == Correction::Holm);
-            let values: Vec<String> = figure.over.values.iter().map(f64::to_string).collect();
-            let rest = [
-                optional(tested.then_some(figure.over.p)),
-                optional(figure.p_corrected().filter(|_| holm)),
-                String::new(),
-                figure.over.std.to_string(),
-                optional(figure.error_over_inputs()),
-                values.join(" "),
-            ];
-            // A gap of gains is of two methods and two test sets.
-            let (method, with) = match (&figure.with, &figure.to) {
-                (Some(with), Some(to)) => (significance::pair(&figure.method, with), Some(to)),
-                (with, to) => (figure.method.clone(), with.as_ref().or(to.as_ref())),
-            };
-            let names = [node, &method, &figure.test_set, &figure.metric];
-            let with = with.map(String::as_str).unwrap_or_default();
-            line(names, figure.over.interval, kind, with, rest);
-        }
-        let comparisons = &evaluation.comparisons;
-        let matched = comparisons
-            .matched
-            .iter()
-            .map(|matched| (&matched.difference, "at_equal_kl", Some(matched.kl)));
-        let scored = comparisons
-            .matched_quality
-            .iter()
-            .map(|matched| (&matched.difference, "at_equal_quality", None));
-        for (difference, kind, kl) in comparisons
-            .differences
-            .iter()
-            .map(|difference| (difference, "difference", None))
-            .chain(matched)
-            .chain(scored)
-        {
-            let [p, p_holm] = [difference.p, difference.p_holm].map(|p| p.to_string());
-            let names = [node, &difference.method, &difference.test_set, &difference.metric];
-            line(
-                names,
-                difference.interval,
-                kind,
-                &difference.with,
-                [p, p_holm, optional(kl), String::new(), String::new(), String::new()],
-            );
-        }
-        for wins in &comparisons.head_to_head {
-            line(
-                [node, &wins.method, &wins.test_set, &wins.metric],
-                wins.interval,
-                "head_to_head",
-                &wins.with,
-                none(),
-            );
-        }
-        for of in &comparisons.between {
-            for (ending, interval) in significance::of_two(of) {
-                let metric = format!("{}{ending}", of.metric);
-                let names = [node, of.method.as_str(), &of.test_set, &metric];
-                line(names, interval, "similarity", &of.with, none());
-            }
-        }
-        for figure in optimum::figures(evaluation) {
-            let names = [node, &figure.method, figure.test_set, figure.metric];
-            let mut rest = none();
-            rest[2] = optional(figure.kl);
-            line(names, figure.interval, figure.kind, &figure.with, rest);
-        }
-        for gap in &comparisons.gaps {
-            line([node, &gap.method, &gap.from, &gap.metric], gap.interval, "gap", &gap.to, none());
-        }
-        for gap in &comparisons.gains {
-            let (methods, mut rest) = (significance::pair(&gap.method, &gap.with), none());
-            (rest[0], rest[1]) = (gap.p.to_string(), gap.p_holm.to_string());
-            line([node, &methods, &gap.from, &gap.metric], gap.interval, "gain_gap", &gap.to, rest);
-        }
-    }
-    for judging in &run.judgings {
-        for (split, found) in &judging.verdicts.splits {
-            line(
-                [&judging.node, &judging.a, split, "win_rate"],
-                found.win_rate,
-                "judgement",
-                &judging.b,
-                none(),
-            );
-        }
-    }
-    out
-}
-
-/// The kind of the KL of a comparison at equal KL, whose metric has another unit.
-const KL_OVER_SEEDS: &str = "kl_at_equal_kl_over_seeds";
-
-/// The unit of a figure of CSV, and its direction, which a figure of one method alone has.
-fn pointing(table: Option<&Table>, metric: &str, kind: &str) -> (String, &'static str) {
-    let definition = match table {
-        Some(table) => define_in(table, metric),
-        None => define(metric),
-    };
-    let Some(definition) = definition else { return (String::new(), "") };
-    let unit = match kind {
-        "head_to_head" => "share".into(),
-        KL_OVER_SEEDS => "nats".into(),
-        _ => definition.unit,
-    };
-    let direction = (["result", "over_seeds", "judgement"].contains(&kind)
-        || kind.starts_with("optimum"))
-    .then(|| definition.direction.words());
-    (unit, direction.flatten().unwrap_or_default())
 }
 
 /// What the figures of a run are, each metric once: those of evaluations, and then those of
@@ -274,19 +131,6 @@ pub(super) fn definitions(run: &Run) -> Vec<(&str, Definition)> {
     defined
         .chain(steps.into_iter().filter_map(|metric| Some((metric, define_step(metric)?))))
         .collect()
-}
-
-/// A number, or nothing.
-fn optional(x: Option<f64>) -> String {
-    x.map(|x| x.to_string()).unwrap_or_default()
-}
-
-/// As RFC 4180 has it.
-fn csv_field(text: &str) -> String {
-    match text.contains([',', '"', '\n', '\r']) {
-        true => format!("\"{}\"", text.replace('"', "\"\"")),
-        false => text.to_owned(),
-    }
 }
 
 /// A run with what its figures are.
@@ -363,6 +207,13 @@ pub fn html_significance(evaluation: &Evaluation) -> String {
         out.push_str("</div>\n");
     }
     out + "</div>\n"
+}
+
+/// A metric along an axis, for a page: a block a test set, and differences of neighbouring values.
+pub(super) fn html_sweep(sweep: &Sweep) -> String {
+    let mut out = String::new();
+    write_blocks(&mut out, &sweep.blocks());
+    out + &html_listings(&Vec::from_iter(sweep.listing()))
 }
 
 /// Figures and differences over seeds of training, for a page.
@@ -531,23 +382,6 @@ mod tests {
             evaluations: vec![Evaluation { node: "report".into(), table, ..Evaluation::default() }],
             ..Run::default()
         }
-    }
-
-    #[test]
-    fn commas_and_quotes_stay_in_their_field() {
-        let csv = csv(&run());
-        let lines: Vec<&str> = csv.lines().collect();
-        assert!(
-            lines[0].starts_with("evaluation,method,test_set,metric,mean,low,high,n,kind,with,"),
-            "{}",
-            lines[0]
-        );
-        assert_eq!(
-            lines[1],
-            "report,\"a, \"\"b\"\"\",id_1,gold,0.125,-0.375,0.375,9,result,,,,,,,,score,higher is \
-             better"
-        );
-        assert_eq!(lines.len(), 4);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use std::fmt::Write;
 
 use super::metrics::{Direction, define};
+use super::query::number as parsed;
 use crate::artefacts::table::Row;
 use crate::eval::interval::Interval;
 use crate::eval::seeds::Decision;
@@ -122,6 +123,15 @@ impl Verdict {
         }
     }
 
+    /// Of the same difference the other way round.
+    pub(super) fn negated(self) -> Self {
+        match self {
+            Verdict::Higher => Verdict::Lower,
+            Verdict::Lower => Verdict::Higher,
+            other => other,
+        }
+    }
+
     pub(super) fn word(self) -> &'static str {
         match self {
             Verdict::Higher => "higher",
@@ -220,6 +230,15 @@ pub(super) fn distinct<'a>(items: impl Iterator<Item = &'a str>) -> Vec<&'a str>
         }
     }
     seen
+}
+
+/// Values in ascending order where all of them are numbers, else as they are; empty ones first.
+pub(super) fn ordered(mut values: Vec<&str>) -> Vec<&str> {
+    if values.iter().all(|value| value.is_empty() || parsed(value).is_some()) {
+        let key = |value: &&str| parsed(value).unwrap_or(f64::NEG_INFINITY);
+        values.sort_by(|one, other| key(one).total_cmp(&key(other)));
+    }
+    values
 }
 
 /// A line a method: the cells of its rows, under the columns that `column` finds them in.

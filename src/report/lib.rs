@@ -11,8 +11,11 @@
 //! | [`diff`] | two runs side by side |
 //! | [`judges`] | who judged, in words, and what verdicts amount to |
 //! | [`significance`], [`seeds`], [`optimum`], [`attribution`] | significant differences; figures over seeds of training; the optimum of the objective; what each stage changed |
+//! | [`sweeps`] | figures along the axes of sweeps, and comparisons of neighbouring values |
 //! | [`summary`], [`text`] | what a terminal shows: findings in a few lines; an evaluation |
 //! | [`formats`], [`latex`] | the tables in other languages, laid out by [`layout`] |
+//! | [`figures`], [`csv`] | all figures in one list, each with its point of a sweep; that list as CSV |
+//! | [`results`], [`query`] | figures of many runs in one table; the terms that choose them |
 //! | [`select`] | a part of a run: some metrics, methods, test sets |
 //!
 //! ```
@@ -30,8 +33,10 @@ use posttrain_eval as eval;
 
 mod attribution;
 pub mod charts;
+mod csv;
 mod definition;
 pub mod diff;
+pub mod figures;
 pub mod formats;
 pub mod graph;
 pub mod judges;
@@ -40,11 +45,14 @@ mod layout;
 pub mod metrics;
 mod optimum;
 pub mod page;
+pub mod query;
+pub mod results;
 pub mod run;
 pub mod seeds;
 pub mod select;
 mod significance;
 pub mod summary;
+mod sweeps;
 pub mod table;
 pub mod text;
 pub mod training;

@@ -22,6 +22,7 @@ use super::layout::distinct;
 use super::metrics::is_part;
 use super::run::{Evaluation, Node, Run};
 use super::summary;
+use super::sweeps::{Sweep, sweeps};
 use super::training;
 use crate::artefacts::inputs::{Answer, Input};
 
@@ -39,9 +40,11 @@ const DRAWS: usize = 4;
 pub fn page(run: &Run, samples: usize) -> String {
     let mut drawn = Vec::new();
     let mut body = String::new();
-    body.push_str(&head(run));
+    let sweeps = sweeps(run);
+    body.push_str(&head(run, !sweeps.is_empty()));
     body.push_str("<main>\n");
     body.push_str(&findings(run));
+    body.push_str(&along_axes(&sweeps, &mut drawn));
     body.push_str(&over_seeds(run, &mut drawn));
     for (at, evaluation) in single(run).enumerate() {
         let (name, heading) =
@@ -184,6 +187,31 @@ fn findings(run: &Run) -> String {
     section("findings", "Findings", &format!("<p class=note>{legend}</p>\n<ul>\n{items}</ul>\n"))
 }
 
+/// What differs along the axes of sweeps: small multiples, and tables of the same; nothing where
+/// no axis has two values.
+fn along_axes(sweeps: &[Sweep], drawn: &mut Vec<Chart>) -> String {
+    let titles: Vec<String> = sweeps.iter().map(Sweep::title).collect();
+    let mut content = String::new();
+    for title in distinct(titles.iter().map(String::as_str)) {
+        let own = || sweeps.iter().zip(&titles).filter(|(_, of)| *of == title).map(|pair| pair.0);
+        let _ = writeln!(content, "<h3>{}</h3>", text(title));
+        for sweep in own() {
+            let panels = figures(drawn, charts::sweeps::panels(sweep));
+            content.push_str(&panels.replacen("class=charts", "class=\"charts small\"", 1));
+        }
+        let tables: String = own().map(formats::html_sweep).collect();
+        let _ = writeln!(
+            content,
+            "<details><summary>Tables, and differences of neighbouring values</summary>{tables}\
+             </details>"
+        );
+    }
+    match content.is_empty() {
+        true => content,
+        false => section("sweeps", "Along the axes of sweeps", &content),
+    }
+}
+
 /// Evaluations of one training.
 fn single(run: &Run) -> impl Iterator<Item = &Evaluation> + Clone {
     run.evaluations.iter().filter(|evaluation| evaluation.seeds.is_empty())
@@ -306,7 +334,7 @@ fn filter<'a>(
     )
 }
 
-fn head(run: &Run) -> String {
+fn head(run: &Run, swept: bool) -> String {
     let count = |ending: &str| run.nodes.iter().filter(|node| node.ending == ending).count();
     let endings =
         ["ran", "cached", "failed", "interrupted", "skipped"].map(|ending| (ending, count(ending)));
@@ -337,6 +365,9 @@ fn head(run: &Run) -> String {
     }
     if of_seeds(run).next().is_some() {
         links.insert(0, ("seeds", "Seeds"));
+    }
+    if swept {
+        links.insert(0, ("sweeps", "Sweeps"));
     }
     if !summary::all(&run.evaluations).is_empty() {
         links.insert(0, ("findings", "Findings"));

@@ -5,13 +5,15 @@ use super::layout::distinct;
 use super::optimum;
 use super::run::{Evaluation, Run};
 use crate::artefacts::optimum::Optimum;
+use crate::artefacts::points::family;
 
 /// What is wanted; an empty list is all.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
     /// Metrics, as tables name them; comparisons by a metric go with it.
     pub metrics: Vec<String>,
-    /// Methods; a comparison of two is kept where both are wanted.
+    /// Methods, or families of them (`ppo` of `ppo[kl=0.02]`); a comparison of two is kept where
+    /// both are wanted.
     pub methods: Vec<String>,
     /// Test sets; a gap is kept where both are wanted.
     pub test_sets: Vec<String>,
@@ -54,7 +56,11 @@ impl Selection {
             ("test set", &self.test_sets, distinct(rows().map(|row| row.test_set.as_str()))),
         ];
         for (what, names, known) in known {
-            if let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) {
+            let is_known = |name: &str| {
+                let of = |own: &&str| *own == name || (what == "method" && family(own) == name);
+                known.iter().any(of)
+            };
+            if let Some(name) = names.iter().find(|name| !is_known(name)) {
                 let known = known.iter().map(|name| name.to_string()).collect();
                 return Err(Unknown { what, name: name.clone(), known });
             }
@@ -70,8 +76,9 @@ impl Selection {
         // A difference over seeds is a row whose method is a pair.
         let method = |name: &str| {
             let pair = name.split_once(" - ");
-            let both = |(one, other)| wanted(&self.methods, one) && wanted(&self.methods, other);
-            wanted(&self.methods, name) || pair.is_some_and(both)
+            let one =
+                |name: &str| wanted(&self.methods, name) || wanted(&self.methods, family(name));
+            one(name) || pair.is_some_and(|(name, other)| one(name) && one(other))
         };
         let set = |name: &str| wanted(&self.test_sets, name);
         evaluation.table.own.retain(|own| metric(&own.metric));
@@ -164,6 +171,9 @@ mod tests {
             row("a", "kl"),
             row("b - a", "gold_difference"),
             row("c - a", "gold_difference"),
+            row("a[kl=1]", "gold"),
+            row("b[kl=1]", "kl"),
+            row("c[kl=1]", "gold"),
         ];
         let evaluation =
             Evaluation { table: Table { rows, ..Table::default() }, ..Evaluation::default() };
@@ -175,7 +185,13 @@ mod tests {
         let left = part.of(run.clone()).unwrap().evaluations.remove(0).table.rows;
         assert_eq!(
             left.iter().map(|row| row.method.as_str()).collect::<Vec<&str>>(),
-            ["a", "b", "b - a"]
+            ["a", "b", "b - a", "a[kl=1]"]
+        );
+        let point = Selection { methods: names(&["a[kl=1]", "c"]), ..Selection::default() };
+        let left = point.of(run.clone()).unwrap().evaluations.remove(0).table.rows;
+        assert_eq!(
+            left.iter().map(|row| row.method.as_str()).collect::<Vec<&str>>(),
+            ["a[kl=1]", "c[kl=1]"]
         );
         let wrong =
             Selection { metrics: names(&["golf"]), ..Selection::default() }.of(run).unwrap_err();

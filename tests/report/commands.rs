@@ -359,7 +359,7 @@ fn seeds_of_training_are_in_every_format() {
     let exact = values.iter().map(f64::to_string).collect::<Vec<String>>().join(" ");
     assert!(
         report("csv").lines().any(|line| line.starts_with("over_seeds,ppo,id,gold,")
-            && line.ends_with(&format!(",{exact},score,higher is better"))),
+            && line.ends_with(&format!(",{exact},score,higher is better,ppo,"))),
         "{exact}"
     );
     let one = place.say(&["run", "p.yaml", "over_seeds", "--set", "matrix.seed=[0]"]);

@@ -13,6 +13,8 @@ mod latex;
 mod names;
 mod optimum;
 mod page;
+mod results;
+mod sweeps;
 
 use crate::tools::left_out;
 

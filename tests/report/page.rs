@@ -27,7 +27,7 @@ fn unpacked(page: &str) -> String {
 }
 
 /// Draws every chart by going through the page, as a reader would.
-const READ: &str = "(async () => \
+pub(super) const READ: &str = "(async () => \
     { for (const place of document.querySelectorAll('.plot')) { place.scrollIntoView(); await new Promise((done) => requestAnimationFrame(() => setTimeout(done, 20))); } window.scrollTo(0, 0); return true; })()";
 
 /// The page in a file, and a browser to see it in; none where there is no browser.
@@ -43,13 +43,19 @@ fn opened(samples: usize) -> Option<(tempfile::TempDir, std::path::PathBuf, Brow
 }
 
 /// Opens the page and waits until its data are unpacked.
-fn open(browser: &mut Browser, path: &std::path::Path, width: u32, height: u32, theme: &str) {
+pub(super) fn open(
+    browser: &mut Browser,
+    path: &std::path::Path,
+    width: u32,
+    height: u32,
+    theme: &str,
+) {
     browser.open(path, width, height, theme);
     browser.wait("'ready' in document.documentElement.dataset");
 }
 
 /// Keeps a picture of the page where it is asked for.
-fn keep(browser: &mut Browser, name: &str) {
+pub(super) fn keep(browser: &mut Browser, name: &str) {
     if let Some(folder) = std::env::var_os("POSTTRAIN_TESTS_PICTURES") {
         std::fs::write(
             std::path::Path::new(&folder).join(format!("{name}.base64")),

@@ -12,6 +12,7 @@ mod by_position;
 mod frontier;
 mod optimum;
 mod similarity;
+pub(crate) mod sweeps;
 
 use serde_json::{Value, json};
 
