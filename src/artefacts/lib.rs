@@ -16,7 +16,8 @@
 //! | [`left_out`] | `left_out.json` | evaluation |
 //! | [`seeds`] | `seeds.json` | evaluation over seeds |
 //! | [`leaks`] | `leaks.json` | evaluation, samples, judgements |
-//! | [`judgements`] | `judgements.jsonl`, `summary.json` | judgements |
+//! | [`judgements`] | `judgements.jsonl`, `summary.json`, `items.jsonl` | judgements |
+//! | [`people`] | `people.json` | evaluation |
 //! | [`rollouts`] | `rollouts/` | policy of `ppo` |
 //! | [`names`] | the others | |
 //!
@@ -40,6 +41,7 @@ pub mod leaks;
 pub mod left_out;
 pub mod names;
 pub mod optimum;
+pub mod people;
 pub mod points;
 pub mod quality;
 pub mod reward_model;

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::layout::{Block, Cell, Listing, distinct};
 use super::metrics::{DIFFERENCE, Definition, define, define_step};
 use super::run::{Evaluation, Run};
-use super::{attribution, judges, optimum, seeds, significance, summary, table};
+use super::{attribution, judges, optimum, people, seeds, significance, summary, table};
 use crate::artefacts::seeds::Quantity;
 use crate::eval::correction::Correction;
 use crate::eval::interval::Interval;
@@ -85,6 +85,7 @@ pub(super) fn listings(evaluation: &Evaluation) -> Vec<Listing> {
         .chain(significance::at_equal_quality(evaluation))
         .chain(optimum::listing(evaluation))
         .chain(optimum::fits(evaluation))
+        .chain(people::listings(evaluation))
         .collect()
 }
 
@@ -96,7 +97,9 @@ pub(super) fn listings(evaluation: &Evaluation) -> Vec<Listing> {
 /// figure over inputs, and each seed's value; likewise gaps, and comparisons at equal KL with the
 /// two means and the KL; a `judgement` of a stage `judge`, which is the `evaluation` then; with the
 /// KL of their point, a figure of the `optimum` at the beta in `with`, of `optimum_best_of_n` with
-/// n in `with`, of an `optimum_method`. What a kind has not is empty.
+/// n in `with`, of an `optimum_method`; of the measure `metric`, `people_agreement` and `people_tau_b`
+/// with what people said of the two methods in `method`, by the name of the comparison. What a kind has not
+/// is empty.
 pub fn csv(run: &Run) -> String {
     let mut out = String::from(
         "evaluation,method,test_set,metric,mean,low,high,n,kind,with,p,p_holm,kl,std_over_seeds,error_over_inputs,each_seed,unit,direction\n",
@@ -201,6 +204,12 @@ pub fn csv(run: &Run) -> String {
             rest[2] = optional(figure.kl);
             line(names, figure.interval, figure.kind, &figure.with, rest);
         }
+        for one in &evaluation.beside_people {
+            let methods = significance::pair(&one.a, &one.b);
+            let names = [node, &methods, &one.test_set, &one.metric];
+            line(names, one.agreement, "people_agreement", &one.name, none());
+            line(names, one.tau_b, "people_tau_b", &one.name, none());
+        }
         for gap in &comparisons.gaps {
             line([node, &gap.method, &gap.from, &gap.metric], gap.interval, "gap", &gap.to, none());
         }
@@ -231,7 +240,8 @@ const KL_OVER_SEEDS: &str = "kl_at_equal_kl_over_seeds";
 fn pointing(metric: &str, kind: &str) -> (&'static str, &'static str) {
     let Some(definition) = define(metric) else { return ("", "") };
     let unit = match kind {
-        "head_to_head" => "share",
+        "head_to_head" | "people_agreement" => "share",
+        "people_tau_b" => "",
         KL_OVER_SEEDS => "nats",
         _ => definition.unit,
     };
@@ -359,6 +369,11 @@ pub fn html_significance(evaluation: &Evaluation) -> String {
 /// Figures and differences over seeds of training, for a page.
 pub fn html_seeds(evaluation: &Evaluation) -> String {
     html_listings(&seeds::figures(evaluation)) + &html_listings(&seeds::differences(evaluation))
+}
+
+/// How often the measures of an evaluation pick what people picked, for a page.
+pub fn html_people(evaluation: &Evaluation) -> String {
+    html_listings(&people::listings(evaluation))
 }
 
 /// What judges found, and who they are, for a page; nothing where there is none.

@@ -11,6 +11,7 @@
 //! | [`diff`] | two runs side by side |
 //! | [`judges`] | who judged, in words, and what verdicts amount to |
 //! | [`significance`], [`seeds`], [`optimum`], [`attribution`] | significant differences; figures over seeds of training; the optimum of the objective; what each stage changed |
+//! | [`people`] | how often measures pick what people picked |
 //! | [`summary`], [`text`] | what a terminal shows: findings in a few lines; an evaluation |
 //! | [`formats`], [`latex`] | the tables in other languages, laid out by [`layout`] |
 //! | [`select`] | a part of a run: some metrics, methods, test sets |
@@ -40,6 +41,7 @@ mod layout;
 pub mod metrics;
 mod optimum;
 pub mod page;
+mod people;
 pub mod run;
 pub mod seeds;
 pub mod select;

@@ -312,6 +312,7 @@ fn evaluation() -> Evaluation {
         best_of_n,
         over_optimisation,
         optimum: optima(),
+        beside_people: Vec::new(),
         attributions,
         reward_model,
         inputs,
@@ -538,7 +539,7 @@ fn judging() -> Judging {
         completion_tokens: 120,
         cost: Some(0.25),
     });
-    let verdicts = Verdicts { splits, usage, agreement: None };
+    let verdicts = Verdicts { splits, usage, agreement: None, people: None };
     Judging {
         node: "asked".into(),
         a: "ppo_outputs".into(),

@@ -20,11 +20,14 @@
 //!    candidates of the reference policy (`optimum.rs`).
 //! 8. Where the config asks for it, the models of methods are asked for the entropy of their
 //!    next-token distributions and for the forward KL (`distributions.rs`).
-//! 9. Models, judge, outputs and samples are optional. What takes one that is absent is left out,
+//! 9. Where the config asks for it, every measure of an input is held against what people say of two
+//!    methods (`beside_people.rs`).
+//! 10. Models, judge, outputs and samples are optional. What takes one that is absent is left out,
 //!    and named below the table with the reason (`left_out.rs`).
 
 mod accuracy;
 mod attribution;
+mod beside_people;
 mod config;
 mod curves;
 mod distributions;
@@ -71,6 +74,7 @@ use crate::artefacts::curves::{BEST_OF_N, BestOfN, OVER_OPTIMISATION, Training};
 use crate::artefacts::inputs::{INPUTS, Input};
 use crate::artefacts::names::{DIVERSITY_FILE, JUDGES, METRICS, NOTES};
 use crate::artefacts::optimum::{OPTIMUM, Optimum};
+use crate::artefacts::people::{BesidePeople, PEOPLE};
 use crate::artefacts::reward_model::{self, Accuracy};
 use crate::artefacts::table::{Row, TABLE, TABLE_MARKDOWN, TABLE_TEXT, Table};
 use crate::artefacts::temperatures::{TEMPERATURES, Temperatures};
@@ -136,6 +140,7 @@ impl Stage for EvaluateStage {
         if let Some(quality) = &self.quality {
             quality.check(&methods, &rows.examples)?;
         }
+        let studies = beside_people::read(self, &rows.examples, &methods)?;
         let pool = self.optimum.as_ref().map(Pool::read).transpose()?;
         let mut found = Found::default();
         let total = (test_sets.len() + self.models()) as u64;
@@ -176,6 +181,9 @@ impl Stage for EvaluateStage {
             if context.stop_requested() {
                 return context.interrupted();
             }
+        }
+        for study in &studies {
+            found.beside_people.extend(study.beside(&found, &measures)?);
         }
         found.temperatures = methods.iter().map(Answers::temperatures).collect();
         for (config, method) in self.methods.iter().zip(&methods) {
@@ -246,6 +254,7 @@ struct Found {
     reward: Vec<Accuracy>,
     trainings: Vec<Training>,
     optima: Vec<Optimum>,
+    beside_people: Vec<BesidePeople>,
     temperatures: Vec<Temperatures>,
     /// Each input with every method's answer.
     inputs: Vec<Input>,
@@ -335,6 +344,9 @@ impl Found {
         if !self.optima.is_empty() {
             json(OPTIMUM, serde_json::to_vec_pretty(&self.optima))?;
         }
+        if !self.beside_people.is_empty() {
+            json(PEOPLE, serde_json::to_vec_pretty(&self.beside_people))?;
+        }
         let notes: Vec<String> = judgings.iter().map(Judging::note).collect();
         if !judgings.is_empty() {
             json(JUDGES, serde_json::to_vec_pretty(judgings))?;
@@ -359,6 +371,7 @@ impl Found {
             left_out,
             temperatures: self.temperatures.clone(),
             optimum: self.optima.clone(),
+            beside_people: self.beside_people.clone(),
             ..Evaluation::default()
         };
         fs::write_atomic(&out.join(TABLE), self.table.json().as_bytes())?;
