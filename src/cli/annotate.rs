@@ -50,7 +50,8 @@ struct Export {
     /// the file [default: one page, which asks for a name]
     #[arg(long = "annotator", value_name = "NAME")]
     annotators: Vec<String>,
-    /// Share of the rows that all annotators judge; each of the others is judged by one [default: 1]
+    /// Share of the rows that all annotators judge; each of the others is judged by one
+    /// [default: 1]
     #[arg(long, value_name = "SHARE", requires = "annotators")]
     overlap: Option<f64>,
     /// Of the order in which two sides are shown, and of who judges what

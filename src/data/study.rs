@@ -7,8 +7,8 @@
 //! 3. Which side is first is drawn from the seed and the row. Of several people who judge an item,
 //!    the second sees the other order, the third the first again, and so on: each order is shown as
 //!    often, or once more.
-//! 4. A share of the items, drawn from the seed, is judged by all; the others are dealt out in turn.
-//!    Each person has an order of items of their own.
+//! 4. A share of the items, drawn from the seed, is judged by all; the others are dealt out in
+//!    turn. The order of the items is drawn for each person.
 
 use crate::error::{Result, user};
 use crate::random::Stream;

@@ -133,8 +133,8 @@ mod tests {
 
     #[test]
     fn alpha_of_krippendorffs_own_example() {
-        // 0.743 and 0.815 in the paper; the further digits are of its matrix of coincidences, worked
-        // out apart from this code.
+        // 0.743 and 0.815 in the paper; the further digits are of its matrix of coincidences,
+        // worked out apart from this code.
         for (scale, expected) in
             [(Scale::Nominal, 0.743_421_052_631_579), (Scale::Ordinal, 0.815_387_503_754_881)]
         {

@@ -22,8 +22,8 @@ pub struct Compared<K> {
 /// How often a measure picks what people pick.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Beside {
-    /// Of the pairs that people do not call equal, the share that the measure orders alike, a tie of
-    /// the measure counting half. By chance it is a half.
+    /// Of the pairs that people do not call equal, the share that the measure orders alike, a tie
+    /// of the measure counting half. By chance it is a half.
     pub agreement: Interval,
     /// Kendall's tau-b over the pairs ([`tau_b_of_pairs`]), by the jackknife over clusters.
     pub tau_b: Interval,

@@ -176,8 +176,8 @@ mod tests {
         close(spearman(&first, &second), 1.0 - 6.0 * 24.0 / 210.0);
     }
 
-    /// Of five pairs: alike, alike, opposite, tied in the first, tied in the second: P = 2, Q = 1, X
-    /// = 1, Y = 1, (2 - 1) / sqrt(4 * 4).
+    /// Of five pairs: alike, alike, opposite, tied in the first, tied in the second: P = 2, Q = 1,
+    /// X = 1, Y = 1, (2 - 1) / sqrt(4 * 4).
     #[test]
     fn given_pairs_alone_are_counted() {
         let first = [[1.0, 2.0], [5.0, 3.0], [0.0, 1.0], [2.0, 2.0], [3.0, 4.0]];

@@ -97,9 +97,9 @@ pub(super) fn listings(evaluation: &Evaluation) -> Vec<Listing> {
 /// figure over inputs, and each seed's value; likewise gaps, and comparisons at equal KL with the
 /// two means and the KL; a `judgement` of a stage `judge`, which is the `evaluation` then; with the
 /// KL of their point, a figure of the `optimum` at the beta in `with`, of `optimum_best_of_n` with
-/// n in `with`, of an `optimum_method`; of the measure `metric`, `people_agreement` and `people_tau_b`
-/// with what people said of the two methods in `method`, by the name of the comparison. What a kind has not
-/// is empty.
+/// n in `with`, of an `optimum_method`; of the measure `metric`, `people_agreement` and
+/// `people_tau_b` with what people said of the two methods in `method`, `with` being the name of
+/// their comparison. What a kind has not is empty.
 pub fn csv(run: &Run) -> String {
     let mut out = String::from(
         "evaluation,method,test_set,metric,mean,low,high,n,kind,with,p,p_holm,kl,std_over_seeds,error_over_inputs,each_seed,unit,direction\n",

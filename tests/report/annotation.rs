@@ -1,5 +1,6 @@
 //! The page on which people judge, in a headless Chromium: answered by the keyboard, left and
-//! resumed, saved as a sheet that the stage `judge` reads; at the width of a desktop and of a phone.
+//! resumed, saved as a sheet that the stage `judge` reads; at the widths of a desktop and of a
+//! phone.
 //! `POSTTRAIN_TESTS_PICTURES=DIR` keeps what it looks like.
 
 use std::path::{Path, PathBuf};

@@ -290,12 +290,11 @@ fn evaluation() -> Evaluation {
             by_source: BTreeMap::new(),
         })
         .into();
-    let seeds = Vec::new();
     Evaluation {
         node: "report".into(),
         table,
         comparisons,
-        seeds,
+        seeds: Vec::new(),
         judges: Vec::new(),
         left_out: vec!["Left out: `rm` of `base`: it has no `outputs`.".into()],
         leaks: vec!["Leaks: 2 of 5 rows of `test/id`, by `reward`: they are left out.".into()],

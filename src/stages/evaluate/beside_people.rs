@@ -2,8 +2,8 @@
 //! picked. Measures nothing that people did not see.
 //!
 //! 1. People have compared outputs of two methods (which is better) or sets of the first k samples
-//!    of each (which is more varied), in a stage `judge` with `people`. That they saw the texts that
-//!    are evaluated is checked by the key of every item, before anything is measured.
+//!    of each (which is more varied), in a stage `judge` with `people`. That they saw the texts
+//!    that are evaluated is checked by the key of every item, before anything is measured.
 //! 2. Of outputs all scores of an input count. Of sets the measures of diversity are of the very k
 //!    samples that people saw, whole and cut to the length that half of the texts reach; further
 //!    figures of samples (`quality`, `distributions`) are of all samples of the input.
@@ -12,9 +12,9 @@
 
 use std::collections::BTreeMap;
 
+use super::Found;
 use super::config::EvaluateStage;
 use super::measuring::Answers;
-use super::{Found, REFERENCE};
 use crate::artefacts::judgements::{ITEMS, JudgedItem, SUMMARY, Summary};
 use crate::artefacts::people::BesidePeople;
 use crate::backend::Backend;
@@ -253,9 +253,4 @@ fn of_sets<B: Backend>(
 /// A measure of all samples of a set, mean over n where it is by n.
 fn mean(measure: &OfSet<'_>, k: usize) -> f64 {
     average(&measure(&(0..k).collect::<Vec<usize>>()))
-}
-
-/// Whether `name` is what people may have compared: a method, or the references.
-pub(super) fn is_side(config: &EvaluateStage, name: &str) -> bool {
-    name == REFERENCE || config.methods.iter().any(|method| method.name == name)
 }

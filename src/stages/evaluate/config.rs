@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::beside_people::is_side;
 use super::distributions_config::DistributionsConfig;
 use super::optimum_config::OptimumConfig;
 use super::quality::QualityConfig;
@@ -210,8 +209,9 @@ impl EvaluateStage {
                 format!("expected a name of letters, digits, `_` and `-`, found `{name}`"),
             );
             for (field, side) in [("a", &people.a), ("b", &people.b)] {
+                let is_method = self.methods.iter().any(|method| method.name == *side);
                 checks.require(
-                    is_side(self, side) && (field == "b" || side != REFERENCE),
+                    is_method || (field == "b" && side == REFERENCE),
                     &format!("people.{name}.{field}"),
                     format!("there is no method `{side}`"),
                 );

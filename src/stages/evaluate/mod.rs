@@ -20,8 +20,8 @@
 //!    candidates of the reference policy (`optimum.rs`).
 //! 8. Where the config asks for it, the models of methods are asked for the entropy of their
 //!    next-token distributions and for the forward KL (`distributions.rs`).
-//! 9. Where the config asks for it, every measure of an input is held against what people say of two
-//!    methods (`beside_people.rs`).
+//! 9. Where the config asks for it, every measure of an input is held against what people say of
+//!    two methods (`beside_people.rs`).
 //! 10. Models, judge, outputs and samples are optional. What takes one that is absent is left out,
 //!    and named below the table with the reason (`left_out.rs`).
 
