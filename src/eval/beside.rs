@@ -100,8 +100,8 @@ mod tests {
     #[test]
     fn intervals_are_over_clusters() {
         let one = |at: usize, cluster: usize| {
-            let wins = at % 3 != 0;
-            compared(cluster, if wins { [1.0, 0.0] } else { [0.0, 1.0] }, [1.0, 0.0])
+            let lost = at.is_multiple_of(3);
+            compared(cluster, if lost { [0.0, 1.0] } else { [1.0, 0.0] }, [1.0, 0.0])
         };
         let apart = beside(&(0..60).map(|at| one(at, at)).collect::<Vec<_>>());
         let together = beside(&(0..60).map(|at| one(at / 3, at / 3)).collect::<Vec<_>>());

@@ -227,9 +227,12 @@ fn annotators(judged: &[(&Item, BTreeMap<&str, &Judgement>)]) -> Vec<Annotator> 
     by.into_iter().map(one).collect()
 }
 
+/// What two people say of an item, with its prompt.
+type Both<'a> = (&'a str, (u8, u8));
+
 /// Every two people who have judged an item in common.
 fn of_pairs(judged: &[(&Item, BTreeMap<&str, &Judgement>)]) -> Vec<TwoAnnotators> {
-    let mut common: BTreeMap<(&str, &str), Vec<(&str, (u8, u8))>> = BTreeMap::new();
+    let mut common: BTreeMap<(&str, &str), Vec<Both<'_>>> = BTreeMap::new();
     for (item, own) in judged {
         for (one, first) in own {
             for (other, second) in own.range::<&str, _>((Excluded(one), Unbounded)) {
@@ -238,7 +241,7 @@ fn of_pairs(judged: &[(&Item, BTreeMap<&str, &Judgement>)]) -> Vec<TwoAnnotators
             }
         }
     }
-    let pair = |((one, other), all): ((&str, &str), Vec<(&str, (u8, u8))>)| {
+    let pair = |((one, other), all): ((&str, &str), Vec<Both<'_>>)| {
         let same: Vec<f64> = all.iter().map(|(_, (a, b))| f64::from(u8::from(a == b))).collect();
         let said: Vec<(u8, u8)> = all.iter().map(|(_, said)| *said).collect();
         TwoAnnotators {

@@ -316,6 +316,12 @@ fn cases() -> Vec<Case> {
         Case::new("`win_rate`, 0.95", 0.95, uncertain(0.95)),
         Case::new("`exact`, 0.98", 0.98, uncertain(0.98)),
         Case::new("`win_rate`, three of ten tied", 0.6, tied),
+        of_alpha("alpha (nominal) 0.25 of three people", Scale::Nominal, 0.5),
+        of_alpha("alpha (nominal) 0.64 of three people", Scale::Nominal, 0.8),
+        of_alpha("alpha (ordinal) of three people", Scale::Ordinal, 0.8),
+        of_beside("a measure beside people, agreement", true, |found| found.agreement),
+        of_beside("a measure beside people, tau-b", false, |found| found.tau_b),
+        of_beside("the same of n prompts", true, |found| found.tau_b).from(FEWEST_CLUSTERS),
         Case::new("difference in `gold`", 0.5 * 0.3, |draws, n| {
             let values = many(n, || gold(draws, 0.7) - gold(draws, 0.4));
             paired("gold", &values)
@@ -440,12 +446,6 @@ fn cases() -> Vec<Case> {
         }),
         of_response(),
         of_sampled_tau(),
-        of_alpha("alpha (nominal) 0.25 of three people", Scale::Nominal, 0.5),
-        of_alpha("alpha (nominal) 0.64 of three people", Scale::Nominal, 0.8),
-        of_alpha("alpha (ordinal) of three people", Scale::Ordinal, 0.8),
-        of_beside("a measure beside people, agreement", true, |found| found.agreement),
-        of_beside("a measure beside people, tau-b", false, |found| found.tau_b),
-        of_beside("the same of n prompts", true, |found| found.tau_b).from(FEWEST_CLUSTERS),
         Case::new("over n seeds (normal)", 0.0, |draws, n| {
             over_seeds(many(n, || draws.normal())).interval
         }),
