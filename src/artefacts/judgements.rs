@@ -1,5 +1,5 @@
-//! What a stage `judge` writes: `judgements.jsonl`, every verdict, and `summary.json`, what they
-//! amount to.
+//! What a stage `judge` writes: `judgements.jsonl`, every verdict; `summary.json`, what they amount
+//! to; of people `items.jsonl`, what they say of each item.
 
 use std::collections::BTreeMap;
 
@@ -12,6 +12,9 @@ use crate::eval::verdict::Verdict;
 pub const JUDGEMENTS: &str = "judgements.jsonl";
 /// The file with the figures of every split, a [`Summary`].
 pub const SUMMARY: &str = "summary.json";
+
+/// The file with what people say of each item, a [`JudgedItem`] a line.
+pub const ITEMS: &str = "items.jsonl";
 
 /// Which of two texts was shown first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +111,9 @@ pub struct Verdicts {
     /// How far people agree.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agreement: Option<Agreement>,
+    /// Who they are, what they were asked, how far they agree, with intervals.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub people: Option<OfPeople>,
 }
 
 /// Those on a split.
@@ -157,4 +163,95 @@ pub struct Agreement {
     /// Of two annotators.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cohen_kappa: Option<f64>,
+}
+
+/// What people said, all splits together where nothing else is said.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OfPeople {
+    /// `better` (which answer is), or `more_varied` (which set of answers is).
+    pub question: String,
+    /// Answers in a set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub set: Option<usize>,
+    /// Those who judged, by name.
+    pub annotators: Vec<Annotator>,
+    /// Items that one at least has judged.
+    pub items: usize,
+    /// Items that two at least have judged.
+    pub by_several: usize,
+    /// Majorities, by split.
+    pub majority: BTreeMap<String, Majority>,
+    /// Krippendorff's alpha with the verdicts as categories; none where no item has two judges, or
+    /// all say one thing.
+    pub alpha_nominal: Option<Interval>,
+    /// The same with the verdicts in the order b, tie, a.
+    pub alpha_ordinal: Option<Interval>,
+    /// Every two who have judged an item in common.
+    pub pairs: Vec<TwoAnnotators>,
+}
+
+/// One person.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Annotator {
+    /// The name in the sheets.
+    pub name: String,
+    /// Items judged.
+    pub items: usize,
+    /// Of these, ties.
+    pub ties: usize,
+    /// Of the verdicts that decide, the share for what was shown first; 0.5 is no bias of position.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_share: Option<f64>,
+}
+
+/// What most people say of the items of a split.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Majority {
+    /// Items with more than half of the verdicts for `a`.
+    pub a: usize,
+    /// Those with more than half for `b`.
+    pub b: usize,
+    /// All others.
+    pub tie: usize,
+    /// The share of items with a majority for `a`, a tie counting half.
+    pub win_rate: Interval,
+}
+
+/// Two people.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TwoAnnotators {
+    /// Their names.
+    pub annotators: [String; 2],
+    /// Share of the items that both have judged on which they say the same.
+    pub agreement: Interval,
+    /// Cohen's kappa on these; none where both always say one thing.
+    pub cohen_kappa: Option<f64>,
+}
+
+/// One item: a line of `items.jsonl`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct JudgedItem {
+    /// The split of its row.
+    pub split: String,
+    /// The row.
+    pub id: String,
+    /// A digest of question and texts: `posttrain_data::study::Item::key`.
+    pub key: String,
+    /// How many say what.
+    pub votes: Votes,
+    /// The mean of the scores of the verdicts.
+    pub score: f64,
+    /// What more than half say, else a tie.
+    pub majority: Verdict,
+}
+
+/// How many say what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Votes {
+    /// For `a`.
+    pub a: usize,
+    /// For `b`.
+    pub b: usize,
+    /// Neither.
+    pub tie: usize,
 }

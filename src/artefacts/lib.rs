@@ -17,7 +17,8 @@
 //! | [`seeds`] | `seeds.json` | evaluation over seeds |
 //! | [`leaks`] | `leaks.json` | evaluation, samples, judgements |
 //! | [`metric`] | `values.jsonl`, `metric.json` | metric |
-//! | [`judgements`] | `judgements.jsonl`, `summary.json` | judgements |
+//! | [`judgements`] | `judgements.jsonl`, `summary.json`, `items.jsonl` | judgements |
+//! | [`people`] | `people.json` | evaluation |
 //! | [`rollouts`] | `rollouts/` | policy of `ppo` |
 //! | [`names`] | the others | |
 //!
@@ -42,6 +43,7 @@ pub mod left_out;
 pub mod metric;
 pub mod names;
 pub mod optimum;
+pub mod people;
 pub mod points;
 pub mod quality;
 pub mod reward_model;

@@ -16,6 +16,7 @@ use crate::artefacts::leaks::{LEAKS, Leaks};
 use crate::artefacts::left_out::{LEFT_OUT, LeftOut};
 use crate::artefacts::names::{METRICS, NOTES};
 use crate::artefacts::optimum::OPTIMUM;
+use crate::artefacts::people::PEOPLE;
 use crate::artefacts::quality::QUALITY;
 use crate::artefacts::reward_model::REWARD_MODEL;
 use crate::artefacts::seeds::SEEDS;
@@ -188,6 +189,7 @@ pub fn evaluation(node: &str, folder: &Path) -> Result<Option<Evaluation>> {
         by_position: json(&folder.join(DISTRIBUTIONS))?.unwrap_or_default(),
         best_of_n: json(&folder.join(BEST_OF_N))?.unwrap_or_default(),
         over_optimisation: json(&folder.join(OVER_OPTIMISATION))?.unwrap_or_default(),
+        beside_people: json(&folder.join(PEOPLE))?.unwrap_or_default(),
         attributions: json(&folder.join(ATTRIBUTION))?.unwrap_or_default(),
         reward_model: json(&folder.join(REWARD_MODEL))?.unwrap_or_default(),
         inputs,

@@ -7,9 +7,9 @@ use std::path::Path;
 use super::dataset::{Dataset, test_split};
 use super::rows::{Example, Origin, Preference};
 use super::samples;
-use crate::error::{Context, Result, user};
+use super::study::{self, Item, Question};
+use crate::error::{Context, Error, Result, user};
 use crate::json::Json;
-use crate::random::Stream;
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,11 +42,54 @@ pub struct AnswerPair {
 }
 
 impl AnswerPair {
+    /// What people are asked of it: which answer is better.
+    pub fn item(&self) -> Item {
+        Item {
+            question: Question::Better,
+            split: self.split.clone(),
+            id: self.id.clone(),
+            prompt: self.prompt.clone(),
+            a: vec![self.a.text.clone()],
+            b: vec![self.b.text.clone()],
+        }
+    }
+
     /// Whether `a` is shown first where only one order is: by chance, of the seed and the row
     /// alone.
     pub fn a_first(&self, seed: u64) -> bool {
-        Stream::new(seed, &format!("order {} {}", self.split, self.id)).bits(0, 0) & 1 == 0
+        study::a_first(seed, &self.split, &self.id)
     }
+}
+
+/// Sets of the first `k` outputs of `a` and of `b` for the rows of `pairs`, which are of the same
+/// two.
+///
+/// # Errors
+/// The user's: a row has fewer outputs.
+pub fn sets(pairs: &[AnswerPair], a: &Path, b: &Path, k: usize) -> Result<Vec<Item>> {
+    let read = |folder: &Path| -> Result<BTreeMap<(String, String), Vec<String>>> {
+        let texts = |row: samples::Sampled| {
+            let texts = row.outputs.into_iter().map(|output| output.text);
+            ((row.split, row.id), texts.collect())
+        };
+        Ok(samples::read(folder)?.into_iter().map(texts).collect())
+    };
+    let (a, b) = (read(a)?, read(b)?);
+    let item = |pair: &AnswerPair| {
+        let of = |name: &str, sets: &BTreeMap<(String, String), Vec<String>>| {
+            let own = sets.get(&(pair.split.clone(), pair.id.clone()));
+            let own = own.context("the row has a first output")?;
+            let few = || {
+                let (n, AnswerPair { id, split, .. }) = (own.len(), pair);
+                user(format!("`{name}` has {n} outputs of row `{id}` of split `{split}`"))
+                    .hint(format!("take smaller sets than {k}, or generate more outputs"))
+            };
+            Ok::<_, Error>(own.get(..k).ok_or_else(few)?.to_vec())
+        };
+        let (a, b) = (of("a", &a)?, of("b", &b)?);
+        Ok(Item { question: Question::MoreVaried, a, b, ..pair.item() })
+    };
+    pairs.iter().map(item).collect()
 }
 
 /// The first outputs of `a` for the rows of some splits (of all test sets, where none are named),

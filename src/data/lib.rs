@@ -20,7 +20,9 @@
 //! | [`conversations`] | conversations as token sequences, the assistant's turns learned |
 //! | [`tokenised`] | rows as token sequences with their response part |
 //! | [`answer_pairs`] | two answers to one prompt, to be compared |
-//! | [`sheet`] | judgements of people: a page, a table |
+//! | [`study`] | what people are asked about, and who about which |
+//! | [`sheet`] | judgements of people: a table |
+//! | [`sheet_page`] | the page that fills it in |
 //! | [`batches`] | which rows make up which batch of an epoch |
 //!
 //! ```
@@ -56,7 +58,9 @@ pub mod rows;
 pub mod samples;
 mod separated;
 pub mod sheet;
+pub mod sheet_page;
 pub mod source;
+pub mod study;
 pub mod subset;
 pub mod tables;
 pub mod template;

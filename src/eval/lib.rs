@@ -10,6 +10,7 @@ use posttrain_base::random;
 use posttrain_rl as rl;
 
 pub mod agreement;
+pub mod beside;
 pub mod best_of_n;
 pub mod classes;
 pub mod compare;

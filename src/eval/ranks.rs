@@ -40,16 +40,27 @@ impl Pairs {
         let mut pairs = Pairs::default();
         for j in 0..first.len() {
             for i in 0..j {
-                match (compare(first[i], first[j]), compare(second[i], second[j])) {
-                    (Ordering::Equal, Ordering::Equal) => {}
-                    (Ordering::Equal, _) => pairs.tied_in_first += 1,
-                    (_, Ordering::Equal) => pairs.tied_in_second += 1,
-                    (a, b) if a == b => pairs.alike += 1,
-                    _ => pairs.opposite += 1,
-                }
+                pairs.add([first[i], first[j]], [second[i], second[j]]);
             }
         }
         pairs
+    }
+
+    fn add(&mut self, first: [f64; 2], second: [f64; 2]) {
+        match (compare(first[0], first[1]), compare(second[0], second[1])) {
+            (Ordering::Equal, Ordering::Equal) => {}
+            (Ordering::Equal, _) => self.tied_in_first += 1,
+            (_, Ordering::Equal) => self.tied_in_second += 1,
+            (a, b) if a == b => self.alike += 1,
+            _ => self.opposite += 1,
+        }
+    }
+
+    fn tau_b(&self) -> f64 {
+        let [alike, opposite, x, y] =
+            [self.alike, self.opposite, self.tied_in_first, self.tied_in_second].map(|n| n as f64);
+        let scale = ((alike + opposite + x) * (alike + opposite + y)).sqrt();
+        if scale == 0.0 { 0.0 } else { (alike - opposite) / scale }
     }
 }
 
@@ -58,11 +69,31 @@ impl Pairs {
 /// # Panics
 /// If the lists have unequal lengths.
 pub fn tau_b(first: &[f64], second: &[f64]) -> f64 {
-    let pairs = Pairs::of(first, second);
-    let [alike, opposite, x, y] =
-        [pairs.alike, pairs.opposite, pairs.tied_in_first, pairs.tied_in_second].map(|n| n as f64);
-    let scale = ((alike + opposite + x) * (alike + opposite + y)).sqrt();
-    if scale == 0.0 { 0.0 } else { (alike - opposite) / scale }
+    Pairs::of(first, second).tau_b()
+}
+
+/// Kendall's tau-b over given pairs of things instead of over all pairs of a list: P, Q, X and Y
+/// count the pairs of values that the two lists have at the same place (Deutsch, Foster and Freitag
+/// 2023, "Ties matter", arXiv 2305.14324, section 3: the pairs of one segment, of all segments
+/// together).
+///
+/// # Panics
+/// If the lists have unequal lengths.
+pub fn tau_b_of_pairs(first: &[[f64; 2]], second: &[[f64; 2]]) -> f64 {
+    assert_eq!(first.len(), second.len(), "two lists of the same pairs");
+    let mut pairs = Pairs::default();
+    first.iter().zip(second).for_each(|(first, second)| pairs.add(*first, *second));
+    pairs.tau_b()
+}
+
+/// Whether the first pair of values is ordered as the second, the truth: 1, 0, or, where the first
+/// is tied, a half; `None` where the truth is tied.
+pub fn ordered_alike(found: [f64; 2], truth: [f64; 2]) -> Option<f64> {
+    match (compare(found[0], found[1]), compare(truth[0], truth[1])) {
+        (_, Ordering::Equal) => None,
+        (Ordering::Equal, _) => Some(0.5),
+        (found, truth) => Some(f64::from(u8::from(found == truth))),
+    }
 }
 
 /// Spearman's rho, -1 to 1.
@@ -143,6 +174,19 @@ mod tests {
         close(ordered(&first, &second), 9.0 / 15.0);
         // 1 - 6 sum d^2 / (n (n^2 - 1)), d = 3, -1, -1, 2, 0, -3: 24.
         close(spearman(&first, &second), 1.0 - 6.0 * 24.0 / 210.0);
+    }
+
+    /// Of five pairs: alike, alike, opposite, tied in the first, tied in the second: P = 2, Q = 1,
+    /// X = 1, Y = 1, (2 - 1) / sqrt(4 * 4).
+    #[test]
+    fn given_pairs_alone_are_counted() {
+        let first = [[1.0, 2.0], [5.0, 3.0], [0.0, 1.0], [2.0, 2.0], [3.0, 4.0]];
+        let second = [[0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.5, 0.5]];
+        close(tau_b_of_pairs(&first, &second), 0.25);
+        let alike: Vec<Option<f64>> =
+            first.iter().zip(&second).map(|(a, b)| ordered_alike(*a, *b)).collect();
+        assert_eq!(alike, [Some(1.0), Some(1.0), Some(0.0), Some(0.5), None]);
+        assert_eq!(tau_b_of_pairs(&[], &[]), 0.0);
     }
 
     #[test]

@@ -54,6 +54,14 @@ impl Verdict {
     }
 }
 
+/// What more than half of some verdicts on one pair say; a tie where that is neither `a` nor `b`.
+pub fn majority(verdicts: &[Verdict]) -> Verdict {
+    let most = |of: &Verdict| {
+        2 * verdicts.iter().filter(|verdict| *verdict == of).count() > verdicts.len()
+    };
+    [Verdict::A, Verdict::B].into_iter().find(most).unwrap_or(Verdict::Tie)
+}
+
 /// A prompt file with the texts in their places. What looks like a place in a text is left as it
 /// is.
 pub fn fill(file: &str, prompt: &str, first: &str, second: &str) -> String {
@@ -137,6 +145,20 @@ mod tests {
         ] {
             assert_eq!(choice(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_majority_is_more_than_half() {
+        use Verdict::{A, B, Tie};
+        let found = [
+            majority(&[A]),
+            majority(&[A, B]),
+            majority(&[B, A, B]),
+            majority(&[A, A, B, Tie]),
+            majority(&[Tie, Tie, A]),
+            majority(&[]),
+        ];
+        assert_eq!(found, [A, Tie, B, Tie, Tie, Tie]);
     }
 
     #[test]

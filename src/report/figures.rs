@@ -110,7 +110,8 @@ impl<'a> Figure<'a> {
         };
         let Some(definition) = definition else { return (String::new(), "") };
         let unit = match self.kind {
-            "head_to_head" => "share".into(),
+            "head_to_head" | "people_agreement" => "share".into(),
+            "people_tau_b" => String::new(),
             KL_OVER_SEEDS => "nats".into(),
             _ => definition.unit,
         };
@@ -182,6 +183,14 @@ pub fn figures(evaluation: &Evaluation) -> Vec<Figure<'_>> {
             kl: of.kl,
             ..figure
         });
+    }
+    for one in &evaluation.beside_people {
+        let kinds = [("people_agreement", one.agreement), ("people_tau_b", one.tau_b)];
+        all.extend(kinds.map(|(kind, interval)| Figure {
+            method: pair(&one.a, &one.b).into(),
+            with: one.name.as_str().into(),
+            ..Figure::new(node, [one.a.as_str(), &one.test_set, &one.metric], interval, kind)
+        }));
     }
     for gap in &comparisons.gaps {
         let names = [gap.method.as_str(), &gap.from, &gap.metric];

@@ -16,7 +16,7 @@ use super::layout::{Block, Cell, Listing, distinct};
 use super::metrics::{DIFFERENCE, Definition, define_in, define_step};
 use super::run::{Evaluation, Run};
 use super::sweeps::{Sweep, sweeps};
-use super::{attribution, judges, optimum, seeds, significance, summary, table};
+use super::{attribution, judges, optimum, people, seeds, significance, summary, table};
 
 /// All tables, under a heading for each evaluation.
 pub fn markdown(run: &Run) -> String {
@@ -102,6 +102,7 @@ pub(super) fn listings(evaluation: &Evaluation) -> Vec<Listing> {
         .chain(significance::at_equal_quality(evaluation))
         .chain(optimum::listing(evaluation))
         .chain(optimum::fits(evaluation))
+        .chain(people::listings(evaluation))
         .collect()
 }
 
@@ -219,6 +220,11 @@ pub(super) fn html_sweep(sweep: &Sweep) -> String {
 /// Figures and differences over seeds of training, for a page.
 pub fn html_seeds(evaluation: &Evaluation) -> String {
     html_listings(&seeds::figures(evaluation)) + &html_listings(&seeds::differences(evaluation))
+}
+
+/// How often the measures of an evaluation pick what people picked, for a page.
+pub fn html_people(evaluation: &Evaluation) -> String {
+    html_listings(&people::listings(evaluation))
 }
 
 /// What judges found, and who they are, for a page; nothing where there is none.

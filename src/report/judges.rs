@@ -5,7 +5,8 @@ use serde_json::Value;
 
 use super::layout::{Cell, Line, Listing};
 use super::run::{Judging, Node, Run};
-use crate::artefacts::judgements::Verdicts;
+use crate::artefacts::judgements::{OfPeople, Verdicts};
+use crate::eval::interval::Interval;
 
 /// What the stage `judge` of `node` found.
 pub fn judging(nodes: &[Node], node: &Node, verdicts: Verdicts) -> Judging {
@@ -27,7 +28,44 @@ pub fn judging(nodes: &[Node], node: &Node, verdicts: Verdicts) -> Judging {
             agreement.krippendorff_alpha.map(|alpha| format!(", Krippendorff's alpha {alpha:.3}"));
         who += &format!("; {} of them{}", agreement.annotators, alpha.unwrap_or_default());
     }
+    if let Some(people) = &verdicts.people {
+        who += &format!("; {}", of_people(people));
+    }
     Judging { node: node.name.clone(), a, b, who: format!("{who}."), verdicts }
+}
+
+/// What people were asked, and how far they agree.
+fn of_people(people: &OfPeople) -> String {
+    let asked = match (people.question.as_str(), people.set) {
+        ("more_varied", Some(k)) => format!("which of two sets of {k} answers is more varied"),
+        _ => "which of two answers is better".to_owned(),
+    };
+    let mut said = format!(
+        "asked {asked}; {} of them judged {} items, {} by two or more",
+        people.annotators.len(),
+        people.items,
+        people.by_several
+    );
+    for (alpha, name) in [(&people.alpha_nominal, "nominal"), (&people.alpha_ordinal, "ordinal")] {
+        let text = alpha.as_ref().map(|alpha| with_ends(alpha, 3));
+        said.extend(text.map(|text| format!("; Krippendorff's alpha ({name}) {text}")));
+    }
+    for pair in &people.pairs {
+        let [one, other] = &pair.annotators;
+        let kappa = pair.cohen_kappa.map(|kappa| format!(", Cohen's kappa {kappa:.3}"));
+        let (n, share) = (pair.agreement.n, with_ends(&pair.agreement, 2));
+        let kappa = kappa.unwrap_or_default();
+        said += &format!("; {one} and {other} say the same of {share} of {n}{kappa}");
+    }
+    said
+}
+
+fn with_ends(figure: &Interval, decimals: usize) -> String {
+    let Interval { mean, low, high, .. } = figure;
+    match figure.has_ends() {
+        true => format!("{mean:.decimals$} [{low:.decimals$}, {high:.decimals$}]"),
+        false => format!("{mean:.decimals$}"),
+    }
 }
 
 /// Every stage `judge` on every split; nothing where there is none. Bias of position is there if a
@@ -120,7 +158,8 @@ fn who(nodes: &[Node], judge: &Value, own: Option<&Node>) -> String {
         };
     }
     let llm = &judge["llm"];
-    match (llm["model"].as_str(), llm["endpoint"].as_str(), judge.get("human")) {
+    let people = judge.get("human").or(judge.get("people"));
+    match (llm["model"].as_str(), llm["endpoint"].as_str(), people) {
         (Some(model), Some(endpoint), _) => format!("{model} at {endpoint}"),
         (.., Some(_)) => "people".into(),
         _ => "the exact score of the synthetic world".into(),

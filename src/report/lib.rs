@@ -12,6 +12,7 @@
 //! | [`judges`] | who judged, in words, and what verdicts amount to |
 //! | [`significance`], [`seeds`], [`optimum`], [`attribution`] | significant differences; figures over seeds of training; the optimum of the objective; what each stage changed |
 //! | [`sweeps`] | figures along the axes of sweeps, and comparisons of neighbouring values |
+//! | [`people`] | how often measures pick what people picked |
 //! | [`summary`], [`text`] | what a terminal shows: findings in a few lines; an evaluation |
 //! | [`formats`], [`latex`] | the tables in other languages, laid out by [`layout`] |
 //! | [`figures`], [`csv`] | all figures in one list, each with its point of a sweep; that list as CSV |
@@ -45,6 +46,7 @@ mod layout;
 pub mod metrics;
 mod optimum;
 pub mod page;
+mod people;
 pub mod query;
 pub mod results;
 pub mod run;

@@ -519,7 +519,7 @@ pub(super) fn is_taken(metric: &str, way: &Way) -> bool {
 }
 
 /// Whether a metric is measured on several samples of an input rather than on its first output.
-pub(super) fn is_of_samples(metric: &str) -> bool {
+pub fn is_of_samples(metric: &str) -> bool {
     let similar = SIMILAR.iter().any(|entry| entry.0 == metric);
     ["kl", "rm_accuracy_own"].contains(&metric)
         || similar

@@ -62,6 +62,7 @@ pub fn page(run: &Run, samples: usize) -> String {
         &formats::html_judges(run)
             .map_or_else(String::new, |judges| section("judges", "Judges", &judges)),
     );
+    body.push_str(&beside_people(run));
     body.push_str(&section("samples", "Samples", &browser(run, samples)));
     let mut curves = String::new();
     for family in training::families(run) {
@@ -334,6 +335,15 @@ fn filter<'a>(
     )
 }
 
+/// Measures beside people, of each evaluation; nothing, where people compared nothing.
+fn beside_people(run: &Run) -> String {
+    let tables: String = single(run).map(formats::html_people).collect();
+    match tables.is_empty() {
+        true => String::new(),
+        false => section("people", "Measures beside people", &tables),
+    }
+}
+
 fn head(run: &Run, swept: bool) -> String {
     let count = |ending: &str| run.nodes.iter().filter(|node| node.ending == ending).count();
     let endings =
@@ -353,6 +363,9 @@ fn head(run: &Run, swept: bool) -> String {
     ];
     if !formats::definitions(run).is_empty() {
         links.insert(3, ("definitions", "Definitions"));
+    }
+    if single(run).any(|evaluation| !evaluation.beside_people.is_empty()) {
+        links.insert(0, ("people", "People"));
     }
     if !run.judgings.is_empty() {
         links.insert(0, ("judges", "Judges"));

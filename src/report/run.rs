@@ -13,6 +13,7 @@ use crate::artefacts::distributions::ByPosition;
 use crate::artefacts::inputs::Input;
 use crate::artefacts::judgements::Verdicts;
 use crate::artefacts::optimum::Optimum;
+use crate::artefacts::people::BesidePeople;
 use crate::artefacts::quality::AtK;
 use crate::artefacts::reward_model::Accuracy;
 use crate::artefacts::seeds::Figure;
@@ -142,6 +143,9 @@ pub struct Evaluation {
     /// The optimum of the KL-regularised objective, a test set an entry.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub optimum: Vec<Optimum>,
+    /// How often each measure picks what people picked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub beside_people: Vec<BesidePeople>,
     /// What each stage of training changed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub attributions: Vec<Attribution>,

@@ -116,6 +116,10 @@ impl Selection {
         compared.between.retain(|of| {
             metric(&of.metric) && method(&of.method) && method(&of.with) && set(&of.test_set)
         });
+        evaluation.beside_people.retain(|of| {
+            let is_side = |name: &String| name == "reference" || method(name);
+            metric(&of.metric) && method(&of.a) && is_side(&of.b) && set(&of.test_set)
+        });
         evaluation
             .best_of_n
             .retain(|of| metric(&of.metric) && method(&of.method) && set(&of.test_set));

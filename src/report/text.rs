@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::layout::wrapped;
 use super::run::Evaluation;
-use super::{seeds, significance, table};
+use super::{people, seeds, significance, table};
 
 /// For a terminal of `width` columns.
 pub fn text(evaluation: &Evaluation, width: usize) -> String {
@@ -13,7 +13,7 @@ pub fn text(evaluation: &Evaluation, width: usize) -> String {
     for note in evaluation.notes() {
         let _ = write!(out, "\n{}\n", wrapped(&note, width));
     }
-    for listing in seeds::verdicts(evaluation) {
+    for listing in seeds::verdicts(evaluation).into_iter().chain(people::listings(evaluation)) {
         out.push('\n');
         listing.write_text(&mut out, width);
         out.truncate(out.trim_end().len());
@@ -35,7 +35,7 @@ pub fn markdown(evaluation: &Evaluation) -> String {
     for note in evaluation.notes() {
         let _ = write!(out, "\n{note}\n");
     }
-    for listing in seeds::verdicts(evaluation) {
+    for listing in seeds::verdicts(evaluation).into_iter().chain(people::listings(evaluation)) {
         out.push('\n');
         listing.write_markdown(&mut out);
         out.truncate(out.trim_end().len());

@@ -5,7 +5,7 @@
 //!    mean, with an interval over prompts: pairs of one prompt share texts.
 //! 2. A language model is asked about each pair in both orders, the order that comes first by
 //!    chance of the seed; the score is the mean of the two. Of people's judgements of a pair it is
-//!    the mean as well.
+//!    the mean as well. People may be asked of sets of answers which is more varied (`people.rs`).
 //! 3. What a language model answers depends on somebody else's machine. Its answers are kept in the
 //!    cache by content: with the same cache the bytes are the same, with another it asks again.
 //! 4. A reward model must have had no part in what it judges, nor learned from the pairs of one
@@ -15,7 +15,7 @@
 //! 5. Rows that a model behind the answers, or the judge, was trained on are refused, left out or
 //!    counted, as `on_leak` says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -24,11 +24,12 @@ use super::judge_client::{self, Model};
 use super::lineage::{self, Guard, OnLeak, Standing};
 use super::model_files::{self, Read, normalisation};
 use super::models::ArtefactShapes;
+use super::people::Sheets;
 use super::reading::{Part, Reading, Splits};
 use super::source::Source;
 use super::{Checks, KindInfo, Problem, Stage};
 use crate::artefacts::judgements::{
-    Agreement, JUDGEMENTS, Judgement, OfSplit, Order, SUMMARY, Summary, Verdicts,
+    Agreement, ITEMS, JUDGEMENTS, Judgement, OfSplit, Order, SUMMARY, Summary, Verdicts,
 };
 use crate::backend::Backend;
 use crate::dag::context::Context;
@@ -93,13 +94,16 @@ pub enum Who {
     Llm(Model),
     /// People, by sheets that they filled in.
     Human(People),
+    /// People, by sheets that are checked against the answers, with the agreement of people.
+    People(Sheets),
 }
 
 /// Judgements of people.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct People {
-    /// Sheets of `posttrain annotate` that were filled in, one below the other.
+    /// Sheets of `posttrain annotate` that were filled in, one below the other, of which nothing
+    /// says which answers were judged.
     pub judgements: Vec<Input>,
 }
 
@@ -140,6 +144,24 @@ impl Stage for JudgeStage {
                     "judge.human.judgements",
                     "expected at least one sheet",
                 );
+            }
+            Who::People(people) => {
+                checks
+                    .require(
+                        !people.sheets.is_empty(),
+                        "judge.people.sheets",
+                        "expected at least one sheet",
+                    )
+                    .require(
+                        people.set.is_none_or(|k| k >= 2),
+                        "judge.people.set",
+                        format!("expected at least 2, found {}", people.set.unwrap_or_default()),
+                    )
+                    .require(
+                        people.set.is_none() || self.b.is_some(),
+                        "judge.people.set",
+                        "expected `a` and `b`: a set is of several samples",
+                    );
             }
             Who::RewardModel(_) => {}
         }
@@ -185,7 +207,7 @@ impl Stage for JudgeStage {
             _ => None,
         };
         let (pairs, standing) = self.guarded(context, &all, judging.as_ref())?;
-        let (mut usage, mut agreement) = (None, None);
+        let (mut usage, mut agreement, mut people_found) = (None, None, None);
         let (judge, judgements) = match &self.judge {
             Who::Gold => ("gold", gold_says(&pairs)?),
             Who::RewardModel(model) => ("reward_model", self.reward_model_says(b, model, &pairs)?),
@@ -197,11 +219,19 @@ impl Stage for JudgeStage {
             Who::Human(people) => {
                 // Sheets may have rows that are left out since.
                 let judgements = people_say(people, &all)?;
-                let kept = |one: &Judgement| {
-                    pairs.iter().any(|pair| (&pair.split, &pair.id) == (&one.split, &one.id))
-                };
-                let judgements: Vec<Judgement> = judgements.into_iter().filter(kept).collect();
+                let judgements = kept(judgements, &pairs);
                 agreement = Some(agreement_of(&judgements));
+                ("human", judgements)
+            }
+            Who::People(people) => {
+                let items = match (people.set, &self.a, &self.b) {
+                    (Some(k), Some(a), Some(b)) => answer_pairs::sets(&all, a.path(), b.path(), k)?,
+                    _ => all.iter().map(AnswerPair::item).collect(),
+                };
+                let judgements = kept(people.judgements(&items)?, &pairs);
+                let (items, found) = people.counted(&items, &judgements);
+                write_jsonl(&context.out().join(ITEMS), &items)?;
+                people_found = Some(found);
                 ("human", judgements)
             }
         };
@@ -210,7 +240,8 @@ impl Stage for JudgeStage {
             (Some(_), None) => ("a", "reference"),
             (Some(_), Some(_)) => ("a", "b"),
         };
-        let verdicts = Verdicts { splits: self.splits_of(&pairs, &judgements)?, usage, agreement };
+        let splits = self.splits_of(&pairs, &judgements)?;
+        let verdicts = Verdicts { splits, usage, agreement, people: people_found };
         let unclear: usize = verdicts.splits.values().map(|split| split.unclear).sum();
         if unclear > 0 {
             context.warn(format!(
@@ -437,6 +468,14 @@ struct Judged<'a> {
     own: Vec<&'a Judgement>,
 }
 
+/// The judgements of pairs that are not left out.
+fn kept(judgements: Vec<Judgement>, pairs: &[AnswerPair]) -> Vec<Judgement> {
+    let pairs: BTreeSet<(&str, &str)> =
+        pairs.iter().map(|pair| (pair.split.as_str(), pair.id.as_str())).collect();
+    let is_kept = |one: &Judgement| pairs.contains(&(one.split.as_str(), one.id.as_str()));
+    judgements.into_iter().filter(is_kept).collect()
+}
+
 /// The judgement of two scores.
 fn scored(pair: &AnswerPair, a: f64, b: f64) -> Judgement {
     Judgement {
@@ -528,6 +567,7 @@ fn agreement_of(judgements: &[Judgement]) -> Agreement {
         annotators: annotators.len(),
         krippendorff_alpha: agreement::krippendorff(
             &items.values().map(|own| own.values().copied().collect()).collect::<Vec<Vec<u8>>>(),
+            agreement::Scale::Nominal,
         ),
         cohen_kappa: two.and_then(|pairs| agreement::cohen(&pairs)),
     }

@@ -30,6 +30,7 @@ const SOURCES: &[&str] = &[
     include_str!("metric_validation/config.rs"),
     include_str!("metric_validation/mod.rs"),
     include_str!("over_seeds/mod.rs"),
+    include_str!("people.rs"),
     include_str!("policy_validation.rs"),
     include_str!("ppo.rs"),
     include_str!("pretrain.rs"),

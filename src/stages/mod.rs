@@ -23,6 +23,7 @@ mod metric_validation;
 mod model_files;
 pub mod models;
 mod over_seeds;
+mod people;
 mod policy_validation;
 mod ppo;
 mod pretrain;

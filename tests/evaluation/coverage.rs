@@ -7,6 +7,8 @@
 //! its standard error. The streams ([`STREAMS`]) are not those on which methods and minima (the
 //! fewest inputs of an interval) were chosen.
 
+use posttrain::eval::agreement::{Scale, alpha};
+use posttrain::eval::beside::{Beside, Compared, beside};
 use posttrain::eval::best_of_n::{at_kl, at_own_kl, expected};
 use posttrain::eval::classes::{distinct, entropy, partition, simpson};
 use posttrain::eval::compare::{Flips, Measured, gaps, head_to_head, p_value, paired};
@@ -243,6 +245,52 @@ fn of_sampled_tau() -> Case {
     Case { slow: true, ..Case::new("`sampled_tau` of three methods", None, draw) }
 }
 
+/// What three people say of n items: each sees an item's verdict with this chance, or else says
+/// something; b, tie and a are 0, 1 and 2.
+fn verdicts(draws: &mut Sequence, n: usize, sees: f64) -> Vec<(usize, Vec<u8>)> {
+    let verdict = |draws: &mut Sequence| match draws.uniform() {
+        x if x < 0.35 => 0,
+        x if x < 0.5 => 1,
+        _ => 2,
+    };
+    let item = |draws: &mut Sequence| {
+        let own = verdict(draws);
+        many(3, || if draws.chance(sees) { own } else { verdict(draws) })
+    };
+    many(n, || item(draws)).into_iter().enumerate().collect()
+}
+
+/// Krippendorff's alpha of three people. Two who say nothing of the item agree by chance, so that
+/// alpha for categories is the square of the chance that one sees it.
+fn of_alpha(name: &'static str, scale: Scale, sees: f64) -> Case {
+    let truth = (scale == Scale::Nominal).then_some(sees * sees);
+    let draw = move |draws: &mut Sequence, n: usize| {
+        let items = verdicts(draws, n, sees);
+        alpha(&items, scale).unwrap_or(Interval::none(f64::NAN, n, Kind::NoneAllEqual))
+    };
+    Case { slow: true, ..Case::new(name, truth, draw) }
+}
+
+/// A measure that sees the difference of two things with noise, beside the majority of three people
+/// who do; of n prompts with 1 to 3 pairs each, or of n pairs.
+fn of_beside(name: &'static str, several: bool, of: fn(Beside) -> Interval) -> Case {
+    let draw = move |draws: &mut Sequence, n: usize| {
+        let mut all = Vec::new();
+        for cluster in 0..n {
+            let ease = if several { draws.normal() } else { 0.0 };
+            for _ in 0..if several { 1 + draws.below(3) } else { 1 } {
+                let apart = ease + draws.normal();
+                let votes: f64 = many(3, || (apart + draws.normal()).signum()).iter().sum();
+                let people = if draws.chance(0.1) { 0.0 } else { votes };
+                let measure = [apart + 1.5 * draws.normal(), 0.0];
+                all.push(Compared { cluster, measure, people: [people, 0.0] });
+            }
+        }
+        of(beside(&all))
+    };
+    Case { slow: true, ..Case::new(name, None, draw) }
+}
+
 fn cases() -> Vec<Case> {
     let uncertain = |p: f64| plain(of_share, move |draws| f64::from(u8::from(draws.chance(p))));
     let tied = plain(of_share, |draws| outcome(draws, 0.45, 0.3));
@@ -268,6 +316,12 @@ fn cases() -> Vec<Case> {
         Case::new("`win_rate`, 0.95", 0.95, uncertain(0.95)),
         Case::new("`exact`, 0.98", 0.98, uncertain(0.98)),
         Case::new("`win_rate`, three of ten tied", 0.6, tied),
+        of_alpha("alpha (nominal) 0.25 of three people", Scale::Nominal, 0.5),
+        of_alpha("alpha (nominal) 0.64 of three people", Scale::Nominal, 0.8),
+        of_alpha("alpha (ordinal) of three people", Scale::Ordinal, 0.8),
+        of_beside("a measure beside people, agreement", true, |found| found.agreement),
+        of_beside("a measure beside people, tau-b", false, |found| found.tau_b),
+        of_beside("the same of n prompts", true, |found| found.tau_b).from(FEWEST_CLUSTERS),
         Case::new("difference in `gold`", 0.5 * 0.3, |draws, n| {
             let values = many(n, || gold(draws, 0.7) - gold(draws, 0.4));
             paired("gold", &values)

@@ -5,5 +5,6 @@
 mod evaluated;
 pub mod fake;
 mod judge;
+mod people;
 mod serve;
 pub mod server;

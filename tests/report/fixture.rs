@@ -290,12 +290,11 @@ fn evaluation() -> Evaluation {
             by_source: BTreeMap::new(),
         })
         .into();
-    let seeds = Vec::new();
     Evaluation {
         node: "report".into(),
         table,
         comparisons,
-        seeds,
+        seeds: Vec::new(),
         judges: Vec::new(),
         left_out: vec!["Left out: `rm` of `base`: it has no `outputs`.".into()],
         leaks: vec!["Leaks: 2 of 5 rows of `test/id`, by `reward`: they are left out.".into()],
@@ -312,6 +311,7 @@ fn evaluation() -> Evaluation {
         best_of_n,
         over_optimisation,
         optimum: optima(),
+        beside_people: Vec::new(),
         attributions,
         reward_model,
         inputs,
@@ -538,7 +538,7 @@ fn judging() -> Judging {
         completion_tokens: 120,
         cost: Some(0.25),
     });
-    let verdicts = Verdicts { splits, usage, agreement: None };
+    let verdicts = Verdicts { splits, usage, agreement: None, people: None };
     Judging {
         node: "asked".into(),
         a: "ppo_outputs".into(),

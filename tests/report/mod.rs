@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used)]
 
+mod annotation;
 mod browser;
 mod commands;
 mod events;
@@ -13,6 +14,7 @@ mod latex;
 mod names;
 mod optimum;
 mod page;
+mod people;
 mod results;
 mod sweeps;
 

@@ -205,6 +205,7 @@ pub fn cases() -> Vec<(&'static str, Value)> {
     cases.extend(of_distributions(&evaluate("gold")));
     cases.extend(of_validated_metrics());
     cases.extend(of_programs());
+    cases.extend(of_people(&evaluate("gold")));
     cases
 }
 
@@ -236,6 +237,33 @@ fn of_programs() -> [(&'static str, Value); 3] {
             "evaluate/metrics",
             json!({"dataset": at("dataset"), "methods": methods, "metrics": {"own": measured}}),
         ),
+    ]
+}
+
+/// `judge` by people, of outputs and of sets, and measures beside people.
+fn of_people(evaluate: &Value) -> [(&'static str, Value); 3] {
+    let at = |name: &str| fixture().at(name);
+    let sheets =
+        |kind: &str| ["ann", "bob"].map(|name| at(&format!("sheets/{kind}-{name}.csv"))).to_vec();
+    let judge = |more: Value| {
+        let mut config = json!({"dataset": at("dataset"), "splits": ["test/id"]});
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        config
+    };
+    let mut beside = evaluate.clone();
+    beside["methods"] = json!([evaluate["methods"][0], {"name": "pool", "samples": at("pool")}]);
+    beside["people"] = json!({"asked": {"a": "policy", "b": "pool", "judgements": at("people")}});
+    [
+        (
+            "judge/people",
+            judge(json!({"a": at("outputs"), "judge": {"people": {"sheets": sheets("pairs")}}})),
+        ),
+        (
+            "judge/people_sets",
+            judge(json!({"a": at("samples"), "b": at("pool"),
+                "judge": {"people": {"sheets": sheets("sets"), "set": 2}}})),
+        ),
+        ("evaluate/people", beside),
     ]
 }
 

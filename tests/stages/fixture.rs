@@ -5,11 +5,15 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use posttrain::data::study::Item;
+use posttrain::eval::verdict::Verdict;
 use posttrain::model::arch::{Origin, SpecialTokens};
 use posttrain::model::checkpoint::{self, Checkpoint};
 use posttrain::model::params::{HeadKind, Params};
 use posttrain::model::spec::Spec;
 use serde_json::{Value, json};
+
+use super::sheets::{filled, items};
 
 /// The folder with everything.
 pub struct Fixture(tempfile::TempDir);
@@ -147,6 +151,33 @@ impl Fixture {
         let number = json!({"description": "d", "unit": "u", "better": "higher", "splits": {}});
         let summary = json!({"per": "input", "values": {"own": number}});
         self.write("measured_by/metric.json", &summary.to_string());
+        self.judged_by_people();
+    }
+
+    /// Sheets of two people, of outputs and of sets, and what a stage `judge` makes of one of sets.
+    fn judged_by_people(&self) {
+        let [dataset, outputs, samples, pool] =
+            ["dataset", "outputs", "samples", "pool"].map(|name| self.path(name));
+        let pairs = items(&dataset, &outputs, None, None);
+        let sets = items(&dataset, &samples, Some(&pool), Some(2));
+        for (kind, items) in [("pairs", &pairs), ("sets", &sets)] {
+            for (name, step) in [("ann", 1), ("bob", 2)] {
+                let says =
+                    |at: usize| [Verdict::A, Verdict::B, Verdict::A, Verdict::Tie][at * step % 4];
+                self.write(&format!("sheets/{kind}-{name}.csv"), &filled(items, name, says));
+            }
+        }
+        let people = json!({"question": "more_varied", "set": 2, "annotators": [], "items": 5,
+            "by_several": 0, "majority": {}, "alpha_nominal": null, "alpha_ordinal": null,
+            "pairs": []});
+        let summary = json!({"judge": "human", "a": "a", "b": "b", "splits": {}, "people": people});
+        self.write("people/summary.json", &summary.to_string());
+        let item = |(at, item): (usize, &Item)| {
+            let says = ["a", "b", "tie", "a", "b"][at];
+            json!({"split": item.split, "id": item.id, "key": item.key(),
+                "votes": {"a": 1, "b": 0, "tie": 0}, "score": 0.5, "majority": says})
+        };
+        self.write("people/items.jsonl", &jsonl(sets.iter().enumerate().map(item)));
     }
 
     fn write(&self, name: &str, text: &str) {

@@ -24,6 +24,7 @@ mod resuming;
 mod sampling;
 mod seeds;
 mod shared;
+pub mod sheets;
 mod similarity;
 mod training;
 mod trajectories;

@@ -48,6 +48,9 @@ pub struct EvaluateStage {
     /// Metrics of your own by name, each with the stages `metric` whose program gives that number.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metrics: BTreeMap<String, OwnMetricConfig>,
+    /// What people say of two methods, by name: each measure is held against it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub people: BTreeMap<String, PeopleConfig>,
     /// Longest prompt in tokens that models read; a longer prompt loses its beginning. `null` cuts
     /// nothing.
     #[serde(default)]
@@ -111,6 +114,18 @@ impl Method {
     pub(super) fn own_model(&self) -> Option<&Ref<Policy>> {
         self.model.as_ref().or(self.policy.as_ref())
     }
+}
+
+/// Two methods that people have compared.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeopleConfig {
+    /// Name of the method whose texts were `a` of the stage `judge`.
+    pub a: String,
+    /// Name of the method whose texts were `b`, or `reference`.
+    pub b: String,
+    /// The stage `judge`, with `people`.
+    pub judgements: Ref<Judgements>,
 }
 
 /// Who decides wins.
@@ -192,18 +207,34 @@ impl EvaluateStage {
                 format!("`{}` is made from itself", method.name),
             );
         }
+        for (name, people) in &self.people {
+            checks.require(
+                is_plain(name),
+                "people",
+                format!("expected a name of letters, digits, `_` and `-`, found `{name}`"),
+            );
+            for (field, side) in [("a", &people.a), ("b", &people.b)] {
+                let is_method = self.methods.iter().any(|method| method.name == *side);
+                checks.require(
+                    is_method || (field == "b" && side == REFERENCE),
+                    &format!("people.{name}.{field}"),
+                    format!("there is no method `{side}`"),
+                );
+            }
+            checks.require(
+                people.a != people.b,
+                &format!("people.{name}.b"),
+                "expected another method than `a`",
+            );
+        }
         for (name, judged) in &self.judges {
-            let plain = !name.is_empty()
-                && name
-                    .chars()
-                    .all(|letter| letter.is_ascii_alphanumeric() || "_-".contains(letter));
             let has_outputs = |name: &String| {
                 self.methods.iter().any(|method| method.name == *name && method.outputs.is_some())
             };
             let stranger = judged.keys().find(|name| !has_outputs(name));
             checks
                 .require(
-                    plain,
+                    is_plain(name),
                     "judges",
                     format!("expected a name of letters, digits, `_` and `-`, found `{name}`"),
                 )
@@ -334,6 +365,12 @@ impl EvaluateStage {
         }
         constraints
     }
+}
+
+/// Whether a name can be a part of a metric's name.
+fn is_plain(name: &str) -> bool {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "_-".contains(letter);
+    !name.is_empty() && name.chars().all(is_plain)
 }
 
 /// The node that is referred to, before it is made.

@@ -83,6 +83,14 @@ impl Judging {
                         .hint("give the stage `judge` the method's outputs as `a`")
                         .into());
                 }
+                if found.summary.verdicts.people.as_ref().is_some_and(|of| of.set.is_some()) {
+                    let message = format!(
+                        "{} says which of two sets of answers is more varied, not which answer is \
+                         better",
+                        place()
+                    );
+                    return Err(user(message).hint("name it under `people` instead").into());
+                }
                 if let Some((other, one)) = verdicts.iter().find(|(_, one)| {
                     (&one.summary.judge, &one.summary.b) != (&found.summary.judge, &found.summary.b)
                 }) {

@@ -22,11 +22,14 @@
 //!    next-token distributions and for the forward KL (`distributions.rs`).
 //! 9. Numbers of the user's programs, which `metric` stages have, are compared as any other measure
 //!    is (`own_metrics.rs`).
-//! 10. Models, judge, outputs and samples are optional. What takes one that is absent is left out,
+//! 10. Where the config asks for it, every measure of an input is held against what people say of
+//!    two methods (`beside_people.rs`).
+//! 11. Models, judge, outputs and samples are optional. What takes one that is absent is left out,
 //!     and named below the table with the reason (`left_out.rs`).
 
 mod accuracy;
 mod attribution;
+mod beside_people;
 mod classes;
 mod config;
 mod curves;
@@ -77,6 +80,7 @@ use crate::artefacts::curves::{BEST_OF_N, BestOfN, OVER_OPTIMISATION, Training};
 use crate::artefacts::inputs::{INPUTS, Input};
 use crate::artefacts::names::{DIVERSITY_FILE, JUDGES, METRICS, NOTES};
 use crate::artefacts::optimum::{OPTIMUM, Optimum};
+use crate::artefacts::people::{BesidePeople, PEOPLE};
 use crate::artefacts::reward_model::{self, Accuracy};
 use crate::artefacts::table::{Row, TABLE, TABLE_MARKDOWN, TABLE_TEXT, Table};
 use crate::artefacts::temperatures::{TEMPERATURES, Temperatures};
@@ -145,6 +149,7 @@ impl Stage for EvaluateStage {
         if let Some(quality) = &self.quality {
             quality.check(&methods, &rows.examples)?;
         }
+        let studies = beside_people::read(self, &rows.examples, &methods)?;
         let pool = self.optimum.as_ref().map(Pool::read).transpose()?;
         let mut found = Found::default();
         found.table.own = own.iter().map(OwnNumbers::described).collect();
@@ -189,6 +194,9 @@ impl Stage for EvaluateStage {
             if context.stop_requested() {
                 return context.interrupted();
             }
+        }
+        for study in &studies {
+            found.beside_people.extend(study.beside(&found, &measures)?);
         }
         found.temperatures = methods.iter().map(Answers::temperatures).collect();
         for (config, method) in self.methods.iter().zip(&methods) {
@@ -259,6 +267,7 @@ struct Found {
     reward: Vec<Accuracy>,
     trainings: Vec<Training>,
     optima: Vec<Optimum>,
+    beside_people: Vec<BesidePeople>,
     temperatures: Vec<Temperatures>,
     /// Each input with every method's answer.
     inputs: Vec<Input>,
@@ -348,6 +357,9 @@ impl Found {
         if !self.optima.is_empty() {
             json(OPTIMUM, serde_json::to_vec_pretty(&self.optima))?;
         }
+        if !self.beside_people.is_empty() {
+            json(PEOPLE, serde_json::to_vec_pretty(&self.beside_people))?;
+        }
         let notes: Vec<String> = judgings.iter().map(Judging::note).collect();
         if !judgings.is_empty() {
             json(JUDGES, serde_json::to_vec_pretty(judgings))?;
@@ -372,6 +384,7 @@ impl Found {
             left_out,
             temperatures: self.temperatures.clone(),
             optimum: self.optima.clone(),
+            beside_people: self.beside_people.clone(),
             ..Evaluation::default()
         };
         fs::write_atomic(&out.join(TABLE), self.table.json().as_bytes())?;

@@ -5,6 +5,7 @@ use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
 use posttrain::error::{Kind, kind_of};
+use posttrain::eval::verdict::Verdict;
 use serde_json::{Value, json};
 
 use super::training::optimiser;
@@ -12,6 +13,7 @@ use super::{Case, Others, plain, with};
 use crate::judges::fake::{Fake, Fault};
 use crate::stages::bench::{Made, Work, make};
 use crate::stages::fixture::{fixture, jsonl, write};
+use crate::stages::sheets::{filled, items};
 
 pub fn score(others: &Others) -> Case {
     let base = json!({"dataset": fixture().at("dataset"), "splits": ["sft"],
@@ -125,6 +127,20 @@ pub fn evaluate(others: &Others) -> Case {
     let measured = |samples: &Value| others.keep(make("metric", lengths(samples)));
     let outputs = measured(&at("outputs"));
     let of_program = || json!({"metrics": {"key": {"of": "outputs", "methods": {"key": outputs}}}});
+    // Three methods of the same answers, and what people say of two of them.
+    let asked = |sheet: &str| {
+        others.keep(make(
+            "judge",
+            json!({"dataset": at("dataset"), "a": at("outputs"), "b": at("outputs"),
+                "splits": ["test/id"], "judge": {"people": {"sheets": [others.at(sheet)]}}}),
+        ))
+    };
+    let compared = || {
+        let methods = ["first", "second", "third"]
+            .map(|name| json!({"name": name, "outputs": at("outputs")}));
+        json!({"methods": methods, "reference_policy": null, "people": {"key": {"a": "first",
+            "b": "second", "judgements": asked("same-ann.csv")}}})
+    };
     let refused = vec![
         ("optimum.missing_eos", json!({"replace": -3.0}), optimum(), another),
         ("optimum.missing_eos.replace", json!(-2.0), ruled(json!({"replace": -3.0})), another),
@@ -161,6 +177,9 @@ pub fn evaluate(others: &Others) -> Case {
             json!({"judges": {"key": {"key": verdicts(json!("gold"))}}}),
         ),
         ("metrics.key.methods.key", measured(&others.at("answers")), of_program()),
+        ("people.key.a", json!("third"), compared()),
+        ("people.key.b", json!("third"), compared()),
+        ("people.key.judgements", asked("same-bob.csv"), compared()),
         plain("max_prompt_tokens", json!(5)),
         plain("diversity.metrics.0", json!("distinct")),
         ("optimum.candidates", pool(2, json!("keep")), optimum()),
@@ -367,6 +386,11 @@ pub fn judge(others: &Others) -> Case {
             others.at("second.csv"),
             json!({"judge": {"human": {"judgements": [others.at("first.csv")]}}}),
         ),
+        (
+            "judge.people.sheets.0",
+            at("sheets/pairs-bob.csv"),
+            json!({"judge": {"people": {"sheets": [at("sheets/pairs-ann.csv")]}}}),
+        ),
         ("judge.llm.endpoint", json!(opposite.endpoint()), asked()),
         ("judge.llm.model", json!("n"), asked()),
         ("judge.llm.task", json!("instructions"), asked()),
@@ -396,7 +420,10 @@ pub fn judge(others: &Others) -> Case {
         all.sort();
         all.concat()
     };
-    Case { elsewhere, heard: Some(Box::new(heard)), ..Case::new(base, pairs) }
+    let of_sets = json!({"a": at("samples"), "b": at("pool"), "splits": ["test/id"],
+        "judge": {"people": {"sheets": [at("sheets/sets-ann.csv")], "set": 2}}});
+    let refused = vec![("judge.people.set", json!(null), of_sets, "the question is `more_varied`")];
+    Case { elsewhere, refused, heard: Some(Box::new(heard)), ..Case::new(base, pairs) }
 }
 
 fn price() -> Value {
@@ -466,6 +493,12 @@ pub fn sheets(others: &Others) {
             &others.path(&format!("{name}.csv")),
             &format!("annotator,split,id,order,choice\r\n{rows}"),
         );
+    }
+    let outputs = fixture().path("outputs");
+    let same = items(&fixture().path("dataset"), &outputs, Some(&outputs), None);
+    for (name, verdict) in [("ann", Verdict::A), ("bob", Verdict::Tie)] {
+        let says = |at: usize| if at < 2 { Verdict::B } else { verdict };
+        write(&others.path(&format!("same-{name}.csv")), &filled(&same, name, says));
     }
     write(&others.path("question.txt"), "{prompt} {first} {second} {\"better\": 1}?");
 }
