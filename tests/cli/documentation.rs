@@ -184,10 +184,13 @@ fn every_command_of_the_documents_is_one_of_the_program() {
             {
                 continue;
             }
-            // What runs is planned, without the option that adds seeds to a run.
+            // What runs is planned, without the options that add seeds to a run.
             let first = if words[0] == "run" { "plan" } else { &words[0] };
-            let rest = words[1..].iter().map(String::as_str);
-            let rest = rest.filter(|word| *word != "--sequential");
+            let mut rest: Vec<&str> = words[1..].iter().map(String::as_str).collect();
+            rest.retain(|word| *word != "--sequential");
+            if let Some(at) = rest.iter().position(|word| *word == "--budget") {
+                rest.drain(at..at + 2);
+            }
             let arguments: Vec<&str> = [first].into_iter().chain(rest).collect();
             let said = place.say(&arguments);
             assert_eq!(said.code, 0, "{document}: {arguments:?}\n{}", said.err);

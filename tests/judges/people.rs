@@ -348,6 +348,20 @@ fn a_measure_is_held_against_what_people_say_of_sets() {
     close(&beside(&made, "length_per_input")["agreement"]["mean"], 0.2);
     // Scores of outputs are no measures of sets.
     assert!(!made.text("people.json").contains("rouge_l"));
+    // A metric of the user's, of which less is better, picks the varied set in every row.
+    let numbers = |name: &str, number: usize| {
+        let row = r#"s/("split":"[^"]*","id":"[^"]*").*/\1,"values":{"own":N}}/"#;
+        make(
+            "metric",
+            json!({"samples": study.at(name), "run": ["sed", "-E", row.replace('N', &number.to_string())],
+                "values": {"own": {"description": "one", "better": "lower"}}}),
+        )
+    };
+    let (varied, less) = (numbers("varied", 1), numbers("alike", 2));
+    let mut config = evaluation(&study, &judged, "varied", "alike");
+    let measured = json!({"varied": varied.reference(), "alike": less.reference()});
+    config["metrics"] = json!({"own": {"of": "samples", "methods": measured}});
+    close(&beside(&make("evaluate", config), "own")["agreement"]["mean"], 0.8);
     let text = made.text("table.txt");
     assert!(text.contains("measures beside people: asked"), "{text}");
     assert!(made.text("table.md").contains("measures beside people: asked"));

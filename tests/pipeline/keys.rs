@@ -64,6 +64,7 @@ fn keys_of_the_shipped_pipelines_are_as_recorded() {
         ("smoke", Vec::new()),
         ("summarisation", Vec::new()),
         ("selection", Vec::new()),
+        ("selection_instructions", Vec::new()),
         ("metric_validation", Vec::new()),
         ("diversity_audit", Vec::new()),
         ("evidence", vec!["matrix.seed=[10, 11]".to_owned()]),

@@ -28,7 +28,7 @@ use crate::eval::interval::average;
 use crate::eval::spread::{OfSet, cut};
 use crate::eval::verdict::Verdict;
 use crate::fs;
-use crate::report::metrics::{Direction, define, is_of_samples};
+use crate::report::metrics::{Definition, Direction, define, define_in, is_of_samples};
 use crate::stages::diversity::Measures;
 
 /// What people say of two methods, with the texts that they saw.
@@ -202,8 +202,10 @@ impl Study<'_> {
             };
             for (metric, value) in &a.scores {
                 let both = value.zip(b.scores.get(metric).copied().flatten());
-                if let (Some((a, b)), true) = (both, is_of_samples(metric) == of_samples) {
-                    let sign = sign(metric);
+                let own = found.table.own.iter().find(|own| own.metric == *metric);
+                let is = own.map_or_else(|| is_of_samples(metric), |own| own.of_samples);
+                if let (Some((a, b)), true) = (both, is == of_samples) {
+                    let sign = sign(define_in(&found.table, metric));
                     all.entry(metric.clone()).or_default().insert(*at, [sign * a, sign * b]);
                 }
             }
@@ -213,8 +215,8 @@ impl Study<'_> {
 }
 
 /// -1 of a metric that falls with quality or diversity.
-fn sign(metric: &str) -> f64 {
-    match define(metric).map(|of| of.direction) {
+fn sign(definition: Option<Definition>) -> f64 {
+    match definition.map(|of| of.direction) {
         Some(Direction::LowerIsBetter | Direction::LowerIsMoreDiverse) => -1.0,
         _ => 1.0,
     }
@@ -241,7 +243,7 @@ fn of_sets<B: Backend>(
         measured.extend(measures.of_pairs(&texts)?);
         for (metric, of) in &measured {
             let name = format!("{}_per_input{ending}", metric.name());
-            let sign = sign(&name);
+            let sign = sign(define(&name));
             let value = |set: usize| sign * mean(&of[set], texts[set].len());
             let values = (0..seen.len()).map(|at| (at, [value(2 * at), value(2 * at + 1)]));
             all.push((name, values.collect()));
