@@ -15,6 +15,7 @@
 //! | [`temperatures`] | `temperatures.json` | evaluation |
 //! | [`left_out`] | `left_out.json` | evaluation |
 //! | [`seeds`] | `seeds.json` | evaluation over seeds |
+//! | [`reference_logprobs`] | `SPLIT.jsonl` | reference log-probabilities |
 //! | [`leaks`] | `leaks.json` | evaluation, samples, judgements |
 //! | [`metric`] | `values.jsonl`, `metric.json` | metric |
 //! | [`judgements`] | `judgements.jsonl`, `summary.json` | judgements |
@@ -44,6 +45,7 @@ pub mod names;
 pub mod optimum;
 pub mod points;
 pub mod quality;
+pub mod reference_logprobs;
 pub mod reward_model;
 pub mod rollouts;
 pub mod seeds;
