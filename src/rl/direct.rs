@@ -1,9 +1,9 @@
 //! Losses on preference pairs that need no reward model: of the log-probabilities of both answers
 //! under the policy and, for most, under a reference policy. Knows no model.
 //!
-//! c and r are the log-ratios of the chosen and the rejected answer, each summed over its tokens,
-//! EOS included: log p - log p_reference. n_c and n_r are numbers of tokens, p_c and p_r
-//! log-probabilities, s the logistic function, e the smoothing.
+//! p_c and p_r are the policy's log-probabilities of the chosen and the rejected answer, summed over
+//! tokens, EOS included; ref_c and ref_r those of the reference; c = p_c - ref_c and r = p_r - ref_r
+//! the log-ratios; n_c and n_r numbers of tokens; s the logistic function; e the smoothing.
 //!
 //! | loss | of a pair | source |
 //! |---|---|---|
@@ -11,18 +11,23 @@
 //! | `cdpo` | -(1 - e) log s(x) - e log s(-x), x = beta (c - r) | Mitchell 2023, conservative DPO |
 //! | `robust` | (-(1 - e) log s(x) + e log s(-x)) / (1 - 2 e) | Chowdhury et al. 2024, arXiv 2403.00409 |
 //! | `hinge` | max(0, 1 - beta (c - r)) | Zhao et al. 2023, arXiv 2305.10425 (SLiC) |
-//! | `ipo` | (c/n_c - r/n_r - 1/(2 beta))² | Azar et al. 2023, arXiv 2310.12036; log-ratios a token, as its authors' code and TRL |
-//! | `ipo_sum` | (c - r - 1/(2 beta))² | the same, summed, as OpenRLHF |
+//! | `ipo` | (c/n_c - r/n_r - 1/(2 beta))² | Azar et al. 2023, arXiv 2310.12036, eq. 17, of log-ratios a token, as TRL |
+//! | `ipo_sum` | (c - r - 1/(2 beta))² | the same of sums, as the equation and OpenRLHF |
 //! | `sigmoid_norm` | -log s(beta (c/n_c - r/n_r)) | length-normalised DPO (Lambert et al. 2024, arXiv 2411.15124) |
 //! | `apo_zero` | 1 - s(beta c) + s(beta r) | D'Oosterlinck et al. 2024, arXiv 2408.06266 |
 //! | `apo_down` | s(beta c) + 1 - s(beta (c - r)) | the same |
-//! | `decoupled` | -log s(alpha (p_c - p_r) - beta (ref_c - ref_r)) | Slocum et al. 2025, soft preference learning: alpha weighs entropy, beta the cross-entropy with the reference |
+//! | `decoupled` | -log s(alpha (p_c - p_r) - beta (ref_c - ref_r)) | soft preference learning, Slocum et al. 2025, arXiv 2511.08594 |
 //! | `simpo` | -log s(beta (p_c/n_c - p_r/n_r) - gamma) | Meng et al. 2024, arXiv 2405.14734, eq. 6; no reference |
 //! | `cpo` | -log s(beta (p_c - p_r)) | Xu et al. 2024, arXiv 2401.08417; no reference |
 //! | `orpo` | -beta log s(o_c - o_r), o = log(q / (1 - q)), q = exp(p / n) | Hong et al. 2024, arXiv 2403.07691; no reference |
 //!
 //! To each may be added a weight times the mean negative log-likelihood of the chosen answer,
 //! -p_c / n_c; `cpo` and `orpo` have it with the weight 1 in their papers.
+//!
+//! `decoupled` is the closed form of the reward of soft preference learning: its optimum,
+//! proportional to p_reference^(beta/alpha) e^(reward/alpha), gives reward = alpha log p - beta log
+//! p_reference + a constant of the prompt, put into the likelihood of Bradley and Terry. alpha weighs
+//! the entropy, beta the cross-entropy with the reference; alpha = beta is `sigmoid`.
 
 use serde::{Deserialize, Serialize};
 
@@ -106,7 +111,7 @@ pub struct Answer {
     pub policy: f64,
     /// The same under the reference; 0 where there is none.
     pub reference: f64,
-    /// Number of tokens, above 0.
+    /// Number of tokens that the sums are over, above 0.
     pub tokens: usize,
 }
 
@@ -200,12 +205,16 @@ impl DirectLoss {
             Objective::Orpo => {
                 let (mean_c, mean_r) = (chosen.policy / nc, rejected.policy / nr);
                 let (loss, slope) = logistic(log_odds(mean_c) - log_odds(mean_r));
-                // The derivative of the log odds by the mean is 1 / (1 - q).
-                let by_mean = |mean: f64| -1.0 / mean.exp_m1();
+                // The derivative of the log odds by log q is 1 / (1 - q). That of the loss by the
+                // chosen log q, -s(log odds of r - log odds of c) / (1 - q_c), is written without
+                // a division by 1 - q_c, which is 0 where the policy is sure of the answer.
+                let odds_r = log_odds(mean_r).exp();
+                let by_chosen = -odds_r / (mean_c.exp() - odds_r * mean_c.exp_m1());
+                let by_rejected = slope / mean_r.exp_m1();
                 PairGradient {
                     loss: beta * loss,
-                    chosen: beta * slope * by_mean(mean_c) / nc,
-                    rejected: -beta * slope * by_mean(mean_r) / nr,
+                    chosen: beta * by_chosen / nc,
+                    rejected: beta * by_rejected / nr,
                 }
             }
         };
@@ -257,17 +266,28 @@ impl DirectStatistics {
         self.logp_rejected += rejected.policy;
     }
 
+    /// Mean loss of a pair; 0 of none.
+    pub fn loss(&self) -> f64 {
+        ratio_or_zero(self.loss, self.pairs)
+    }
+
+    /// Share of pairs whose chosen answer has the greater implicit reward, a tie counting half;
+    /// 0 of none.
+    pub fn accuracy(&self) -> f64 {
+        ratio_or_zero(self.correct, self.pairs)
+    }
+
     /// Means over pairs, by the names of TRL: `loss`; implicit rewards ([`DirectLoss::reward`]) of
     /// both sides, their margin and the share of pairs whose chosen answer has the greater one;
     /// log-probabilities of whole answers; and `num_pairs`.
     pub fn metrics(&self) -> Metrics {
         let mean = |sum: f64| ratio_or_zero(sum, self.pairs);
         vec![
-            ("loss", mean(self.loss)),
+            ("loss", self.loss()),
             ("rewards/chosen", mean(self.chosen)),
             ("rewards/rejected", mean(self.rejected)),
             ("rewards/margins", mean(self.chosen - self.rejected)),
-            ("rewards/accuracies", mean(self.correct)),
+            ("rewards/accuracies", self.accuracy()),
             ("logps/chosen", mean(self.logp_chosen)),
             ("logps/rejected", mean(self.logp_rejected)),
             ("num_pairs", self.pairs as f64),
@@ -294,10 +314,11 @@ mod tests {
         Answer { policy, reference, tokens }
     }
 
-    /// Loss, derivatives by the chosen and the rejected log-probability, of two pairs; worked out in
-    /// double precision with the functions of other libraries (TRL, OpenRLHF).
+    /// Loss and derivatives by the chosen and the rejected log-probability of two pairs, worked out
+    /// in double precision by an independent implementation of the formulas with automatic
+    /// differentiation.
     #[test]
-    fn losses_and_gradients_are_those_of_other_libraries() {
+    fn losses_and_gradients_are_the_formulas() {
         let pairs = [
             (answer(-6.5, -7.2, 4), answer(-9.0, -8.1, 6)),
             (answer(-11.0, -9.5, 7), answer(-5.5, -6.0, 3)),
@@ -409,11 +430,22 @@ mod tests {
         assert!((soft.chosen - plain.chosen).abs() < 1e-12);
     }
 
+    /// Where the policy is sure of the chosen answer, its odds are infinite: the loss is 0, and by
+    /// the chosen mean the derivative is -odds of the rejected answer.
+    #[test]
+    fn orpo_of_a_certain_answer_has_a_gradient() {
+        let found = loss(Objective::Orpo).of(answer(0.0, 0.0, 4), answer(-9.0, 0.0, 6));
+        let odds = (-1.5f64).exp() / (1.0 - (-1.5f64).exp());
+        assert_eq!((found.loss, found.rejected), (0.0, 0.0));
+        assert!((found.chosen + 0.2 * odds / 4.0).abs() < 1e-15, "{found:?}");
+    }
+
     #[test]
     fn far_log_ratios_overflow_in_no_loss() {
         for objective in ALL {
             let found = loss(objective).of(answer(-900.0, -10.0, 9), answer(-10.0, -900.0, 9));
-            assert!(found.loss.is_finite() && found.chosen.is_finite(), "{objective:?}: {found:?}");
+            let numbers = [found.loss, found.chosen, found.rejected];
+            assert!(numbers.iter().all(|x| x.is_finite()), "{objective:?}: {found:?}");
         }
     }
 

@@ -4,6 +4,8 @@
 //! 1. A step takes `batch_size` pairs. The loss is the mean over them.
 //! 2. Reference log-probabilities are an artefact of the stage `reference_logprobs`; losses without
 //!    a reference take none.
+//! 3. The policy learns from the reference's numbers, so what the reference was trained on belongs
+//!    to what the policy was trained on.
 
 use serde::{Deserialize, Serialize};
 
@@ -114,34 +116,34 @@ impl DpoStage {
     /// Notes fields that the loss needs, or that it would not read.
     fn check_loss(&self, checks: &mut Checks) {
         let loss = self.loss;
-        let of = |is: bool| {
-            if is {
-                "expected one, which the loss takes"
-            } else {
-                "the loss does not take it: remove it"
-            }
+        let needed = |is: bool| match is {
+            true => "`loss` needs it: give a value",
+            false => "`loss` does not use it: remove it",
         };
         let is_positive = |number: f64| number.is_finite() && number > 0.0;
         checks
             .require(
                 self.reference.is_some() == loss.has_reference(),
                 "reference",
-                of(loss.has_reference()),
+                match loss.has_reference() {
+                    true => "`loss` needs it: name a stage `reference_logprobs`",
+                    false => "`loss` has no reference: remove it",
+                },
             )
             .require(
                 self.label_smoothing.is_some() == loss.is_smoothed(),
                 "label_smoothing",
-                of(loss.is_smoothed()),
+                needed(loss.is_smoothed()),
             )
             .require(
                 self.entropy_weight.is_some() == (loss == Objective::Decoupled),
                 "entropy_weight",
-                of(loss == Objective::Decoupled),
+                needed(loss == Objective::Decoupled),
             )
             .require(
                 self.gamma_over_beta.is_none() || loss == Objective::Simpo,
                 "gamma_over_beta",
-                of(false),
+                needed(false),
             )
             .require(
                 self.label_smoothing.is_none_or(|e| e > 0.0 && e < 0.5),
@@ -265,6 +267,10 @@ impl Stage for DpoStage {
         model_files::save(b, context.out(), &state.finished(), &from.origin, self.policy.path())?;
         let own = Lineage::of_rows(&Rows::Preferences(rows));
         let own = validation::with_choice(own, &dataset, &self.validation)?;
-        Lineage::read(self.policy.path())?.with(own).write(context.out())
+        let mut learned = Lineage::read(self.policy.path())?.with(own);
+        if let Some(reference) = &self.reference {
+            learned = learned.with(Lineage::read(reference.path())?);
+        }
+        learned.write(context.out())
     }
 }

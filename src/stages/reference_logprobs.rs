@@ -1,5 +1,9 @@
 //! `reference_logprobs`: the log-probabilities of both answers of preference pairs under a
 //! reference policy. A stage `dpo` learns from them; a sweep of `dpo` shares them.
+//!
+//! 1. A log-probability is the sum over the answer's tokens, EOS included, at temperature 1.
+//! 2. Each pair has a digest of the tokens that were read, so that another tokenizer or another cut
+//!    of prompts is found.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,6 +20,7 @@ use crate::artefacts::reference_logprobs::{ReferencePair, file};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset::{self, Dataset};
+use crate::data::lineage::Lineage;
 use crate::data::rows::{self, Preference};
 use crate::data::tokenised::{Limits, MODEL};
 use crate::error::{Result, user};
@@ -54,6 +59,11 @@ impl Stage for ReferenceLogprobsStage {
         let mut checks = Checks::default();
         checks
             .require(!self.splits.is_empty(), "splits", "expected at least one")
+            .require(
+                (1..self.splits.len()).all(|at| !self.splits[..at].contains(&self.splits[at])),
+                "splits",
+                "expected each split once",
+            )
             .positive_or_null(self.max_prompt_tokens, "max_prompt_tokens");
         checks.done()
     }
@@ -107,11 +117,11 @@ impl Stage for ReferenceLogprobsStage {
             path.parent().map_or(Ok(()), fs::create_dir_all)?;
             rows::write_jsonl(&path, &found)?;
         }
-        Ok(())
+        Lineage::read(self.policy.path())?.write(context.out())
     }
 }
 
-/// Of the tokens of both sides of a pair.
+/// 64 bits of a hash of the tokens of both sides of a pair.
 fn digest(pair: &Pair) -> String {
     let mut hasher = blake3::Hasher::new();
     for side in &pair.sides {

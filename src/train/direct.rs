@@ -9,9 +9,9 @@
 use super::optimiser::TrainState;
 use super::validation;
 use crate::backend::Backend;
-use crate::data::rows::Preference;
+use crate::data::rows::{Preference, called};
 use crate::data::tokenised::{Limits, TooLong};
-use crate::error::Result;
+use crate::error::{Result, user};
 use crate::model::batch::{Batch, micro_batches, scored_tokens};
 use crate::model::heads::{self, TargetTokens};
 use crate::model::transformer;
@@ -30,9 +30,10 @@ pub struct Answered {
 }
 
 impl Answered {
-    /// Tokens of the answer, above 0.
+    /// Tokens of the answer that have a log-probability: all of them, but the first of a sequence
+    /// without a prompt.
     pub fn length(&self) -> usize {
-        self.tokens.len() - self.prompt
+        self.tokens.len() - self.prompt.max(1)
     }
 }
 
@@ -52,10 +53,11 @@ impl Pair {
     }
 }
 
-/// The pairs of some rows.
+/// The pairs of some rows. Each answer has a token with a log-probability.
 ///
 /// # Errors
-/// The user's, with all rows of the split that are too long for `reader`.
+/// The user's: with all rows of the split that are too long for `reader`, or a row whose prompt and
+/// answer are both without a token.
 pub fn pairs(
     rows: &[Preference],
     tokenizer: &Tokenizer,
@@ -66,13 +68,19 @@ pub fn pairs(
     let mut long = TooLong::new(limits.context, split, reader, limits.field);
     let mut found = Vec::with_capacity(rows.len());
     for row in rows {
-        let mut side = |text: &str| -> Result<Answered> {
+        let mut side = |text: &str, name: &str| -> Result<Answered> {
             let (prompt, response) = tokenizer.encode_row(&row.prompt, text, row.chat)?;
             let prompt = limits.cut(prompt);
             long.pair(&row.id, row.origin.as_ref(), prompt.len(), response.len(), "response");
-            Ok(Answered { prompt: prompt.len(), tokens: [prompt, response].concat() })
+            let side = Answered { prompt: prompt.len(), tokens: [prompt, response].concat() };
+            if side.length() == 0 {
+                let row = called(&row.id, row.origin.as_ref());
+                let message = format!("{row} of split `{split}`: prompt and `{name}` are empty");
+                return Err(user(message).hint("remove the row: no token has a probability").into());
+            }
+            Ok(side)
         };
-        let sides = [side(&row.chosen)?, side(&row.rejected)?];
+        let sides = [side(&row.chosen, "chosen")?, side(&row.rejected, "rejected")?];
         found.push(Pair { id: row.id.clone(), sides });
     }
     long.check()?;
@@ -93,23 +101,20 @@ pub fn logprobs<B: Backend>(b: &B, model: &Model<B>, pairs: &[Pair]) -> Vec<[f64
 }
 
 /// Some pairs, packed for one pass.
-struct Packed {
+struct Packed<'a> {
+    pairs: &'a [&'a Pair],
     batch: Batch,
     rows: Vec<u32>,
     targets: Vec<u32>,
-    /// Scored tokens of each side of each pair.
-    lengths: Vec<[usize; 2]>,
 }
 
-impl Packed {
-    fn new(pairs: &[&Pair]) -> Self {
+impl<'a> Packed<'a> {
+    fn new(pairs: &'a [&'a Pair]) -> Self {
         let sides = || pairs.iter().flat_map(|pair| &pair.sides);
         let sequences: Vec<&[u32]> = sides().map(|side| side.tokens.as_slice()).collect();
         let from: Vec<usize> = sides().map(|side| side.prompt).collect();
         let (rows, targets) = scored_tokens(&sequences, &from);
-        let length = |side: &Answered| side.tokens.len() - side.prompt.max(1);
-        let lengths = pairs.iter().map(|pair| [0, 1].map(|at| length(&pair.sides[at]))).collect();
-        Packed { batch: Batch::new(&sequences), rows, targets, lengths }
+        Packed { pairs, batch: Batch::new(&sequences), rows, targets }
     }
 
     fn scored(&self) -> TargetTokens<'_> {
@@ -119,12 +124,13 @@ impl Packed {
     /// Sums over the tokens of each side.
     fn sums(&self, logprobs: &[f64]) -> Vec<[f64; 2]> {
         let mut rest = logprobs;
-        let mut side = |length: usize| {
-            let (own, after) = rest.split_at(length);
+        let mut sum = |side: &Answered| {
+            let (own, after) = rest.split_at(side.length());
             rest = after;
             own.iter().sum::<f64>()
         };
-        self.lengths.iter().map(|[chosen, rejected]| [side(*chosen), side(*rejected)]).collect()
+        let of_pair = |pair: &&Pair| [sum(&pair.sides[0]), sum(&pair.sides[1])];
+        self.pairs.iter().map(of_pair).collect()
     }
 }
 
@@ -160,15 +166,13 @@ pub fn accumulate<B: Backend>(
         let scores = heads::token_logprobs(b, model, &activations.hidden, packed.scored(), true);
         let sums = packed.sums(&b.download_f64(&scores.logprobs));
         let mut by_token = Vec::with_capacity(packed.rows.len());
-        for (((pair, policy), reference), lengths) in
-            part.iter().zip(sums).zip(reference).zip(&packed.lengths)
-        {
+        for ((pair, policy), reference) in part.iter().zip(sums).zip(reference) {
             let [chosen, rejected] = answers(pair, policy, *reference);
             let found = loss.of(chosen, rejected);
             statistics.add(loss, chosen, rejected, found.loss);
-            for (gradient, length) in [found.chosen, found.rejected].into_iter().zip(lengths) {
+            for (gradient, side) in [found.chosen, found.rejected].into_iter().zip(&pair.sides) {
                 let of_token = gradient / batch.len() as f64;
-                by_token.extend(std::iter::repeat_n(of_token, *length));
+                by_token.extend(std::iter::repeat_n(of_token, side.length()));
             }
         }
         let mut dhidden = state.hidden_gradient(b, &packed.batch);
@@ -202,9 +206,5 @@ pub fn measure<B: Backend>(
         let [chosen, rejected] = answers(pair, policy, *reference);
         statistics.add(loss, chosen, rejected, loss.of(chosen, rejected).loss);
     }
-    let metrics = statistics.metrics();
-    let figure = |wanted| {
-        metrics.iter().find(|(name, _)| *name == wanted).map_or(f64::NAN, |(_, value)| *value)
-    };
-    vec![(validation::LOSS, figure("loss")), ("validation/accuracy", figure("rewards/accuracies"))]
+    vec![(validation::LOSS, statistics.loss()), ("validation/accuracy", statistics.accuracy())]
 }
