@@ -1,33 +1,35 @@
 //! Losses on preference pairs that need no reward model: of the log-probabilities of both answers
 //! under the policy and, for most, under a reference policy. Knows no model.
 //!
-//! p_c and p_r are the policy's log-probabilities of the chosen and the rejected answer, summed over
-//! tokens, EOS included; ref_c and ref_r those of the reference; c = p_c - ref_c and r = p_r - ref_r
-//! the log-ratios; n_c and n_r numbers of tokens; s the logistic function; e the smoothing.
+//! p_c and p_r are the policy's log-probabilities of the chosen and the rejected answer, summed
+//! over tokens, EOS included; ref_c and ref_r those of the reference; c = p_c - ref_c and r = p_r -
+//! ref_r the log-ratios; n_c and n_r numbers of tokens; s the logistic function; x = beta (c - r);
+//! e the smoothing.
 //!
-//! | loss | of a pair | source |
-//! |---|---|---|
-//! | `sigmoid` | -log s(beta (c - r)) | Rafailov et al. 2023, arXiv 2305.18290, eq. 7 |
-//! | `cdpo` | -(1 - e) log s(x) - e log s(-x), x = beta (c - r) | Mitchell 2023, conservative DPO |
-//! | `robust` | (-(1 - e) log s(x) + e log s(-x)) / (1 - 2 e) | Chowdhury et al. 2024, arXiv 2403.00409 |
-//! | `hinge` | max(0, 1 - beta (c - r)) | Zhao et al. 2023, arXiv 2305.10425 (SLiC) |
-//! | `ipo` | (c/n_c - r/n_r - 1/(2 beta))² | Azar et al. 2023, arXiv 2310.12036, eq. 17, of log-ratios a token, as TRL |
-//! | `ipo_sum` | (c - r - 1/(2 beta))² | the same of sums, as the equation and OpenRLHF |
-//! | `sigmoid_norm` | -log s(beta (c/n_c - r/n_r)) | length-normalised DPO (Lambert et al. 2024, arXiv 2411.15124) |
-//! | `apo_zero` | 1 - s(beta c) + s(beta r) | D'Oosterlinck et al. 2024, arXiv 2408.06266 |
-//! | `apo_down` | s(beta c) + 1 - s(beta (c - r)) | the same |
-//! | `decoupled` | -log s(alpha (p_c - p_r) - beta (ref_c - ref_r)) | soft preference learning, Slocum et al. 2025, arXiv 2511.08594 |
-//! | `simpo` | -log s(beta (p_c/n_c - p_r/n_r) - gamma) | Meng et al. 2024, arXiv 2405.14734, eq. 6; no reference |
-//! | `cpo` | -log s(beta (p_c - p_r)) | Xu et al. 2024, arXiv 2401.08417; no reference |
-//! | `orpo` | -beta log s(o_c - o_r), o = log(q / (1 - q)), q = exp(p / n) | Hong et al. 2024, arXiv 2403.07691; no reference |
+//! - `sigmoid`: -log s(x). Rafailov et al. 2023, arXiv 2305.18290, eq. 7.
+//! - `cdpo`: -(1 - e) log s(x) - e log s(-x). Mitchell 2023, conservative DPO.
+//! - `robust`: (-(1 - e) log s(x) + e log s(-x)) / (1 - 2 e). Chowdhury et al. 2024, arXiv
+//!   2403.00409.
+//! - `hinge`: max(0, 1 - x). Zhao et al. 2023, arXiv 2305.10425 (SLiC).
+//! - `ipo`: (c/n_c - r/n_r - 1/(2 beta))^2. Azar et al. 2023, arXiv 2310.12036, eq. 17, of means
+//!   over tokens, as TRL.
+//! - `ipo_sum`: (c - r - 1/(2 beta))^2. The same of sums, as the equation and OpenRLHF.
+//! - `sigmoid_norm`: -log s(beta (c/n_c - r/n_r)). Lambert et al. 2024, arXiv 2411.15124.
+//! - `apo_zero`: 1 - s(beta c) + s(beta r). D'Oosterlinck et al. 2024, arXiv 2408.06266.
+//! - `apo_down`: s(beta c) + 1 - s(x). The same.
+//! - `decoupled`: -log s(alpha (p_c - p_r) - beta (ref_c - ref_r)). Soft preference learning,
+//!   Slocum et al. 2025, arXiv 2511.08594. Its optimum, proportional to p_ref^(beta/alpha)
+//!   e^(reward/alpha), gives reward = alpha log p - beta log p_ref + a constant of the prompt, for
+//!   the likelihood of Bradley and Terry. alpha weighs the entropy, beta the cross-entropy with the
+//!   reference; alpha = beta is `sigmoid`.
+//! - `simpo`: -log s(beta (p_c/n_c - p_r/n_r) - gamma). Meng et al. 2024, arXiv 2405.14734, eq. 6.
+//! - `cpo`: -log s(beta (p_c - p_r)). Xu et al. 2024, arXiv 2401.08417.
+//! - `orpo`: -beta log s(o_c - o_r), o = log(q / (1 - q)), q = exp(p / n). Hong et al. 2024, arXiv
+//!   2403.07691, eq. 4 and 7.
 //!
-//! To each may be added a weight times the mean negative log-likelihood of the chosen answer,
-//! -p_c / n_c; `cpo` and `orpo` have it with the weight 1 in their papers.
-//!
-//! `decoupled` is the closed form of the reward of soft preference learning: its optimum,
-//! proportional to p_reference^(beta/alpha) e^(reward/alpha), gives reward = alpha log p - beta log
-//! p_reference + a constant of the prompt, put into the likelihood of Bradley and Terry. alpha weighs
-//! the entropy, beta the cross-entropy with the reference; alpha = beta is `sigmoid`.
+//! `simpo`, `cpo` and `orpo` have no reference. To each may be added a weight times the mean
+//! negative log-likelihood of the chosen answer, -p_c / n_c; `cpo` and `orpo` have it with the
+//! weight 1 in their papers.
 
 use serde::{Deserialize, Serialize};
 

@@ -76,7 +76,9 @@ pub fn pairs(
             if side.length() == 0 {
                 let row = called(&row.id, row.origin.as_ref());
                 let message = format!("{row} of split `{split}`: prompt and `{name}` are empty");
-                return Err(user(message).hint("remove the row: no token has a probability").into());
+                return Err(user(message)
+                    .hint("remove the row: no token has a probability")
+                    .into());
             }
             Ok(side)
         };
@@ -143,8 +145,8 @@ fn answers(pair: &Pair, policy: [f64; 2], reference: [f64; 2]) -> [Answer; 2] {
     })
 }
 
-/// Adds the gradient of the mean loss over the pairs of `batch` to the gradients of `state`; returns
-/// the metrics of [`DirectStatistics`]. `reference` has each pair's log-probabilities under the
+/// Adds the gradient of the mean loss over the pairs of `batch` to the gradients of `state`, and
+/// returns the metrics of [`DirectStatistics`]. `reference` has each pair's log-probabilities under the
 /// reference policy, or zeros.
 ///
 /// # Panics

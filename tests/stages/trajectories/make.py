@@ -777,7 +777,7 @@ DIRECT = {
     "dpo_cdpo": (dict(DPO, loss="cdpo", label_smoothing=0.1), "tuned"),
     "dpo_robust": (dict(DPO, loss="robust", label_smoothing=0.1), "tuned"),
     "dpo_hinge": (dict(DPO, loss="hinge"), "policy"),
-    "dpo_ipo": (dict(DPO, loss="ipo"), "tuned"),
+    "dpo_ipo": (dict(DPO, loss="ipo"), "policy"),
     "dpo_ipo_sum": (dict(DPO, loss="ipo_sum"), "tuned"),
     "dpo_sigmoid_norm": (dict(DPO, loss="sigmoid_norm"), "policy"),
     "dpo_apo_zero": (dict(DPO, loss="apo_zero"), "policy"),
