@@ -1,5 +1,5 @@
 //! `dpo`: a policy that learns from preference pairs without a reward model, by direct preference
-//! optimisation or one of its relatives (`rl/direct.rs`).
+//! optimisation or a related loss.
 //!
 //! 1. A step takes `batch_size` pairs. The loss is the mean over them.
 //! 2. Reference log-probabilities are an artefact of the stage `reference_logprobs`; losses without

@@ -146,8 +146,8 @@ fn answers(pair: &Pair, policy: [f64; 2], reference: [f64; 2]) -> [Answer; 2] {
 }
 
 /// Adds the gradient of the mean loss over the pairs of `batch` to the gradients of `state`, and
-/// returns the metrics of [`DirectStatistics`]. `reference` has each pair's log-probabilities under the
-/// reference policy, or zeros.
+/// returns the metrics of [`DirectStatistics`]. `reference` has each pair's log-probabilities under
+/// the reference policy, or zeros.
 ///
 /// # Panics
 /// If there is not one of `reference` a pair.

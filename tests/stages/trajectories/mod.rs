@@ -3,8 +3,8 @@
 //!
 //! Tolerances are relative to a number where that is above 1:
 //! 1. In float32, which is what ships, `F32`.
-//! 2. Stages on fixed rows in float64, `F64`. PPO cannot run so: rollouts keep their log-probabilities
-//!    in float32.
+//! 2. Stages on fixed rows in float64, `F64`. PPO cannot run so: rollouts keep their
+//!    log-probabilities in float32.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
