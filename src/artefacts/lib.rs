@@ -15,6 +15,7 @@
 //! | [`temperatures`] | `temperatures.json` | evaluation |
 //! | [`left_out`] | `left_out.json` | evaluation |
 //! | [`seeds`] | `seeds.json` | evaluation over seeds |
+//! | [`reference_logprobs`] | `SPLIT.jsonl` | reference log-probabilities |
 //! | [`leaks`] | `leaks.json` | evaluation, samples, judgements |
 //! | [`metric`] | `values.jsonl`, `metric.json` | metric |
 //! | [`judgements`] | `judgements.jsonl`, `summary.json`, `items.jsonl` | judgements |
@@ -46,6 +47,7 @@ pub mod optimum;
 pub mod people;
 pub mod points;
 pub mod quality;
+pub mod reference_logprobs;
 pub mod reward_model;
 pub mod rollouts;
 pub mod seeds;

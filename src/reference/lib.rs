@@ -78,6 +78,8 @@ artefacts! {
     Scores = "scores";
     /// Numbers of a program of the user's for rows of samples, per split.
     Metric = "metric";
+    /// Log-probabilities of preference pairs under a reference policy, per split.
+    ReferenceLogprobs = "reference_logprobs";
     /// Verdicts on pairs of answers, with their win rates.
     Judgements = "judgements";
     /// The table of an evaluation.

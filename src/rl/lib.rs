@@ -15,6 +15,7 @@
 
 pub mod advantage;
 pub mod compat;
+pub mod direct;
 pub mod kl;
 pub mod ppo;
 pub mod preference;

@@ -112,6 +112,11 @@ pub fn sigmoid(x: f64) -> f64 {
     }
 }
 
+/// log(1 / (1 + e^-x)), without overflow.
+pub fn log_sigmoid(x: f64) -> f64 {
+    -softplus(-x)
+}
+
 /// log(1 + e^x), without overflow.
 fn softplus(x: f64) -> f64 {
     x.max(0.0) + (-x.abs()).exp().ln_1p()

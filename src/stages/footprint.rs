@@ -12,8 +12,10 @@ use crate::model::params::{HeadKind, Trainable};
 use crate::model::spec::Spec;
 use crate::model::transformer::Recompute;
 use crate::model::weights::Model;
+use crate::rl::direct::{DirectLoss, Objective};
 use crate::sample::PREFILL;
 use crate::sample::footprint::first_tokens;
+use crate::train::direct::{self, Answered, Pair};
 use crate::train::language;
 use crate::train::optimiser::TrainState;
 use crate::train::preference::PreferenceGroup;
@@ -64,6 +66,36 @@ impl Training {
             let groups: Vec<PreferenceGroup> =
                 sequences(MICRO_BATCH_TOKENS / 2, longest).into_iter().map(group).collect();
             reward::accumulate(b, &mut state, &groups.iter().collect::<Vec<_>>(), 0.0);
+            Ok(self.memory(b, &state))
+        })
+    }
+
+    /// Training of a policy on pairs.
+    pub(super) fn direct(&self, shapes: &ArtefactShapes) -> Option<Memory> {
+        shapes.counted(("direct", self), |b| {
+            let from = memory::model(b, &self.spec, self.head);
+            let mut state = TrainState::new(b, &from, self.trainable.clone())?.with(self.recompute);
+            let pair = |tokens: Vec<u32>| {
+                let side = Answered { tokens, prompt: 0 };
+                Pair { id: String::new(), sides: [side.clone(), side] }
+            };
+            let longest = self.spec.context.min(MICRO_BATCH_TOKENS / 2);
+            let pairs: Vec<Pair> =
+                sequences(MICRO_BATCH_TOKENS / 2, longest).into_iter().map(pair).collect();
+            let loss = DirectLoss {
+                objective: Objective::Sigmoid,
+                beta: 1.0,
+                smoothing: 0.0,
+                gamma_over_beta: 0.0,
+                entropy: 0.0,
+                likelihood: 0.0,
+            };
+            let (pairs, reference) =
+                (pairs.iter().collect::<Vec<&Pair>>(), vec![[0.0; 2]; pairs.len()]);
+            // The gradient of a tied head is there from the end of the first pass on.
+            for _ in 0..2 {
+                direct::accumulate(b, &mut state, &pairs, &reference, &loss);
+            }
             Ok(self.memory(b, &state))
         })
     }

@@ -7,6 +7,7 @@ mod command;
 mod dataset;
 pub mod description;
 mod diversity;
+mod dpo;
 mod evaluate;
 pub mod fields;
 mod footprint;
@@ -29,6 +30,7 @@ mod ppo;
 mod pretrain;
 mod program;
 pub mod reading;
+mod reference_logprobs;
 mod reward_model;
 mod rollouts;
 mod score;
@@ -210,6 +212,8 @@ stages![
     import::ModelStage,
     sft::SftStage,
     reward_model::RewardModelStage,
+    reference_logprobs::ReferenceLogprobsStage,
+    dpo::DpoStage,
     select::SelectStage,
     ppo::PpoStage,
     generate::GenerateStage,

@@ -41,6 +41,7 @@ use posttrain_tokenizer as tokenizer;
 pub mod archive;
 pub mod classifier;
 pub mod critic;
+pub mod direct;
 pub mod language;
 pub mod minimise;
 pub mod optimiser;

@@ -141,6 +141,7 @@ fn every_command_of_the_documents_is_one_of_the_program() {
         "README.md",
         "docs/pipeline.md",
         "docs/evaluation.md",
+        "docs/algorithms.md",
         "docs/report.md",
         "docs/kernels.md",
         "docs/troubleshooting.md",

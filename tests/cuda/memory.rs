@@ -12,16 +12,18 @@ use posttrain::model::params::{HeadKind, Trainable};
 use posttrain::model::spec::{Activation, FeedForward, Norm, Spec, Wiring};
 use posttrain::model::transformer::{self, Recompute};
 use posttrain::model::weights::Model;
+use posttrain::rl::direct::{DirectLoss, Objective};
 use posttrain::rl::ppo::{PolicyClip, ValueClip};
 use posttrain::rl::preference::Normalisation;
 use posttrain::sample::{GenerateOptions, Limits, Sample, generate};
 use posttrain::train::critic::Critic;
+use posttrain::train::direct::{Answered, Pair};
 use posttrain::train::optimiser::{OptimiserConfig, TrainState};
 use posttrain::train::ppo::{Ppo, Settings};
 use posttrain::train::preference::PreferenceGroup;
 use posttrain::train::rollouts::{FrozenModels, Rollout, RolloutSettings};
 use posttrain::train::schedule::Schedule;
-use posttrain::train::{language, reward};
+use posttrain::train::{direct, language, reward};
 
 use super::emulated::alone;
 use super::models::options;
@@ -160,6 +162,42 @@ fn training_of_a_reward_model_takes_what_is_counted() {
     for (at, recompute) in [(0, Recompute::Block), (1, Recompute::None)] {
         let what = format!("model {at}, {recompute:?}");
         check(&what, DType::Bf16, &Preferences(&specs[at], recompute));
+    }
+}
+
+struct Direct<'a>(&'a Spec, Recompute);
+
+impl Computation for Direct<'_> {
+    fn run<B: Backend>(&self, b: &B) {
+        let Direct(spec, recompute) = self;
+        let model: Model<B> = model(b, spec, HeadKind::Language);
+        let mut state =
+            TrainState::new(b, &model, Trainable::above(spec, 1)).unwrap().with(*recompute);
+        let [chosen, rejected] = [100, 28].map(|length| {
+            let tokens = sequences(spec, &[length]).pop().unwrap();
+            Answered { tokens, prompt: 10 }
+        });
+        let pair = Pair { id: "1".to_owned(), sides: [chosen, rejected] };
+        let loss = DirectLoss {
+            objective: Objective::Sigmoid,
+            beta: 0.1,
+            smoothing: 0.0,
+            gamma_over_beta: 0.0,
+            entropy: 0.0,
+            likelihood: 0.0,
+        };
+        for _ in 0..2 {
+            direct::accumulate(b, &mut state, &[&pair], &[[-9.0, -9.0]], &loss);
+        }
+    }
+}
+
+#[test]
+fn direct_preference_optimisation_takes_what_is_counted() {
+    let specs = specs();
+    for (at, recompute) in [(0, Recompute::Block), (1, Recompute::None)] {
+        let what = format!("model {at}, {recompute:?}");
+        check(&what, DType::Bf16, &Direct(&specs[at], recompute));
     }
 }
 

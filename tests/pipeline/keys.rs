@@ -68,6 +68,7 @@ fn keys_of_the_shipped_pipelines_are_as_recorded() {
         ("metric_validation", Vec::new()),
         ("diversity_audit", Vec::new()),
         ("evidence", vec!["matrix.seed=[10, 11]".to_owned()]),
+        ("dpo", Vec::new()),
         ("instruction_following", Vec::new()),
         ("headlines", files(&["posts", "articles"])),
         ("alpaca", files(&["demonstrations", "pairs", "easy", "hard"])),

@@ -206,7 +206,31 @@ pub fn cases() -> Vec<(&'static str, Value)> {
     cases.extend(of_validated_metrics());
     cases.extend(of_programs());
     cases.extend(of_people(&evaluate("gold")));
+    cases.extend(of_direct());
     cases
+}
+
+/// `dpo` with a reference and without, and what it reads.
+fn of_direct() -> [(&'static str, Value); 5] {
+    let at = |name| fixture().at(name);
+    let dpo = |more: Value| {
+        let mut config = json!({"policy": at("policy"), "dataset": at("preferences"),
+            "batch_size": 4, "beta": 0.1, "optimiser": optimiser()});
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        config
+    };
+    let validation = json!({"split": "test/ood", "every": 2});
+    [
+        (
+            "reference_logprobs",
+            json!({"policy": at("policy"), "dataset": at("preferences"),
+                "splits": ["preferences", "test/id"]}),
+        ),
+        ("dpo/whole", dpo(json!({"reference": at("logprobs")}))),
+        ("dpo/frozen", dpo(json!({"reference": at("logprobs"), "frozen": 0.8, "loss": "ipo"}))),
+        ("dpo/validation", dpo(json!({"reference": at("logprobs"), "validation": validation}))),
+        ("dpo/orpo", dpo(json!({"loss": "orpo"}))),
+    ]
 }
 
 /// Numbers of a program, of each input and of each sample, and `evaluate` with them.

@@ -58,6 +58,12 @@ fn a_loss_that_is_no_number_ends_training_at_its_step() {
     let pairs = json!({"policy": at(&huge), "dataset": fixture().at("preferences"), "batch_size": 4,
         "optimiser": optimiser});
     says("reward_model", pairs, &["step 1 of 3", "`loss` is"]);
+    let direct = json!({"policy": at(&huge), "reference": fixture().at("logprobs"),
+        "dataset": fixture().at("preferences"), "batch_size": 8, "beta": 0.1,
+        "optimiser": optimiser});
+    says("dpo", direct, &["step 1 of 3", "`loss` is"]);
+    let reference = json!({"policy": at(&huge), "dataset": fixture().at("preferences")});
+    says("reference_logprobs", reference, &["row `20/1-0` of split `preferences`"]);
 }
 
 /// An artefact and its checkpoint are not left behind for a run to go on from.

@@ -75,6 +75,17 @@ impl Fixture {
             "preferences/preferences.jsonl",
             &jsonl((20..32).flat_map(|at| [preference(at), other_preference(at)])),
         );
+        let pairs = || (20..32).flat_map(|at| [preference(at), other_preference(at)]);
+        for (folder, base) in [("logprobs", -4.0), ("other_logprobs", -6.0)] {
+            let with = |row: (usize, Value)| logprobs(row, base);
+            let write = |split: &str, rows: Vec<Value>| {
+                let rows = rows.into_iter().enumerate().map(with);
+                self.write(&format!("{folder}/{split}.jsonl"), &jsonl(rows));
+            };
+            write("preferences", pairs().collect());
+            write("test/id", (70..73).map(preference).collect());
+            write("test/ood", (80..83).map(preference).collect());
+        }
         self.write(
             "posts.jsonl",
             &jsonl((0..8).map(
@@ -323,6 +334,22 @@ fn comparison(at: usize) -> Value {
     json!({"info": {"id": format!("t3_{at}"), "subreddit": "work", "title": "no", "post": post(at)},
         "choice": at % 2,
         "summaries": [{"text": summary(at)}, {"text": summary(at + 1)}]})
+}
+
+/// Log-probabilities of a pair, which no model gave, with the digest of its tokens.
+fn logprobs((at, row): (usize, Value), base: f64) -> Value {
+    let text = |field: &str| row[field].as_str().expect("a text").to_owned();
+    let mut bytes = Vec::new();
+    for side in ["chosen", "rejected"] {
+        let (prompt, answer) = (encode(&text("prompt")), encode(&text(side)));
+        let tokens = [prompt.clone(), answer, vec![EOS]].concat();
+        bytes.extend((prompt.len() as u64).to_le_bytes());
+        bytes.extend((tokens.len() as u64).to_le_bytes());
+        bytes.extend(tokens.iter().flat_map(|token| token.to_le_bytes()));
+    }
+    let digest = &blake3::hash(&bytes).to_hex()[..16];
+    json!({"id": row["id"], "digest": digest, "chosen": base - (at % 5) as f64,
+        "rejected": 1.5 * base - (at % 7) as f64})
 }
 
 /// A second pair of the same prompt, with a text of the first and a wrong label.

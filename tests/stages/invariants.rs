@@ -3,19 +3,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use posttrain::backend::cpu::Cpu;
 use posttrain::dag::tree::{Links, walk};
 use serde_json::{Map, Value, json};
 
 use super::bench::{Made, make};
-use super::trajectories::{case, config, root};
+use super::trajectories::{case, config, reference, root};
 use crate::model::golden::{Named, tensors};
 
-/// The config of a case, with some of it otherwise.
-fn changed(name: &str, change: impl FnOnce(&mut Value)) -> (String, Value) {
+/// Makes a case with some of its config otherwise.
+fn changed(name: &str, change: impl FnOnce(&mut Value)) -> Made {
     let case = case(name);
-    let mut config = config(case.config);
+    let (reference, mut config) = (reference(&Cpu::<f32>::new(), &case), config(case.config));
+    if let Some(made) = &reference {
+        config["reference"] = made.reference();
+    }
     change(&mut config);
-    (case.stage, config)
+    make(&case.stage, config)
 }
 
 fn weights(made: &Made) -> Named {
@@ -24,14 +28,23 @@ fn weights(made: &Made) -> Named {
 
 #[test]
 fn a_learning_rate_of_zero_leaves_the_bytes_of_every_weight() {
-    for name in ["sft", "sft_frozen", "reward_model_centred", "ppo", "ppo_separate", "ppo_warmup"] {
+    for name in [
+        "sft",
+        "sft_frozen",
+        "reward_model_centred",
+        "dpo_hinge",
+        "dpo_batches",
+        "dpo_orpo",
+        "ppo",
+        "ppo_separate",
+        "ppo_warmup",
+    ] {
         let run = |steps: usize| {
-            let (stage, config) = changed(name, |config| {
+            let made = changed(name, |config| {
                 config["optimiser"]["learning_rate"] = json!(0.0);
                 let length = if config["steps"].is_null() { "epochs" } else { "steps" };
                 config[length] = json!(steps);
             });
-            let made = make(&stage, config);
             assert!(
                 made.metric("grad_norm").iter().any(|norm| *norm > 0.0),
                 "{name}: there is a gradient"
@@ -61,10 +74,7 @@ fn files(made: &Made) -> BTreeMap<String, Vec<u8>> {
 
 /// Runs a case under two seeds: the files, and the metrics, that the seed changes.
 fn of_the_seed(name: &str) -> (BTreeSet<String>, BTreeSet<String>) {
-    let made = |seed: u64| {
-        let (stage, config) = changed(name, |config| config["seed"] = json!(seed));
-        make(&stage, config)
-    };
+    let made = |seed: u64| changed(name, |config| config["seed"] = json!(seed));
     let (one, other) = (made(11), made(12));
     let (own, others) = (files(&one), files(&other));
     assert!(own.keys().eq(others.keys()), "{name}: a seed changes no file's name");
@@ -91,6 +101,7 @@ fn a_seed_changes_what_is_trained_and_sampled_and_nothing_else() {
             ["normalisation.json", "trained_on.bin"].map(str::to_owned).to_vec(),
             vec!["step", "learning_rate"],
         ),
+        ("dpo_batches", vec![], vec!["step", "learning_rate"]),
         (
             "ppo",
             (1..=6).map(|step| format!("rollouts/step-{step:05}.jsonl")).collect(),

@@ -131,6 +131,33 @@ fn a_model_knows_what_it_and_all_that_it_was_made_of_learned() {
     assert!(all(alone.saw(&compared)));
 }
 
+/// Of the pairs, of its policy, and of the reference, whose numbers it learned from.
+#[test]
+fn a_policy_of_dpo_knows_what_its_reference_learned() {
+    let own = fixture();
+    let (_folder, notes) = dataset(&[("sft", examples(0..6))]);
+    let (policy, other) =
+        (sft(&own.at("policy"), &own.at("dataset")), sft(&own.at("policy"), &notes));
+    let pairs = own.at("preferences");
+    let reference =
+        make("reference_logprobs", json!({"policy": other.reference(), "dataset": pairs}));
+    assert_eq!(of(&reference), of(&other));
+    let made = |more: Value| {
+        let base = json!({"policy": policy.reference(), "dataset": pairs, "batch_size": 24,
+            "beta": 0.1, "optimiser": optimiser()});
+        of(&make("dpo", with(base, more)))
+    };
+    let with_reference = made(json!({"reference": reference.reference()}));
+    let without = made(json!({"loss": "orpo"}));
+    let compared: Vec<Preference> = read_jsonl(&path("preferences/preferences.jsonl")).unwrap();
+    for (lineage, knows) in [(&with_reference, true), (&without, false)] {
+        assert_eq!(lineage.saw(&read(0..6)), [knows; 6]);
+        assert_eq!(lineage.saw(&read(20..32)), [true; 12]);
+        assert!(lineage.saw_answers(&compared).iter().all(|seen| *seen));
+        assert!(!lineage.saw(&read(70..75)).contains(&true));
+    }
+}
+
 #[test]
 fn a_model_from_outside_is_unknown_unless_it_was_made_here() {
     let outside = make("model", json!({"path": fixture().at("policy")}));

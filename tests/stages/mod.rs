@@ -7,6 +7,7 @@ pub mod bench;
 mod curves;
 mod datasets;
 mod digests;
+mod direct;
 mod disk;
 mod distributions;
 mod diverging;

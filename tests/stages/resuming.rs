@@ -49,6 +49,14 @@ fn a_reward_model_goes_on_where_it_stopped() {
     stops_change_nothing("reward_model", config);
 }
 
+#[test]
+fn dpo_goes_on_where_it_stopped() {
+    let config = json!({"policy": fixture().at("policy"), "dataset": fixture().at("preferences"),
+        "reference": fixture().at("logprobs"), "batch_size": 5, "beta": 0.1, "frozen": 0.4,
+        "validation": {"split": "test/id", "every": 2}, "optimiser": optimiser()});
+    stops_change_nothing("dpo", config);
+}
+
 /// After its last step it measures itself on the test pairs, where it listens too: only what comes
 /// before is disturbed.
 #[test]
@@ -103,8 +111,14 @@ fn stages_without_checkpoints_begin_again() {
         "reward_model": fixture().at("reward"), "reference_policy": fixture().at("policy"),
         "judge": "gold", "methods": [{"name": "policy", "outputs": fixture().at("outputs"),
             "samples": fixture().at("samples")}]});
-    for (kind, config) in [("generate", generate), ("best_of_n", best_of_n), ("evaluate", evaluate)]
-    {
+    let reference_logprobs = json!({"policy": fixture().at("policy"),
+        "dataset": fixture().at("preferences")});
+    for (kind, config) in [
+        ("generate", generate),
+        ("best_of_n", best_of_n),
+        ("evaluate", evaluate),
+        ("reference_logprobs", reference_logprobs),
+    ] {
         let work = Work::new();
         let stopped = work.attempt(kind, config.clone(), Some(1));
         assert!(stopped.is_err(), "{kind} hears that it is to stop");

@@ -396,7 +396,7 @@ fn running_blocks_again_changes_no_byte_of_what_training_makes() {
     let at = |name| fixture().at(name);
     let optimiser = || json!({"learning_rate": 0.01});
     let form = json!({"width": 16, "layers": 2, "heads": 2, "feed_forward": 24, "context": 128});
-    let cases: [(&str, Value); 5] = [
+    let cases: [(&str, Value); 6] = [
         (
             "pretrain",
             json!({"dataset": at("dataset"), "tokenizer": at("tokenizer"), "phases": ["notes"],
@@ -410,6 +410,11 @@ fn running_blocks_again_changes_no_byte_of_what_training_makes() {
         (
             "reward_model",
             json!({"policy": at("policy"), "dataset": at("preferences"), "batch_size": 4}),
+        ),
+        (
+            "dpo",
+            json!({"policy": at("policy"), "reference": at("logprobs"), "dataset": at("preferences"),
+                "batch_size": 4, "beta": 0.1, "frozen": 0.5}),
         ),
         (
             "ppo",

@@ -31,6 +31,13 @@ fn reward_model(more: Value) -> Value {
     with(base, more)
 }
 
+fn dpo(more: Value) -> Value {
+    let base = json!({"policy": fixture().at("policy"), "reference": fixture().at("logprobs"),
+        "dataset": fixture().at("preferences"), "batch_size": 4, "beta": 0.1,
+        "optimiser": optimiser(0.01)});
+    with(base, more)
+}
+
 fn ppo(more: Value) -> Value {
     let base = json!({"policy": fixture().at("policy"), "reward_model": fixture().at("reward"),
         "dataset": fixture().at("dataset"),
@@ -147,6 +154,7 @@ fn frozen_tensors_stay_bit_for_bit_and_all_others_move() {
         ("sft", sft(frozen.clone())),
         ("ppo", ppo(frozen.clone())),
         ("ppo", ppo(separate)),
+        ("dpo", dpo(frozen.clone())),
         ("reward_model", reward_model(frozen)),
     ] {
         let after = make(kind, config).checkpoint();
@@ -165,7 +173,9 @@ fn frozen_tensors_stay_bit_for_bit_and_all_others_move() {
 
 #[test]
 fn without_freezing_everything_moves() {
-    for (kind, config) in [("sft", sft(json!({}))), ("ppo", ppo(json!({})))] {
+    for (kind, config) in
+        [("sft", sft(json!({}))), ("dpo", dpo(json!({}))), ("ppo", ppo(json!({})))]
+    {
         let (_, kept) = compare(&fixture_checkpoint("policy"), &make(kind, config).checkpoint());
         assert!(kept.is_empty(), "{kind} kept {kept:?}");
     }
@@ -176,8 +186,12 @@ fn a_learning_rate_of_0_leaves_the_weights_file_as_it_is() {
     let before = std::fs::read(fixture().path("policy/model.safetensors")).unwrap();
     let still = json!({"optimiser": optimiser(0.0)});
     let separate = with(still.clone(), json!({"value": {"critic": "separate"}}));
-    for (kind, config) in [("sft", sft(still.clone())), ("ppo", ppo(still)), ("ppo", ppo(separate))]
-    {
+    for (kind, config) in [
+        ("sft", sft(still.clone())),
+        ("dpo", dpo(still.clone())),
+        ("ppo", ppo(still)),
+        ("ppo", ppo(separate)),
+    ] {
         let made = make(kind, config);
         assert_eq!(made.bytes("model.safetensors"), before, "{kind}");
         assert_eq!(
@@ -192,6 +206,7 @@ fn the_seed_changes_what_depends_on_it() {
     for (kind, config) in [
         ("sft", sft(json!({"batch_size": 4}))),
         ("ppo", ppo(json!({}))),
+        ("dpo", dpo(json!({}))),
         ("reward_model", reward_model(json!({}))),
     ] {
         let [a, b] = [0, 1].map(|seed| make(kind, with(config.clone(), json!({"seed": seed}))));

@@ -23,6 +23,12 @@ fn reward_model(validation: Value) -> Value {
         "batch_size": 5, "epochs": 3, "optimiser": optimiser(), "validation": validation})
 }
 
+fn dpo(validation: Value) -> Value {
+    json!({"policy": fixture().at("policy"), "reference": fixture().at("logprobs"),
+        "dataset": fixture().at("preferences"), "batch_size": 5, "beta": 0.1,
+        "optimiser": optimiser(), "validation": validation})
+}
+
 fn pretrain(validation: Value) -> Value {
     json!({"dataset": fixture().at("dataset"), "tokenizer": fixture().at("tokenizer"),
         "phases": ["notes", "pretrain"], "batch_size": 2, "validation": validation,
@@ -59,8 +65,8 @@ const SPLIT: &str = "test/ood";
 /// A config of a kind, from its validation.
 type Config = fn(Value) -> Value;
 
-const KINDS: [(&str, Config); 3] =
-    [("sft", sft), ("reward_model", reward_model), ("pretrain", pretrain)];
+const KINDS: [(&str, Config); 4] =
+    [("sft", sft), ("reward_model", reward_model), ("dpo", dpo), ("pretrain", pretrain)];
 
 #[test]
 fn every_so_many_steps_and_the_last_one_are_measured_and_the_best_is_kept() {
@@ -114,7 +120,7 @@ fn the_model_that_is_kept_has_the_loss_of_its_step() {
 /// gives for it.
 #[test]
 fn validation_loss_is_the_loss_of_training_without_its_gradient() {
-    for (kind, config) in [("sft", sft as Config), ("reward_model", reward_model)] {
+    for (kind, config) in [("sft", sft as Config), ("reward_model", reward_model), ("dpo", dpo)] {
         let mut still = config(json!({"split": "test/id", "every": 1}));
         still["optimiser"] = json!({"learning_rate": 0.0});
         still["batch_size"] = json!(100);

@@ -306,6 +306,9 @@ kinds! {
     "model": every_field_of_model_has_an_effect => data::model;
     "sft": every_field_of_sft_has_an_effect => training::sft;
     "reward_model": every_field_of_reward_model_has_an_effect => training::reward_model;
+    "reference_logprobs": every_field_of_reference_logprobs_has_an_effect
+        => training::reference_logprobs;
+    "dpo": every_field_of_dpo_has_an_effect => training::dpo;
     "select": every_field_of_select_has_an_effect => training::select;
     "ppo": every_field_of_ppo_has_an_effect => training::ppo;
     "generate": every_field_of_generate_has_an_effect => training::generate;
@@ -362,6 +365,10 @@ fn a_field_without_effect_beside_another_is_refused() {
             json!({"kl": {"coef": 0.0, "adaptive": {"target": 1.0, "horizon": 10.0}}}),
             "kl.adaptive",
         ),
+        ("dpo", json!({"label_smoothing": 0.1}), "label_smoothing"),
+        ("dpo", json!({"gamma_over_beta": 0.1}), "gamma_over_beta"),
+        ("dpo", json!({"entropy_weight": 0.1}), "entropy_weight"),
+        ("dpo", json!({"loss": "simpo"}), "reference"),
         ("dataset", json!({"source": pairs, "leaks": "remove"}), "leaks"),
         ("dataset", json!({"source": contrast, "leaks": "remove"}), "leaks"),
         ("judge", json!({"judge": "gold", "max_prompt_tokens": 5}), "max_prompt_tokens"),
@@ -405,6 +412,7 @@ fn a_field_without_effect_beside_another_is_refused() {
         ("generate", training::generate(&others).base),
         ("sft", training::sft(&others).base),
         ("ppo", training::ppo(&others).base),
+        ("dpo", training::dpo(&others).base),
         ("dataset", data::dataset(&others).base),
         ("judge", measuring::judge(&others).base),
         ("evaluate", measuring::evaluate(&others).base),

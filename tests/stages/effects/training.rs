@@ -110,6 +110,49 @@ pub fn reward_model(others: &Others) -> Case {
     Case::new(base, pairs)
 }
 
+pub fn reference_logprobs(others: &Others) -> Case {
+    let at = |name| fixture().at(name);
+    let base = json!({"policy": at("policy"), "dataset": at("preferences")});
+    let pairs = vec![
+        plain("policy", at("other")),
+        plain("dataset", others.at("preferences")),
+        plain("splits.0", json!("test/id")),
+        plain("max_prompt_tokens", json!(5)),
+    ];
+    Case::new(base, pairs)
+}
+
+pub fn dpo(others: &Others) -> Case {
+    let at = |name| fixture().at(name);
+    let optimised = json!({"learning_rate": 0.01});
+    let base = json!({"policy": at("policy"), "reference": at("logprobs"),
+        "dataset": at("preferences"), "batch_size": 4, "beta": 0.1, "optimiser": optimised});
+    let smoothed = json!({"loss": "cdpo", "label_smoothing": 0.1});
+    let simple = json!({"loss": "simpo", "reference": null, "gamma_over_beta": 0.3});
+    let soft = json!({"loss": "decoupled", "entropy_weight": 0.2});
+    let mut pairs = vec![
+        plain("policy", at("other")),
+        plain("reference", at("other_logprobs")),
+        plain("dataset", others.at("preferences")),
+        plain("split", json!("test/id")),
+        plain("seed", json!(1)),
+        plain("batch_size", json!(5)),
+        plain("epochs", json!(2)),
+        plain("frozen", json!(0.6)),
+        plain("loss", json!("ipo")),
+        plain("beta", json!(0.2)),
+        ("label_smoothing", json!(0.2), smoothed),
+        ("gamma_over_beta", json!(0.6), simple),
+        ("entropy_weight", json!(0.3), soft),
+        plain("sft_weight", json!(0.5)),
+    ];
+    validation(&mut pairs);
+    optimiser(&mut pairs, json!({}));
+    // The reference has to have read the same tokens.
+    let cut = ("max_prompt_tokens", json!(5), json!({}), "are of other tokens");
+    Case { refused: vec![cut], ..Case::new(base, pairs) }
+}
+
 pub fn select(_: &Others) -> Case {
     let at = |name| fixture().at(name);
     let base = json!({"of": [at("measured/a"), at("measured/b")]});

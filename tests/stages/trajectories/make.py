@@ -6,9 +6,11 @@
 
 `inputs/` holds a tiny tokenizer, policies, a reward model and datasets. `cases/NAME.json` holds a
 stage kind, its config, the metrics of every step and, of PPO, every rollout; NAME.safetensors holds
-the final weights. Paths in a config are names in `inputs/`.
+the final weights. Paths in a config are names in `inputs/`; `reference_policy` is that of
+`reference_logprobs`, whose numbers are in `reference`.
 
-Everything is computed from the rules of the sources that `rules.py` and the functions below name:
+Everything is computed from the rules of the sources that `rules.py`, `pairs.py` and the functions
+below name:
 the transformer is Llama's (Touvron et al. 2023), gradients are autograd's, updates are those of
 torch.optim.AdamW with the matrices in the groups that decay, a sequence is never padded. Rollouts
 are drawn anew by the counter-based generator (`draws.py`). The order of rows, prompts and
@@ -27,6 +29,7 @@ import torch
 from safetensors.numpy import save
 
 from draws import Draws, batches
+from pairs import pair_loss, reward
 from rules import (
     PRESETS,
     adapted,
@@ -279,6 +282,68 @@ def reward_model(config):
     scores = torch.stack(scores)
     normalisation = dict(mean=scores.mean().item(), std=scores.std().item())
     return dict(metrics=metrics, normalisation=normalisation), model.p
+
+
+def dpo(config, reference_policy):
+    rows = rows_of(config["dataset"], "preferences")
+    prompts = [prompt_of(row, config) for row in rows]
+    sequences = [
+        [a + encode(row[side]) + [EOS] for side in ("chosen", "rejected")]
+        for a, row in zip(prompts, rows)
+    ]
+
+    def answers(p, at):
+        first = len(prompts[at])
+        of = lambda tokens: logprobs(p, hidden(p, tokens))[first - 1 : -1]
+        logp = [(of(tokens), tokens[first:]) for tokens in sequences[at]]
+        return [own[range(len(own)), tokens].sum() for own, tokens in logp]
+
+    told, references = {}, [[0.0, 0.0]] * len(rows)
+    if reference_policy is not None:
+        with torch.no_grad():
+            p = inputs(reference_policy)
+            references = [[x.item() for x in answers(p, at)] for at in range(len(rows))]
+        ids = [row["id"] for row in rows]
+        told = dict(reference_policy=reference_policy, reference=dict(zip(ids, references)))
+    counts = [[len(tokens) - len(a) for tokens in s] for a, s in zip(prompts, sequences)]
+    lengths, seed = [sum(map(len, s)) for s in sequences], config.get("seed", 0)
+    order = [
+        b
+        for e in range(config.get("epochs", 1))
+        for b in batches(lengths, config["batch_size"], seed, e)
+    ]
+    model, metrics = (
+        Trained(inputs(config["policy"]), config["optimiser"], config.get("frozen", 0)),
+        [],
+    )
+    for step, batch in enumerate(order):
+        losses, rewards, logps = [], [], []
+        for at in batch:
+            p, ref, n = answers(model.p, at), references[at], counts[at]
+            losses.append(pair_loss(config, p, ref, n))
+            logps.append([x.item() for x in p])
+            rewards.append([reward(config, *of).item() for of in zip(p, ref, n)])
+            if config["loss"] == "hinge":
+                margin(rewards[-1][0] - rewards[-1][1], 1)
+        gaps = [c - r for c, r in rewards]
+        assert all(gap == 0 or abs(gap) > MARGIN for gap in gaps), gaps
+        loss, lr = torch.stack(losses).mean(), rate(config["optimiser"], step, len(order))
+        mean = lambda numbers: sum(numbers) / len(batch)
+        metrics.append(
+            {
+                "loss": loss.item(),
+                "rewards/chosen": mean([c for c, _ in rewards]),
+                "rewards/rejected": mean([r for _, r in rewards]),
+                "rewards/margins": mean(gaps),
+                "rewards/accuracies": mean([0.5 if gap == 0 else float(gap > 0) for gap in gaps]),
+                "logps/chosen": mean([c for c, _ in logps]),
+                "logps/rejected": mean([r for _, r in logps]),
+                "num_pairs": len(batch),
+                "grad_norm": model.update(loss, lr),
+                "learning_rate": lr,
+            }
+        )
+    return dict(told, metrics=metrics), model.p
 
 
 def margin(x, bound):
@@ -683,6 +748,46 @@ PPO = dict(
     optimiser=dict(CONSTANT, learning_rate=0.005),
 )
 SEPARATE = {"critic": "separate"}
+# All 15 pairs in each of six steps.
+DPO = dict(
+    policy="tuned",
+    dataset="preferences",
+    batch_size=15,
+    epochs=6,
+    loss="sigmoid",
+    beta=0.1,
+    optimiser=dict(CONSTANT, learning_rate=0.005),
+)
+DIRECT = {
+    "dpo": (DPO, "tuned"),
+    # Batches of pairs, a reference that is another policy, and everything that both stages have.
+    "dpo_batches": (
+        dict(
+            DPO,
+            batch_size=4,
+            epochs=2,
+            max_prompt_tokens=5,
+            frozen=0.5,
+            seed=3,
+            sft_weight=0.5,
+            optimiser=dict(ADAM, schedule=COSINE, clip_norm=0.05),
+        ),
+        "policy",
+    ),
+    "dpo_cdpo": (dict(DPO, loss="cdpo", label_smoothing=0.1), "tuned"),
+    "dpo_robust": (dict(DPO, loss="robust", label_smoothing=0.1), "tuned"),
+    "dpo_hinge": (dict(DPO, loss="hinge"), "policy"),
+    "dpo_ipo": (dict(DPO, loss="ipo"), "policy"),
+    "dpo_ipo_sum": (dict(DPO, loss="ipo_sum"), "tuned"),
+    "dpo_sigmoid_norm": (dict(DPO, loss="sigmoid_norm"), "policy"),
+    "dpo_apo_zero": (dict(DPO, loss="apo_zero"), "policy"),
+    "dpo_apo_down": (dict(DPO, loss="apo_down"), "policy"),
+    "dpo_decoupled": (dict(DPO, loss="decoupled", entropy_weight=0.2), "policy"),
+    "dpo_simpo": (dict(DPO, loss="simpo", beta=2.0), None),
+    "dpo_simpo_gamma": (dict(DPO, loss="simpo", beta=2.0, gamma_over_beta=0.8), None),
+    "dpo_cpo": (dict(DPO, loss="cpo"), None),
+    "dpo_orpo": (dict(DPO, loss="orpo"), None),
+}
 CASES = (
     {
         "sft": ("sft", SFT),
@@ -765,6 +870,13 @@ CASES = (
 )
 
 
+def write_case(name, kind, config, told, weights):
+    case = {"stage": kind, "config": config} | digits(told)
+    write(HERE / f"cases/{name}.json", json.dumps(case, indent=1) + "\n")
+    write_weights(HERE / f"cases/{name}.safetensors", weights)
+    print(name, {key: round(value, 4) for key, value in told["metrics"][-1].items()})
+
+
 def main():
     write_datasets()
     generator = torch.Generator().manual_seed(0)
@@ -783,10 +895,10 @@ def main():
     write(HERE / "inputs/reward/normalisation.json", json.dumps(told["normalisation"]) + "\n")
     for name, (kind, config) in CASES.items():
         told, weights = {"sft": sft, "reward_model": reward_model, "ppo": ppo}[kind](config)
-        case = {"stage": kind, "config": config} | digits(told)
-        write(HERE / f"cases/{name}.json", json.dumps(case, indent=1) + "\n")
-        write_weights(HERE / f"cases/{name}.safetensors", weights)
-        print(name, {key: round(value, 4) for key, value in told["metrics"][-1].items()})
+        write_case(name, kind, config, told, weights)
+    for name, (config, reference_policy) in DIRECT.items():
+        told, weights = dpo(config, reference_policy)
+        write_case(name, "dpo", config, told, weights)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 //!
 //! Tolerances are relative to a number where that is above 1:
 //! 1. In float32, which is what ships, `F32`.
-//! 2. Supervised stages in float64, `F64`. PPO cannot run so: rollouts keep their log-probabilities
-//!    in float32.
+//! 2. Stages on fixed rows in float64, `F64`. PPO cannot run so: rollouts keep their
+//!    log-probabilities in float32.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use posttrain::backend::Backend;
 use posttrain::backend::cpu::Cpu;
 use posttrain::rl::compat::Compat;
+use posttrain::rl::direct::Objective;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -22,7 +23,7 @@ use crate::model::golden::{Named, tensors};
 /// step come from weights that have it: the worst of all is 1.6e-5, a variance of ratios in step 5.
 const F32: f64 = 5e-5;
 /// Weights in files, and the scores that the loss of pairs reads, are rounded to float32: 6e-8.
-/// All other numbers agree within 4e-12.
+/// All other numbers agree within 5e-12.
 const F64: f64 = 2e-7;
 
 /// A file of `cases/`.
@@ -37,6 +38,19 @@ pub struct Case {
     rollouts: Vec<Vec<Rollout>>,
     /// Of a reward model.
     normalisation: Option<BTreeMap<String, f64>>,
+    /// The policy that the stage `reference_logprobs` reads.
+    reference_policy: Option<String>,
+    /// The log-probabilities of both answers of each row under it.
+    #[serde(default)]
+    reference: BTreeMap<String, [f64; 2]>,
+}
+
+/// A line of `reference_logprobs`.
+#[derive(Deserialize)]
+struct ReferencePair {
+    id: String,
+    chosen: f64,
+    rejected: f64,
 }
 
 /// One sampled response, and a line of what PPO writes of it.
@@ -78,6 +92,14 @@ pub fn config(mut config: Value) -> Value {
         }
     }
     config
+}
+
+/// What `reference_logprobs` makes for a case that has a reference policy.
+pub fn reference<B: Backend>(b: &B, case: &Case) -> Option<Made> {
+    let Case { config: of, reference_policy, .. } = case;
+    let own = json!({"policy": reference_policy.as_ref()?, "dataset": of["dataset"],
+        "max_prompt_tokens": of["max_prompt_tokens"]});
+    Some(make_on(b, "reference_logprobs", config(own)))
 }
 
 /// Holds what was made beside what is right, and remembers the worst difference.
@@ -133,6 +155,16 @@ impl Comparison<'_> {
         }
     }
 
+    fn references(&mut self, made: &Made, right: &BTreeMap<String, [f64; 2]>) {
+        let found: Vec<ReferencePair> = made.rows("preferences.jsonl");
+        assert_eq!(found.len(), right.len(), "{}: pairs with a reference", self.case);
+        for ReferencePair { id, chosen, rejected } in found {
+            let right = right[&id];
+            self.close(format!("reference of the chosen answer of {id}"), chosen, right[0]);
+            self.close(format!("reference of the rejected answer of {id}"), rejected, right[1]);
+        }
+    }
+
     fn rollouts(&mut self, made: &Made, right: &[Vec<Rollout>]) {
         for (step, right) in right.iter().enumerate() {
             let found: Vec<Rollout> = made.rows(&format!("rollouts/step-{:05}.jsonl", step + 1));
@@ -152,9 +184,14 @@ impl Comparison<'_> {
 /// Runs a case as it ships and holds all that it makes beside what is right.
 fn check<B: Backend>(b: &B, name: &str, tolerance: f64) {
     let case = case(name);
-    let made = make_on(b, &case.stage, config(case.config));
     let mut comparison =
         Comparison { case: name, tolerance, worst: (0.0, "nothing".to_owned()), wrong: Vec::new() };
+    let (reference, mut config) = (reference(b, &case), config(case.config));
+    if let Some(made) = &reference {
+        comparison.references(made, &case.reference);
+        config["reference"] = made.reference();
+    }
+    let made = make_on(b, &case.stage, config);
     comparison.rollouts(&made, &case.rollouts);
     comparison.metrics(&made.rows("metrics.jsonl"), &case.metrics);
     let right = tensors(&root().join(format!("cases/{name}.safetensors")));
@@ -197,6 +234,12 @@ fn reward_models_are_pytorchs() {
 }
 
 #[test]
+fn direct_preference_optimisation_is_pytorchs_under_every_loss() {
+    check_all(&["dpo"], |name| check(&Cpu::<f32>::new(), name, F32));
+    check_all(&["dpo"], |name| check(&Cpu::<f64>::new(), name, F64));
+}
+
+#[test]
 fn ppo_is_pytorchs_under_every_convention() {
     check_all(&["ppo"], |name| check(&Cpu::<f32>::new(), name, F32));
 }
@@ -215,5 +258,18 @@ fn every_preset_has_a_trajectory() {
             covered.contains(&json!(preset)),
             "{preset} has no trajectory: add a case to make.py"
         );
+    }
+}
+
+#[test]
+fn every_loss_of_pairs_has_a_trajectory() {
+    let unknown =
+        serde_json::from_value::<Objective>(json!("?")).expect_err("it is no loss").to_string();
+    let losses: Vec<&str> = unknown.split('`').skip(3).step_by(2).collect();
+    let covered: Vec<Value> =
+        cases().iter().map(|name| case(name).config["loss"].clone()).collect();
+    assert!(losses.len() > 12, "{unknown}");
+    for loss in losses {
+        assert!(covered.contains(&json!(loss)), "{loss} has no trajectory: add a case to make.py");
     }
 }
