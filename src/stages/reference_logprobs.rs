@@ -62,7 +62,7 @@ impl Stage for ReferenceLogprobsStage {
             .require(
                 (1..self.splits.len()).all(|at| !self.splits[..at].contains(&self.splits[at])),
                 "splits",
-                "expected each split once",
+                "a split is named twice: name each once",
             )
             .positive_or_null(self.max_prompt_tokens, "max_prompt_tokens");
         checks.done()
