@@ -76,7 +76,7 @@ impl Classes {
 pub(super) enum Equivalence<B: Backend> {
     Rouge1,
     Gold,
-    SameAnswer { classifier: SameAnswer<B>, threshold: f64 },
+    SameAnswer { classifier: Box<SameAnswer<B>>, threshold: f64 },
 }
 
 impl<B: Backend> Equivalence<B> {
@@ -90,7 +90,7 @@ impl<B: Backend> Equivalence<B> {
                 let reader = Reader::open(of.classifier.path())?;
                 reader.remark().into_iter().for_each(|remark| context.warn(remark));
                 let model = PairModel::load(b.clone(), Precision::Single, reader)?;
-                let classifier = SameAnswer::new(model)?;
+                let classifier = Box::new(SameAnswer::new(model)?);
                 Equivalence::SameAnswer { classifier, threshold: of.threshold }
             }
         })

@@ -23,7 +23,7 @@
 //! 9. Numbers of the user's programs, which `metric` stages have, are compared as any other measure
 //!    is (`own_metrics.rs`).
 //! 10. Where the config asks for it, every measure of an input is held against what people say of
-//!    two methods (`beside_people.rs`).
+//!     two methods (`beside_people.rs`).
 //! 11. Models, judge, outputs and samples are optional. What takes one that is absent is left out,
 //!     and named below the table with the reason (`left_out.rs`).
 
