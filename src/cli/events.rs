@@ -222,7 +222,7 @@ pub enum Event<'a> {
         /// Its log.
         log: Option<&'a Path>,
     },
-    /// With `--sequential`, after the run with so many seeds.
+    /// With `--sequential`, after the run with this number of seeds.
     Look {
         /// Seeds so far.
         seeds: usize,

@@ -4,7 +4,7 @@
 //! 1. An `over_seeds` with `sequential` names the comparisons; the axis is the one in which its
 //!    evaluations differ.
 //! 2. The first look is at [`FEWEST`] values of the axis, the fewest that can decide; then each
-//!    value is added with a run of its own, whose record has the values so far. What a run has made
+//!    value is added with another run, whose record has the values so far. What a run has made
 //!    the next one finds.
 //! 3. The comparisons hold at whatever look the seeds end (`eval/sequential.rs`).
 

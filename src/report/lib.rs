@@ -39,6 +39,7 @@ mod definition;
 pub mod diff;
 pub mod figures;
 pub mod formats;
+mod graded_metrics;
 pub mod graph;
 pub mod judges;
 pub mod latex;

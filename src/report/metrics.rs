@@ -15,6 +15,7 @@
 pub use super::definition::{Definition, Direction};
 
 use super::definition::Entry;
+use super::graded_metrics::{GRADED, QUALITY};
 use super::training_metrics::TRAINING;
 use super::validated_metrics::VALIDATED;
 use crate::artefacts::metric::{Better, OwnMetric};
@@ -29,7 +30,6 @@ const GOLD: &str = "the-gold-score";
 const JUDGES: &str = "win-rates-by-other-judges";
 const COMPARED: &str = "comparisons";
 const TABLE: &str = "the-table-of-evaluate";
-const QUALITY: &str = "quality-beside-diversity";
 const OF_OPTIMUM: &str = "the-optimum-of-the-objective";
 const ALIKE: &str = "similarity-within-and-between-methods";
 const OWN: &str = "a-methods-own-distribution";
@@ -96,67 +96,6 @@ const RESULTS: &[Entry] = &[
         "share",
         Neither,
         TABLE,
-    ),
-];
-
-/// Figures of quality beside diversity, of the samples of one input.
-const GRADED: &[Entry] = &[
-    (
-        "good_share",
-        "share of the samples of one input that are good",
-        "share",
-        HigherIsBetter,
-        QUALITY,
-    ),
-    (
-        "distinct_k",
-        "functional classes of the first k samples of one input",
-        "classes",
-        HigherIsMoreDiverse,
-        QUALITY,
-    ),
-    (
-        "utility_k",
-        "utility of the first samples of classes among the first k samples of one input",
-        "utility",
-        HigherIsBetter,
-        QUALITY,
-    ),
-    (
-        "pass_at_k",
-        "chance that one of k samples of one input is good",
-        "share",
-        HigherIsBetter,
-        QUALITY,
-    ),
-    (
-        "best_at_k",
-        "expected best score of k samples of one input",
-        "score",
-        HigherIsBetter,
-        QUALITY,
-    ),
-    (
-        "win_at_k",
-        "chance that the best of k samples of one input wins against the reference, a tie counting \
-         half",
-        "share",
-        HigherIsBetter,
-        QUALITY,
-    ),
-    (
-        "effective_semantic_diversity",
-        "share of the pairs of samples of one input that are good and of two classes",
-        "share",
-        HigherIsMoreDiverse,
-        QUALITY,
-    ),
-    (
-        "class_entropy",
-        "entropy of the functional classes of the samples of one input",
-        "nats",
-        HigherIsMoreDiverse,
-        QUALITY,
     ),
 ];
 

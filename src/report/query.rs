@@ -119,7 +119,7 @@ fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) =
         (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t) = (0, 0);
-    // Where the last `*` is, and where what it stands for ends.
+    // Where the last `*` is, and where the letters that it matches end.
     let mut last: Option<(usize, usize)> = None;
     while t < text.len() {
         match pattern.get(p) {

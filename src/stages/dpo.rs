@@ -11,8 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::footprint::Training;
 use super::models::{ArtefactShape, ArtefactShapes};
-use super::reading::{Part, Reading, Splits};
-use super::source::Source;
+use super::reading::{Part, Reading};
 use super::{Checks, KindInfo, Problem, Stage, model_files, reference_logprobs, validation};
 use crate::backend::Backend;
 use crate::dag::context::Context;
@@ -203,14 +202,9 @@ impl Stage for DpoStage {
     }
 
     fn readings(&self, shapes: &ArtefactShapes) -> Vec<Reading> {
-        let reading = |(tokenizer, context)| Reading {
-            dataset: Source::from(&self.dataset),
-            splits: Splits::Named(validation::splits(&[&self.split], &self.validation)),
-            rows: None,
-            tokenizer,
-            limits: Limits::of_stage(context, self.max_prompt_tokens),
-            reader: MODEL,
-            part: Part::Pair,
+        let splits = || validation::splits(&[&self.split], &self.validation);
+        let reading = |reader| {
+            Reading::of_model(reader, &self.dataset, splits(), self.max_prompt_tokens, Part::Pair)
         };
         shapes.reader(&self.policy).map(reading).into_iter().collect()
     }

@@ -9,8 +9,9 @@ use super::source::Source;
 use super::supervised;
 use crate::data::dataset::{Dataset, test_split};
 use crate::data::rows::Preference;
-use crate::data::tokenised::{Limits, tokenise};
+use crate::data::tokenised::{Limits, MODEL, tokenise};
 use crate::error::Result;
+use crate::reference::{Dataset as DatasetArtefact, Ref};
 use crate::tokenizer::tokens::Tokenizer;
 use crate::train::preference;
 
@@ -82,6 +83,26 @@ pub enum Part {
 }
 
 impl Reading {
+    /// What a model with this tokenizer and context is given of named splits, all of their rows;
+    /// `prompt` is the stage's `max_prompt_tokens`.
+    pub fn of_model(
+        (tokenizer, context): (Source, usize),
+        dataset: &Ref<DatasetArtefact>,
+        splits: Vec<String>,
+        prompt: Option<usize>,
+        part: Part,
+    ) -> Self {
+        Reading {
+            dataset: Source::from(dataset),
+            splits: Splits::Named(splits),
+            rows: None,
+            tokenizer,
+            limits: Limits::of_stage(context, prompt),
+            reader: MODEL,
+            part,
+        }
+    }
+
     /// The errors of splits with rows that are too long, or that cannot be read, in the order of
     /// the splits. `dataset` and `tokenizer` are the folders.
     pub fn problems(&self, dataset: &Path, tokenizer: &Path) -> Vec<anyhow::Error> {

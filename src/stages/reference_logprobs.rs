@@ -13,8 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::footprint;
 use super::model_files;
 use super::models::ArtefactShapes;
-use super::reading::{Part, Reading, Splits};
-use super::source::Source;
+use super::reading::{Part, Reading};
 use super::{Checks, KindInfo, Problem, Stage};
 use crate::artefacts::reference_logprobs::{ReferencePair, file};
 use crate::backend::Backend;
@@ -74,14 +73,9 @@ impl Stage for ReferenceLogprobsStage {
     }
 
     fn readings(&self, shapes: &ArtefactShapes) -> Vec<Reading> {
-        let reading = |(tokenizer, context)| Reading {
-            dataset: Source::from(&self.dataset),
-            splits: Splits::Named(self.splits.clone()),
-            rows: None,
-            tokenizer,
-            limits: Limits::of_stage(context, self.max_prompt_tokens),
-            reader: MODEL,
-            part: Part::Pair,
+        let splits = || self.splits.clone();
+        let reading = |reader| {
+            Reading::of_model(reader, &self.dataset, splits(), self.max_prompt_tokens, Part::Pair)
         };
         shapes.reader(&self.policy).map(reading).into_iter().collect()
     }

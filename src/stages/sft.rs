@@ -5,15 +5,14 @@ use serde::{Deserialize, Serialize};
 
 use super::footprint::Training;
 use super::models::{ArtefactShape, ArtefactShapes};
-use super::reading::{Part, Reading, Splits};
-use super::source::Source;
+use super::reading::{Part, Reading};
 use super::supervised::rows_of;
 use super::{Checks, KindInfo, Problem, Stage, model_files, validation};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset::{self, Dataset};
 use crate::data::lineage::Lineage;
-use crate::data::tokenised::{Limits, MODEL};
+use crate::data::tokenised::Limits;
 use crate::error::Result;
 use crate::model::memory::Memory;
 use crate::model::params::Trainable;
@@ -102,14 +101,15 @@ impl Stage for SftStage {
     }
 
     fn readings(&self, shapes: &ArtefactShapes) -> Vec<Reading> {
-        let reading = |(tokenizer, context)| Reading {
-            dataset: Source::from(&self.dataset),
-            splits: Splits::Named(validation::splits(&[&self.split], &self.validation)),
-            rows: None,
-            tokenizer,
-            limits: Limits::of_stage(context, self.max_prompt_tokens),
-            reader: MODEL,
-            part: Part::Completion,
+        let splits = || validation::splits(&[&self.split], &self.validation);
+        let reading = |reader| {
+            Reading::of_model(
+                reader,
+                &self.dataset,
+                splits(),
+                self.max_prompt_tokens,
+                Part::Completion,
+            )
         };
         shapes.reader(&self.policy).map(reading).into_iter().collect()
     }

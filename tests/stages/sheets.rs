@@ -9,7 +9,7 @@ use posttrain::data::study::{Item, for_several};
 use posttrain::eval::verdict::Verdict;
 
 /// What is judged of a test set: answers of `a` beside those of `b`, or the references; with `set`,
-/// sets of so many.
+/// sets of that number.
 pub fn items(dataset: &Path, a: &Path, b: Option<&Path>, set: Option<usize>) -> Vec<Item> {
     let pairs = answer_pairs::outputs(dataset, &["test/id".into()], None, a, b).unwrap();
     match set {

@@ -143,7 +143,7 @@ impl Expected<'_> {
         Ok([field(FIELDS[0])?, field(FIELDS[1])?, field(FIELDS[2])?])
     }
 
-    /// The numbers of a row with so many samples.
+    /// The numbers of a row with this number of samples.
     fn numbers(&self, values: &Json, samples: usize) -> Result<Numbers, Failure> {
         let Json::Object(fields) = values else {
             return Err(user(format!("`values` is {}, expected an object", values.what())));
