@@ -1,5 +1,7 @@
 //! Rollouts of a policy's training: a folder with a file of lines for each step, from 1.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// The folder.
@@ -16,10 +18,14 @@ pub struct Rollout {
     pub kl: f64,
     /// What was asked.
     pub prompt: String,
-    /// The score before the missing-EOS rule.
-    pub raw_score: f64,
+    /// The score before the missing-EOS rule; `null` where no reward applies.
+    pub raw_score: Option<f64>,
     /// What was answered.
     pub response: String,
-    /// The score that is optimised, after that rule.
-    pub score: f64,
+    /// The parts of the score by name, without their weights, where `rewards` has parts; `null`
+    /// where a part does not apply.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rewards: BTreeMap<String, Option<f64>>,
+    /// The score that is optimised, after that rule; `null` where no reward applies.
+    pub score: Option<f64>,
 }

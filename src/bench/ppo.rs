@@ -41,7 +41,7 @@ pub fn run<B: Backend>(bench: &Bench<'_, B>, size: &Size) -> Result<Vec<Row>> {
     let mut ppo = Ppo { b, policy: state, critic: Critic::Shared, coef: 0.05 };
     drop(policy);
     let normalisation = Normalisation::IDENTITY;
-    let frozen = FrozenModels { reference: &reference, reward: &reward, normalisation };
+    let frozen = FrozenModels { reference: &reference, reward: Some((&reward, normalisation)) };
     let prompts = models::sequences(&size.spec, count, prompt);
     let config = optimiser();
     let settings = |epochs| Settings {

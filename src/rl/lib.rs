@@ -15,10 +15,14 @@
 
 pub mod advantage;
 pub mod compat;
+pub mod critic_free;
 pub mod direct;
+pub mod group;
 pub mod kl;
+pub mod policy_loss;
 pub mod ppo;
 pub mod preference;
+pub mod rewards;
 
 /// Figures under the names the field uses, in the order they are written.
 pub type Metrics = Vec<(&'static str, f64)>;

@@ -1,7 +1,7 @@
 //! `best_of_n`: of N samples of a policy, the one with the highest reward. All candidates are kept.
 //!
-//! The reward is the one that `ppo` optimises: the reward model's normalised score, after the
-//! missing-EOS rule.
+//! The reward is the one that `ppo` optimises: the reward model's normalised score, or the weighted
+//! sum of `rewards` (`rewards/mod.rs`), after the missing-EOS rule.
 //!
 //! More than one output a prompt, for best-of-N's own diversity per input: each output is the best
 //! of N separate samples. With a `pool`, which is cheaper, each is the best of N drawn from the
@@ -12,14 +12,16 @@ use serde::{Deserialize, Serialize};
 
 use super::footprint;
 use super::generation::{self, Room, SamplingConfig};
-use super::lineage::{self, Guard, OnLeak};
-use super::model_files::{self, normalisation};
+use super::lineage::{Guard, OnLeak};
+use super::model_files;
 use super::models::ArtefactShapes;
 use super::reading::{Part, Reading, Splits};
+use super::rewards::{Answer, Reward, Rewards};
 use super::source::Source;
 use super::{Checks, KindInfo, Problem, Stage};
 use crate::artefacts::names::METRICS;
 use crate::backend::Backend;
+use crate::backend::counting::Counting;
 use crate::dag::context::Context;
 use crate::data::lineage::Lineage;
 use crate::data::samples::{self, Output, Sampled};
@@ -29,12 +31,13 @@ use crate::eval::best_of_n;
 use crate::model::batch::MICRO_BATCH_TOKENS;
 use crate::model::memory::{self, Memory};
 use crate::model::params::HeadKind;
+use crate::model::spec::Spec;
+use crate::model::weights::Model;
 use crate::random::Stream;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel};
 use crate::rl::advantage::MissingEos;
 use crate::sample::Sample;
 use crate::sample::scoring::{self, Group};
-use crate::train::reward::reward_sequence;
 use crate::{fs, train::steps};
 
 /// The config of `uses: best_of_n`.
@@ -43,8 +46,12 @@ use crate::{fs, train::steps};
 pub struct BestOfNStage {
     /// Policy that answers the prompts.
     pub policy: Ref<Policy>,
-    /// Reward model that chooses among the samples of a prompt.
-    pub reward_model: Ref<RewardModel>,
+    /// Reward model that chooses among the samples of a prompt; `null` where `rewards` do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward_model: Option<Ref<RewardModel>>,
+    /// Parts of the reward by name, instead of `reward_model`: the reward is their weighted sum.
+    #[serde(default, skip_serializing_if = "Rewards::is_empty")]
+    pub rewards: Rewards,
     /// Dataset with the prompts.
     pub dataset: Ref<DatasetArtefact>,
     /// Splits of `dataset`; an empty list means all test sets.
@@ -105,30 +112,37 @@ impl Stage for BestOfNStage {
             .positive_or_null(self.max_prompt_tokens, "max_prompt_tokens");
         checks.require(self.missing_eos.is_finite(), "missing_eos", "expected a finite number");
         self.sampling.check(&mut checks);
+        self.reward().check(&mut checks);
         checks.done()
     }
 
     fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
-        let ((spec, head), (reward, _)) =
-            (shapes.model(&self.policy)?, shapes.model(&self.reward_model)?);
+        let (spec, head) = shapes.model(&self.policy)?;
+        let rewards = self.reward().shapes(shapes, &self.policy)?;
         let (pool, new) =
             (self.pool.unwrap_or(self.n * self.outputs), self.sampling.max_new_tokens);
-        let shared = shapes.shared(&self.policy, &self.reward_model);
-        shapes.counted(("best_of_n", &spec, head, &reward, shared, pool, new), |b| {
+        shapes.counted(("best_of_n", &spec, head, &rewards, pool, new), |b| {
             let policy = memory::model(b, &spec, head);
-            let reward = memory::model_beside(b, &reward, HeadKind::Reward, &policy, shared);
+            let beside = |(spec, shared): &(Spec, Option<usize>)| {
+                memory::model_beside(b, spec, HeadKind::Reward, &policy, *shared)
+            };
+            let rewards: Vec<Model<Counting>> = rewards.iter().map(beside).collect();
             footprint::generate(b, &policy, pool, new)?;
             let prompt = vec![0; spec.context.saturating_sub(new).max(1)];
             let response = vec![0; new];
             let group = Group { prompt: &prompt, responses: vec![&response; pool] };
-            scoring::last_scalars(b, &reward, &[group], MICRO_BATCH_TOKENS);
+            for reward in &rewards {
+                scoring::last_scalars(b, reward, &[group.clone()], MICRO_BATCH_TOKENS);
+            }
             Ok(Memory::of(b, Memory::default()))
         })
     }
 
     fn readings(&self, shapes: &ArtefactShapes) -> Vec<Reading> {
-        let readers = shapes.reader(&self.policy).zip(shapes.reader(&self.reward_model));
-        let Some(((tokenizer, policy), (_, reward_model))) = readers else { return Vec::new() };
+        let Some((tokenizer, policy)) = shapes.reader(&self.policy) else { return Vec::new() };
+        let Some(reward_model) = self.reward().reader(shapes, &tokenizer) else {
+            return Vec::new();
+        };
         let Room { context, response, reader } = self.room(policy, reward_model);
         vec![Reading {
             dataset: Source::from(&self.dataset),
@@ -143,10 +157,13 @@ impl Stage for BestOfNStage {
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
         let policy = model_files::load(b, self.policy.path())?;
-        let reward =
-            model_files::load_beside(b, self.reward_model.path(), &policy, self.policy.path())?;
-        let normalisation = normalisation(self.reward_model.path())?;
-        model_files::check_same_tokenizer(self.policy.path(), self.reward_model.path())?;
+        let mut scorer = self.reward().scorer(
+            b,
+            context,
+            &policy,
+            self.policy.path(),
+            self.sampling.max_new_tokens,
+        )?;
         let prompts = generation::prompts(
             self.dataset.path(),
             &self.splits,
@@ -154,13 +171,10 @@ impl Stage for BestOfNStage {
             self.max_prompt_tokens,
             &policy.tokenizer,
         )?;
-        self.room(policy.model.spec.context, reward.model.spec.context).check(&prompts)?;
-        let (policys, rewards) = (
-            Lineage::read(self.policy.path())?,
-            lineage::of_reward_model(self.reward_model.path())?,
-        );
-        let models =
-            vec![("policy".into(), policys.clone()), ("reward_model".into(), rewards.clone())];
+        self.room(policy.model.spec.context, scorer.context()).check(&prompts)?;
+        let (policys, rewards) = (Lineage::read(self.policy.path())?, self.reward().lineage()?);
+        let mut models = vec![("policy".into(), policys.clone())];
+        models.extend(rewards.clone().map(|lineage| ("reward_model".into(), lineage)));
         let prompts = generation::guarded(prompts, Guard::new(self.on_leak, models), context)?;
         let pool = self.pool.unwrap_or(self.n * self.outputs);
         let sampled =
@@ -168,29 +182,11 @@ impl Stage for BestOfNStage {
         let draws = Stream::new(self.seed, "best of n");
         let (mut rows, mut best) = (Vec::with_capacity(prompts.len()), [0.0; 2]);
         for (at, (prompt, samples)) in prompts.iter().zip(&sampled).enumerate() {
-            let responses: Vec<Vec<u32>> = samples
+            let answers: Vec<Answer<'_>> = samples
                 .iter()
-                .map(|sample| reward_sequence(&[], &sample.tokens, reward.tokenizer.eos()))
+                .map(|sample| Answer { prompt, tokens: &sample.tokens, ended: sample.ended })
                 .collect();
-            let group = Group {
-                prompt: &prompt.tokens,
-                responses: responses.iter().map(Vec::as_slice).collect(),
-            };
-            let rewards = scoring::last_scalars(b, &reward.model, &[group], MICRO_BATCH_TOKENS);
-            let raw: Vec<f64> = rewards
-                .concat()
-                .into_iter()
-                .map(|raw| normalisation.apply(f64::from(raw)))
-                .collect();
-            let row = |at| {
-                format!(
-                    "candidate {} of row `{}` of split `{}`",
-                    at + 1,
-                    prompt.example.id,
-                    prompt.split
-                )
-            };
-            model_files::check_finite(&raw, "the reward model's score", row)?;
+            let raw = scorer.score(b, context, &policy.tokenizer, &answers)?.of_each(&answers)?;
             let scored = |(sample, raw): (&Sample, f64)| -> Result<Output> {
                 let reward = self.missing_eos.apply(raw, sample.ended);
                 let raw_reward = (reward != raw).then_some(raw);
@@ -240,7 +236,11 @@ impl Stage for BestOfNStage {
             }
         }
         samples::write(context.out(), &rows)?;
-        policys.with(rewards).write(context.out())?;
+        let learned = match rewards {
+            None => policys,
+            Some(rewards) => policys.with(rewards),
+        };
+        learned.write(context.out())?;
         let mut metrics = generation::metrics(sampled.iter().flatten());
         let mean = best.map(|sum| sum / rows.len() as f64);
         metrics.extend([("objective/scores", mean[0]), ("objective/raw_scores", mean[1])]);
@@ -249,7 +249,11 @@ impl Stage for BestOfNStage {
 }
 
 impl BestOfNStage {
-    fn room(&self, policy: usize, reward_model: usize) -> Room {
-        Room::of(policy, Some(reward_model), self.sampling.max_new_tokens)
+    fn reward(&self) -> Reward<'_> {
+        Reward { model: self.reward_model.as_ref(), parts: &self.rewards }
+    }
+
+    fn room(&self, policy: usize, reward_model: Option<usize>) -> Room {
+        Room::of(policy, reward_model, self.sampling.max_new_tokens)
     }
 }

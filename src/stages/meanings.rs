@@ -24,6 +24,7 @@ const SOURCES: &[&str] = &[
     include_str!("evaluate/similarity.rs"),
     include_str!("generate.rs"),
     include_str!("generation.rs"),
+    include_str!("grpo.rs"),
     include_str!("import.rs"),
     include_str!("judge.rs"),
     include_str!("judge_client.rs"),
@@ -39,6 +40,9 @@ const SOURCES: &[&str] = &[
     include_str!("pretrain.rs"),
     include_str!("reference_logprobs.rs"),
     include_str!("reward_model.rs"),
+    include_str!("rewards/command.rs"),
+    include_str!("rewards/mod.rs"),
+    include_str!("rewards/rules.rs"),
     include_str!("score.rs"),
     include_str!("select.rs"),
     include_str!("sft.rs"),
@@ -57,9 +61,13 @@ const SOURCES: &[&str] = &[
     include_str!("../model/transformer.rs"),
     include_str!("../rl/advantage.rs"),
     include_str!("../rl/compat.rs"),
+    include_str!("../rl/critic_free.rs"),
     include_str!("../rl/direct.rs"),
+    include_str!("../rl/group.rs"),
     include_str!("../rl/kl.rs"),
+    include_str!("../rl/policy_loss.rs"),
     include_str!("../rl/ppo.rs"),
+    include_str!("../rl/rewards.rs"),
     include_str!("../train/optimiser.rs"),
     include_str!("../train/schedule.rs"),
     include_str!("../train/validation.rs"),
@@ -197,6 +205,8 @@ fn type_name(text: &str) -> Option<&str> {
 /// The name of the field or variant that begins on this line.
 fn member_name(text: &str) -> Option<&str> {
     let text = private(text);
+    // A field may have the name of a keyword.
+    let text = text.strip_prefix("r#").unwrap_or(text);
     let name = word(text);
     let rest = &text[name.len()..];
     let variant = name.starts_with(|first: char| first.is_ascii_uppercase())

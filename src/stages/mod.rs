@@ -13,6 +13,7 @@ pub mod fields;
 mod footprint;
 mod generate;
 mod generation;
+mod grpo;
 mod import;
 mod judge;
 mod judge_client;
@@ -32,6 +33,7 @@ mod program;
 pub mod reading;
 mod reference_logprobs;
 mod reward_model;
+mod rewards;
 mod rollouts;
 mod score;
 mod select;
@@ -216,6 +218,7 @@ stages![
     dpo::DpoStage,
     select::SelectStage,
     ppo::PpoStage,
+    grpo::GrpoStage,
     generate::GenerateStage,
     best_of_n::BestOfNStage,
     score::ScoreStage,

@@ -201,11 +201,15 @@ pub fn check_finite(numbers: &[f64], what: &str, row: impl Fn(usize) -> String) 
     inference::check_finite(numbers, |at| format!("{what} of {}", row(at)))
 }
 
-/// Reads the normalisation of a reward model.
+/// Reads the normalisation of a reward model; one from outside has none, and its scores are taken
+/// as they are.
 pub fn normalisation(folder: &Path) -> Result<Normalisation> {
     let path = folder.join(NORMALISATION);
-    serde_json::from_str(&fs::read_to_string(&path)?)
-        .with_context(|| format!("cannot read {}", path.display()))
+    match fs::read_if_exists(&path)? {
+        None => Ok(Normalisation::IDENTITY),
+        Some(bytes) => serde_json::from_slice(&bytes)
+            .with_context(|| format!("cannot read {}", path.display())),
+    }
 }
 
 /// Writes the normalisation of a reward model.

@@ -79,8 +79,8 @@ impl PolicyValidation {
 pub(super) struct Measured<'a, B: Backend> {
     pub(super) policy: &'a Loaded<B>,
     pub(super) folder: &'a std::path::Path,
-    /// The folder of the reward model.
-    pub(super) reward: &'a std::path::Path,
+    /// The lineage of its reward models, if there are any.
+    pub(super) rewards: Option<&'a Lineage>,
     pub(super) dataset: &'a std::path::Path,
     pub(super) max_prompt_tokens: Option<usize>,
     pub(super) max_new_tokens: usize,
@@ -105,7 +105,7 @@ impl<'a, B: Backend> PolicyScorer<'a, B> {
         config: &PolicyValidation,
         measured: &'a Measured<'a, B>,
     ) -> Result<Self> {
-        let Measured { policy, folder, reward, dataset, max_prompt_tokens, .. } = *measured;
+        let Measured { policy, folder, rewards, dataset, max_prompt_tokens, .. } = *measured;
         let splits = [config.split.clone()];
         let prompts = generation::prompts(
             dataset,
@@ -129,8 +129,8 @@ impl<'a, B: Backend> PolicyScorer<'a, B> {
                 let loaded = model_files::load_beside(b, judge.path(), policy, folder)?;
                 check_same_tokenizer(folder, judge.path())?;
                 let own = lineage::of_reward_model(judge.path())?;
-                let optimised = lineage::of_reward_model(reward)?;
-                let others = [("reward_model".to_owned(), &optimised)];
+                let others: Vec<(String, &Lineage)> =
+                    rewards.iter().map(|lineage| ("reward_model".to_owned(), *lineage)).collect();
                 lineage::standing("`validation.by`", &own, &others, OnLeak::Refuse)?;
                 Some((loaded, normalisation(judge.path())?))
             }

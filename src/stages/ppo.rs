@@ -1,28 +1,32 @@
-//! `ppo`: reinforcement learning of a policy against a reward model, with a KL penalty towards the
-//! policy it began as.
+//! `ppo`: reinforcement learning of a policy against a reward, with a KL penalty towards the policy
+//! it began as.
+//!
+//! The reward is a reward model's score or, with `rewards`, a weighted sum (`rewards/mod.rs`). A
+//! reward model under `reward_model` shares the pass of the frozen blocks with the policy.
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::generation::{self, Prompt, Room};
+use super::generation::{Prompt, Room};
 use super::model_files::{self, normalisation};
 use super::models::{self, ArtefactShape, ArtefactShapes};
 use super::policy_validation::{Measured, PolicyScorer, PolicyValidation};
 use super::reading::{Part, Reading, Splits};
+use super::rewards::{Names, Reward, Rewards, Scored};
 use super::rollouts::{self, RolloutFiles, Sampler};
 use super::source::Source;
-use super::{Checks, KindInfo, Problem, Stage, footprint, lineage, validation};
+use super::{Checks, KindInfo, Problem, Stage, footprint, validation};
 use crate::backend::Backend;
 use crate::backend::counting::Counting;
 use crate::dag::context::Context;
 use crate::data::dataset;
 use crate::data::lineage::Lineage;
-use crate::data::rows::Example;
 use crate::data::tokenised::Limits;
-use crate::error::{Context as _, Result, user};
+use crate::error::{Context as _, Result};
 use crate::model::memory::{self, Memory};
 use crate::model::params::{HeadKind, Trainable};
+use crate::model::spec::Spec;
 use crate::model::transformer::Recompute;
 use crate::model::weights::Model;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel};
@@ -49,8 +53,12 @@ const SHOWN: &[&str] = &["objective/scores", "objective/kl", SCORE];
 pub struct PpoStage {
     /// Policy to begin with, which is also the reference of the KL penalty.
     pub policy: Ref<Policy>,
-    /// Reward model that scores responses.
-    pub reward_model: Ref<RewardModel>,
+    /// Reward model that scores responses; `null` where `rewards` do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward_model: Option<Ref<RewardModel>>,
+    /// Parts of the reward by name, instead of `reward_model`: the reward is their weighted sum.
+    #[serde(default, skip_serializing_if = "Rewards::is_empty")]
+    pub rewards: Rewards,
     /// Dataset with the prompts.
     pub dataset: Ref<DatasetArtefact>,
     /// Split of `dataset` with the prompts.
@@ -239,7 +247,13 @@ impl Stage for PpoStage {
                 "expected above 0, or null",
             )
             .require(self.value.clip.coef >= 0.0, "value.clip.coef", "expected 0 or more")
-            .require(self.value.head_ratio > 0.0, "value.head_ratio", "expected above 0");
+            .require(self.value.head_ratio > 0.0, "value.head_ratio", "expected above 0")
+            .require(
+                self.value.critic == Critic::Shared || self.rewards.is_empty(),
+                "value.critic",
+                "a separate critic begins as the reward model: expected `reward_model`, or `shared`",
+            );
+        self.reward().check(&mut checks);
         if let Some(validation) = &self.validation {
             validation.check(&mut checks, &self.split);
         }
@@ -254,9 +268,8 @@ impl Stage for PpoStage {
     }
 
     fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
-        let (policy, (reward, _)) =
-            (shapes.model(&self.policy)?, shapes.model(&self.reward_model)?);
-        let shared = shapes.shared(&self.policy, &self.reward_model);
+        let policy = shapes.model(&self.policy)?;
+        let rewards = self.reward().shapes(shapes, &self.policy)?;
         let sizes =
             (self.batch_size, self.minibatches, self.max_prompt_tokens, self.max_new_tokens);
         let trains = (self.frozen, self.recompute, self.value.critic, self.conventions().scope);
@@ -265,21 +278,26 @@ impl Stage for PpoStage {
             None => None,
         };
         let measured = (self.validation.as_ref().map(|validation| validation.keep), &judge);
-        shapes.counted(("ppo", &policy, &reward, shared, sizes, trains, measured), |b| {
+        shapes.counted(("ppo", &policy, &rewards, sizes, trains, measured), |b| {
             let policy = memory::model(b, &policy.0, policy.1);
-            let reward = memory::model_beside(b, &reward, HeadKind::Reward, &policy, shared);
+            let beside = |(spec, shared): &(Spec, Option<usize>)| {
+                memory::model_beside(b, spec, HeadKind::Reward, &policy, *shared)
+            };
+            let rewards: Vec<Model<Counting>> = rewards.iter().map(beside).collect();
             let _judge = judge.as_ref().map(|(spec, shared)| {
                 let judge = memory::model_beside(b, spec, HeadKind::Reward, &policy, *shared);
                 footprint::score(b, &judge);
                 judge
             });
-            self.count(b, &policy, &reward)
+            self.count(b, &policy, &rewards)
         })
     }
 
     fn readings(&self, shapes: &ArtefactShapes) -> Vec<Reading> {
-        let readers = shapes.reader(&self.policy).zip(shapes.reader(&self.reward_model));
-        let Some(((tokenizer, policy), (_, reward_model))) = readers else { return Vec::new() };
+        let Some((tokenizer, policy)) = shapes.reader(&self.policy) else { return Vec::new() };
+        let Some(reward_model) = self.reward().reader(shapes, &tokenizer) else {
+            return Vec::new();
+        };
         let Room { context, response, reader } = self.room(policy, reward_model);
         let reading = |split: &String, rows| Reading {
             dataset: Source::from(&self.dataset),
@@ -296,42 +314,43 @@ impl Stage for PpoStage {
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
         let from = model_files::load(b, self.policy.path())?;
-        let reward =
-            model_files::load_beside(b, self.reward_model.path(), &from, self.policy.path())?;
-        let normalisation = normalisation(self.reward_model.path())?;
-        model_files::check_same_tokenizer(self.policy.path(), self.reward_model.path())?;
-        let prompts = generation::prompts(
-            self.dataset.path(),
-            std::slice::from_ref(&self.split),
-            None,
-            self.max_prompt_tokens,
-            &from.tokenizer,
-        )?;
-        if prompts.len() < self.batch_size {
-            let message = format!(
-                "the split `{}` has {} prompts, fewer than one batch of {}",
-                self.split,
-                prompts.len(),
-                self.batch_size
-            );
-            return Err(user(message).hint("lower `batch_size`, or give more prompts").into());
-        }
-        self.room(from.model.spec.context, reward.model.spec.context).check(&prompts)?;
-        let ppo = self.begin(b, &from.model, &reward.model, &normalisation)?;
-        let ppo = ppo.with_masters_of(self.policy.path(), self.reward_model.path())?;
+        let alone = match &self.reward_model {
+            None => None,
+            Some(model) => {
+                let loaded = model_files::load_beside(b, model.path(), &from, self.policy.path())?;
+                model_files::check_same_tokenizer(self.policy.path(), model.path())?;
+                Some((loaded, normalisation(model.path())?))
+            }
+        };
+        let parts = Reward { model: None, parts: &self.rewards };
+        let new = self.max_new_tokens;
+        let mut scorer = parts.scorer(b, context, &from, self.policy.path(), new)?;
+        let names = Names::new(&self.rewards);
+        let sizes = (self.batch_size, self.max_prompt_tokens);
+        let prompts = rollouts::prompts(self.dataset.path(), &self.split, sizes, &from.tokenizer)?;
+        let reader = match &alone {
+            Some((reward, _)) => Some(reward.model.spec.context),
+            None => scorer.context(),
+        };
+        self.room(from.model.spec.context, reader).check(&prompts)?;
+        let reward = alone.as_ref().map(|(reward, normalisation)| (&reward.model, *normalisation));
+        let ppo = self.begin(b, &from.model, reward)?;
+        let reward_folder = self.reward_model.as_ref().map(Ref::path);
+        let ppo = ppo.with_masters_of(self.policy.path(), reward_folder)?;
+        let optimised = self.reward().lineage()?;
         let measured = Measured {
             policy: &from,
             folder: self.policy.path(),
-            reward: self.reward_model.path(),
+            rewards: optimised.as_ref(),
             dataset: self.dataset.path(),
             max_prompt_tokens: self.max_prompt_tokens,
             max_new_tokens: self.max_new_tokens,
         };
-        let scorer = self.validation.as_ref();
-        let scorer = scorer.map(|config| PolicyScorer::load(b, config, &measured)).transpose()?;
+        let by = self.validation.as_ref();
+        let by = by.map(|config| PolicyScorer::load(b, config, &measured)).transpose()?;
         let measure = |state: &TrainState<B>| {
-            let scorer = scorer.as_ref().context("a validator has prompts")?;
-            Ok(vec![(SCORE, scorer.score(context, &state.model)?)])
+            let by = by.as_ref().context("a validator has prompts")?;
+            Ok(vec![(SCORE, by.score(context, &state.model)?)])
         };
         let validator = self.validation.as_ref().map(|config| Validator {
             every: config.every,
@@ -340,9 +359,10 @@ impl Stage for PpoStage {
             measure: &measure,
         });
         let mut ppo = WithBest::new(ppo);
-        let frozen = FrozenModels { reference: &from.model, reward: &reward.model, normalisation };
+        let frozen = FrozenModels { reference: &from.model, reward };
         let settings = self.settings(from.tokenizer.pad().unwrap_or(from.tokenizer.eos()));
         let sampler = Sampler {
+            samples: 1,
             temperature: settings.rollouts.temperature,
             max_new_tokens: self.max_new_tokens,
             ends: from.tokenizer.ends(),
@@ -353,17 +373,30 @@ impl Stage for PpoStage {
         steps::run(context, &mut ppo, self.steps, |ppo, step| {
             let batch = self.batch(&prompts, step);
             let mut rollouts = sampler.rollouts(b, context, &ppo.run.policy.model, &batch, step)?;
-            let judged: Vec<Vec<u32>> = rollouts
-                .iter()
-                .map(|rollout| reward_sequence(&[], &rollout.tokens, reward.tokenizer.eos()))
-                .collect();
+            let (mut judged, mut scored): (Vec<Vec<u32>>, Option<Scored>) = (Vec::new(), None);
+            match &alone {
+                Some((reward, _)) => {
+                    let eos = reward.tokenizer.eos();
+                    let read = |it: &Rollout| reward_sequence(&[], &it.tokens, eos);
+                    judged = rollouts.iter().map(read).collect();
+                }
+                None => {
+                    let answers = rollouts::answers(&batch, &rollouts);
+                    let found = scorer.score(b, context, &from.tokenizer, &answers)?;
+                    let scores = found.of_each(&answers)?;
+                    rollouts.iter_mut().zip(scores).for_each(|(it, score)| it.score = score);
+                    scored = Some(found);
+                }
+            }
             let mut metrics = ppo.run.step(step, &mut rollouts, &judged, &frozen, &settings)?;
+            metrics.extend(scored.iter().flat_map(|scored| names.metrics(scored)));
             if let Some(validator) = &validator {
                 let steps = (step + 1, self.steps);
                 metrics.extend(ppo.after(b, validator, |run| &run.policy, steps)?);
             }
             let missing_eos = settings.rollouts.conventions.missing_eos;
-            files.write(step, &from.tokenizer, &batch, &rollouts, missing_eos)?;
+            let scored = scored.as_ref();
+            files.write(step, &from.tokenizer, &batch, &rollouts, scored, missing_eos)?;
             let tokens = rollouts.iter().map(|rollout| rollout.tokens.len()).sum();
             Ok(StepReport { metrics, shown: SHOWN, tokens })
         })?;
@@ -372,24 +405,17 @@ impl Stage for PpoStage {
         let (ppo, kept) = ppo.finish(b, |run| &mut run.policy);
         let model = ppo.policy.finished();
         model_files::save(b, context.out(), &model, &from.origin, self.policy.path())?;
-        // Each prompt that a step had, once; the order is that of the rows.
-        let used: BTreeSet<&str> = (0..self.steps)
+        let used: BTreeSet<String> = (0..self.steps)
             .flat_map(|step| self.batch(&prompts, step))
-            .map(|prompt| prompt.example.id.as_str())
+            .map(|prompt| prompt.example.id.clone())
             .collect();
-        let used: Vec<Example> = prompts
-            .iter()
-            .map(|prompt| &prompt.example)
-            .filter(|row| used.contains(row.id.as_str()))
-            .cloned()
-            .collect();
-        let made_of = Lineage::read(self.policy.path())?
-            .with(lineage::of_reward_model(self.reward_model.path())?);
-        let mut learned = made_of.with(Lineage::of_prompts(&used));
-        if let (Some(config), Some(scorer), Some(kept)) = (&self.validation, &scorer, kept) {
+        let policys = Lineage::read(self.policy.path())?;
+        let made_of = optimised.iter().fold(policys, |all, own| all.with(own.clone()));
+        let mut learned = made_of.with(rollouts::lineage_of(&prompts, &used));
+        if let (Some(config), Some(by), Some(kept)) = (&self.validation, &by, kept) {
             validation::save(context, (&config.split, config.keep), SCORE, kept)?;
             if config.keep == Keep::Best {
-                learned = learned.with(scorer.lineage());
+                learned = learned.with(by.lineage());
             }
         }
         learned.write(context.out())
@@ -397,8 +423,12 @@ impl Stage for PpoStage {
 }
 
 impl PpoStage {
-    fn room(&self, policy: usize, reward_model: usize) -> Room {
-        Room::of(policy, Some(reward_model), self.max_new_tokens)
+    fn reward(&self) -> Reward<'_> {
+        Reward { model: self.reward_model.as_ref(), parts: &self.rewards }
+    }
+
+    fn room(&self, policy: usize, reward_model: Option<usize>) -> Room {
+        Room::of(policy, reward_model, self.max_new_tokens)
     }
 
     /// Those of the preset, with what is said otherwise.
@@ -432,8 +462,7 @@ impl PpoStage {
         &self,
         b: &'a B,
         policy: &Model<B>,
-        reward: &Model<B>,
-        normalisation: &Normalisation,
+        reward: Option<(&Model<B>, Normalisation)>,
     ) -> Result<Ppo<'a, B>> {
         let trainable = |model: &Model<B>| Trainable::frozen_fraction(&model.spec, self.frozen);
         let (policy, critic) = match self.value.critic {
@@ -441,7 +470,9 @@ impl PpoStage {
                 (critic::with_value_head(b, policy, self.seed)?, critic::Critic::Shared)
             }
             Critic::Separate => {
-                let critic = critic::of_reward_model(b, reward, normalisation)?;
+                let (reward, normalisation) =
+                    reward.context("a separate critic begins as a reward model")?;
+                let critic = critic::of_reward_model(b, reward, &normalisation)?;
                 let none = Trainable::above(&policy.spec, policy.spec.layers);
                 let policy = policy.trainable_copy(b, &none);
                 let state = TrainState::new(b, &critic, trainable(&critic))?.with(self.recompute);
@@ -457,10 +488,11 @@ impl PpoStage {
         &self,
         b: &Counting,
         policy: &Model<Counting>,
-        reward: &Model<Counting>,
+        rewards: &[Model<Counting>],
     ) -> Result<Memory> {
-        let normalisation = Normalisation::IDENTITY;
-        let mut ppo = self.begin(b, policy, reward, &normalisation)?;
+        let alone = self.reward_model.as_ref().and(rewards.first());
+        let reward = alone.map(|reward| (reward, Normalisation::IDENTITY));
+        let mut ppo = self.begin(b, policy, reward)?;
         let (context, new) = (policy.spec.context, self.max_new_tokens);
         let longest = context.saturating_sub(new).max(1);
         let prompt = self.max_prompt_tokens.map_or(longest, |most| most.min(longest));
@@ -474,7 +506,10 @@ impl PpoStage {
         let mut rollouts: Vec<Rollout> = prompts.iter().map(rollout).collect();
         let judged: Vec<Vec<u32>> =
             rollouts.iter().map(|rollout| reward_sequence(&[], &rollout.tokens, 0)).collect();
-        let frozen = FrozenModels { reference: policy, reward, normalisation };
+        let frozen = FrozenModels { reference: policy, reward };
+        if reward.is_none() {
+            rewards.iter().for_each(|reward| footprint::score(b, reward));
+        }
         // The gradient of a tied head is there from the end of the first epoch on.
         let settings = Settings { epochs: 2, ..self.settings(0) };
         ppo.step(self.value.warmup, &mut rollouts, &judged, &frozen, &settings)?;

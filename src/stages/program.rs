@@ -90,6 +90,24 @@ impl Program<'_> {
         folder: &Path,
         streams: Option<Streams<'_>>,
     ) -> Result<()> {
+        let mut process = self.process(folder);
+        match streams {
+            // Into the log, in the order in which it prints.
+            None => process.stdin(Stdio::null()).stdout(std::io::stderr()),
+            Some(Streams { input, output }) => {
+                let output = fs::create(output)?.into_inner().context("nothing was written")?;
+                process.stdin(fs::open(input)?).stdout(output)
+            }
+        };
+        end_with_this_thread(&mut process);
+        match process.spawn() {
+            Ok(child) => attend(child, context, &self.run[0]),
+            Err(error) => Err(not_started(&self.run[0], &error).into()),
+        }
+    }
+
+    /// The program with its arguments and environment, to be started in `folder`.
+    fn process(&self, folder: &Path) -> Process {
         let paths: BTreeMap<&str, &Path> = self
             .inputs
             .iter()
@@ -105,19 +123,18 @@ impl Program<'_> {
             .envs([("LC_ALL", "C"), ("TZ", "UTC")])
             .envs(&paths)
             .envs(self.env);
-        match streams {
-            // Into the log, in the order in which it prints.
-            None => process.stdin(Stdio::null()).stdout(std::io::stderr()),
-            Some(Streams { input, output }) => {
-                let output = fs::create(output)?.into_inner().context("nothing was written")?;
-                process.stdin(fs::open(input)?).stdout(output)
-            }
-        };
+        process
+    }
+
+    /// Starts it in `folder`; the caller writes what it reads and reads what it prints.
+    ///
+    /// # Errors
+    /// The user's: no such program. Of the environment: it cannot be started.
+    pub(super) fn start(&self, folder: &Path) -> Result<Child> {
+        let mut process = self.process(folder);
+        process.stdin(Stdio::piped()).stdout(Stdio::piped());
         end_with_this_thread(&mut process);
-        match process.spawn() {
-            Ok(child) => attend(child, context, &self.run[0]),
-            Err(error) => Err(not_started(&self.run[0], &error).into()),
-        }
+        process.spawn().map_err(|error| not_started(&self.run[0], &error).into())
     }
 }
 

@@ -1,14 +1,18 @@
 //! What stages that train on sampled responses share: the prompts of a step, one response to each,
 //! and the files `rollouts/step-NNNNN.jsonl` of the artefact.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
-use super::generation::Prompt;
+use super::generation::{self, Prompt};
 use super::models;
+use super::rewards::{Answer, Scored};
 use crate::artefacts::rollouts::{self, ROLLOUTS};
 use crate::backend::{Backend, Sampling};
 use crate::dag::context::Context;
-use crate::error::Result;
+use crate::data::lineage::Lineage;
+use crate::data::rows::{Example, read_jsonl};
+use crate::error::{Result, user};
 use crate::fs;
 use crate::model::weights::Model;
 use crate::random::Stream;
@@ -29,6 +33,8 @@ pub(super) fn batch(prompts: &[Prompt], size: usize, seed: u64, step: usize) -> 
 
 /// How the responses of a run are sampled.
 pub(super) struct Sampler<'a> {
+    /// Responses to each prompt.
+    pub(super) samples: usize,
     pub(super) temperature: f32,
     pub(super) max_new_tokens: usize,
     /// Tokens that end a response.
@@ -36,34 +42,81 @@ pub(super) struct Sampler<'a> {
     pub(super) seed: u64,
 }
 
+/// The prompts that a run learns from: of the split `split` of the dataset in `folder`.
+///
+/// # Errors
+/// The user's: prompts that cannot be read, or fewer than one batch of `size`.
+pub(super) fn prompts(
+    folder: &Path,
+    split: &str,
+    (size, max_prompt_tokens): (usize, Option<usize>),
+    tokenizer: &Tokenizer,
+) -> Result<Vec<Prompt>> {
+    let splits = [split.to_owned()];
+    let prompts = generation::prompts(folder, &splits, None, max_prompt_tokens, tokenizer)?;
+    match prompts.len() < size {
+        false => Ok(prompts),
+        true => {
+            let found = prompts.len();
+            let message =
+                format!("the split `{split}` has {found} prompts, fewer than one batch of {size}");
+            Err(user(message).hint("lower `batch_size`, or give more prompts").into())
+        }
+    }
+}
+
+/// The lineage of the prompts with these ids, each once, in the order of the rows.
+pub(super) fn lineage_of(prompts: &[Prompt], ids: &BTreeSet<String>) -> Lineage {
+    let used: Vec<Example> = prompts
+        .iter()
+        .map(|prompt| &prompt.example)
+        .filter(|row| ids.contains(&row.id))
+        .cloned()
+        .collect();
+    Lineage::of_prompts(&used)
+}
+
+/// Rollouts as answers to the prompts of their step.
+pub(super) fn answers<'a>(batch: &[&'a Prompt], rollouts: &'a [Rollout]) -> Vec<Answer<'a>> {
+    let answer = |(prompt, rollout): (&&'a Prompt, &'a Rollout)| Answer {
+        prompt,
+        tokens: &rollout.tokens[rollout.prompt..],
+        ended: rollout.ended,
+    };
+    batch.iter().zip(rollouts).map(answer).collect()
+}
+
 impl Sampler<'_> {
-    /// One response to each prompt of step `step`, not yet scored.
+    /// The responses to each prompt of the batch number `number`, not yet scored, prompt after
+    /// prompt.
     pub(super) fn rollouts<B: Backend>(
         &self,
         b: &B,
         context: &Context,
         policy: &Model<B>,
         batch: &[&Prompt],
-        step: usize,
+        number: usize,
     ) -> Result<Vec<Rollout>> {
         let tokens: Vec<Vec<u32>> = batch.iter().map(|prompt| prompt.tokens.clone()).collect();
         let options = GenerateOptions {
-            samples_per_prompt: 1,
+            samples_per_prompt: self.samples,
             max_new_tokens: self.max_new_tokens,
             sampling: Sampling::plain(self.temperature),
             ends: self.ends,
             stream: Stream::new(self.seed, "rollouts"),
-            first_row: (step * batch.len()) as u64,
+            first_row: (number * batch.len()) as u64,
             limits: models::limits(b, &policy.spec),
         };
         let mut go_on =
             |_, _| if context.stop_requested() { context.interrupted() } else { Ok(()) };
         let samples = generate(b, policy, &tokens, &options, &mut go_on)?;
-        let rollout = |(prompt, mut samples): (&Vec<u32>, Vec<Sample>)| {
-            let Sample { tokens, logprobs, ended } = samples.pop().expect("one sample a prompt");
-            Rollout::sampled(prompt, &tokens, logprobs, ended)
+        let rollouts = |(prompt, samples): (&Vec<u32>, Vec<Sample>)| {
+            let rollout = |Sample { tokens, logprobs, ended }| {
+                Rollout::sampled(prompt, &tokens, logprobs, ended)
+            };
+            samples.into_iter().map(rollout).collect::<Vec<_>>()
         };
-        Ok(tokens.iter().zip(samples).map(rollout).collect())
+        Ok(tokens.iter().zip(samples).flat_map(rollouts).collect())
     }
 }
 
@@ -81,17 +134,21 @@ impl<'a> RolloutFiles<'a> {
         Ok(RolloutFiles { context, folder })
     }
 
-    /// Writes the file of step `step`: scored rollouts of `batch`.
+    /// Writes the file of step `step`: scored rollouts, the prompts of which are `batch`. `scored`
+    /// has the parts of their rewards.
     pub(super) fn write(
         &self,
         step: usize,
         tokenizer: &Tokenizer,
         batch: &[&Prompt],
         rollouts: &[Rollout],
+        scored: Option<&Scored>,
         missing_eos: MissingEos,
     ) -> Result<()> {
+        let has_reward = |at: usize| scored.is_none_or(|scored| scored.total[at].is_some());
         let mut lines = String::new();
-        for (prompt, rollout) in batch.iter().zip(rollouts) {
+        for (at, (prompt, rollout)) in batch.iter().zip(rollouts).enumerate() {
+            let parts = scored.iter().flat_map(|scored| &scored.parts);
             let response =
                 &rollout.tokens[rollout.prompt..rollout.tokens.len() - usize::from(rollout.ended)];
             let kl: f64 = rollout
@@ -105,13 +162,24 @@ impl<'a> RolloutFiles<'a> {
                 id: prompt.example.id.clone(),
                 kl,
                 prompt: prompt.example.prompt.clone(),
-                raw_score: rollout.score,
+                raw_score: has_reward(at).then_some(rollout.score),
                 response: tokenizer.decode_after(&prompt.tokens, response)?,
-                score: missing_eos.apply(rollout.score, rollout.ended),
+                rewards: parts.map(|(name, rewards)| (name.clone(), rewards[at])).collect(),
+                score: has_reward(at).then(|| missing_eos.apply(rollout.score, rollout.ended)),
             })?;
             lines.push('\n');
         }
         fs::write_atomic(&self.folder.join(name(step)), lines.as_bytes())
+    }
+
+    /// The prompts' rows in the files of all `steps`.
+    pub(super) fn ids(&self, steps: usize) -> Result<BTreeSet<String>> {
+        let mut ids = BTreeSet::new();
+        for name in (0..steps).map(name) {
+            let rollouts: Vec<rollouts::Rollout> = read_jsonl(&self.folder.join(name))?;
+            ids.extend(rollouts.into_iter().map(|rollout| rollout.id));
+        }
+        Ok(ids)
     }
 
     /// Copies the files of all `steps` into the artefact.

@@ -42,6 +42,7 @@ pub mod archive;
 pub mod classifier;
 pub mod critic;
 pub mod direct;
+pub mod group;
 pub mod language;
 pub mod minimise;
 pub mod optimiser;

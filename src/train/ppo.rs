@@ -100,15 +100,18 @@ struct Step<'a, B: Backend> {
 
 impl<B: Backend> Ppo<'_, B> {
     /// [`TrainState::with_masters_of`] of policy and critic, which were loaded from the folders
-    /// `policy` and `reward`.
+    /// `policy` and, a separate critic, `reward`.
     ///
     /// # Errors
     /// Those of reading the folders.
-    pub fn with_masters_of(mut self, policy: &Path, reward: &Path) -> Result<Self> {
+    pub fn with_masters_of(mut self, policy: &Path, reward: Option<&Path>) -> Result<Self> {
         self.policy = self.policy.with_masters_of(self.b, policy)?;
-        if let Critic::Separate(state) = self.critic {
-            self.critic = Critic::Separate(Box::new(state.with_masters_of(self.b, reward)?));
-        }
+        self.critic = match (self.critic, reward) {
+            (Critic::Separate(state), Some(reward)) => {
+                Critic::Separate(Box::new(state.with_masters_of(self.b, reward)?))
+            }
+            (critic, _) => critic,
+        };
         Ok(self)
     }
 
@@ -118,9 +121,9 @@ impl<B: Backend> Ppo<'_, B> {
         self.policy.memory(self.b).and(critic.unwrap_or_default())
     }
 
-    /// Step number `step` (0 is the first) on sampled responses, whose `score`, `reference` and
-    /// `values` it fills in. `judged` are the sequences that the reward model reads: each begins
-    /// with the rollout's tokens.
+    /// Step number `step` (0 is the first) on sampled responses, whose `reference`, `values` and,
+    /// where there is a reward model, `score` it fills in. `judged` are the sequences that the
+    /// reward model reads: each begins with the rollout's tokens.
     ///
     /// # Errors
     /// The user's, if training diverged; a bug, if sampling and scoring disagree.

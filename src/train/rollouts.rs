@@ -48,7 +48,8 @@ pub struct Rollout {
     /// `[P]`: the value before each position that GAE runs over ([`Conventions::positions`]); 0
     /// without a critic.
     pub values: Vec<f32>,
-    /// The reward model's normalised score, before the missing-EOS rule; known after the step.
+    /// The score before the missing-EOS rule: the reward model's, normalised, which is known after
+    /// the step; or what the caller has filled in.
     pub score: f64,
 }
 
@@ -110,12 +111,9 @@ impl Rollout {
         }
         match self.score.is_finite() {
             true => Ok(()),
-            false => Err(diverged(format!(
-                "the reward model's score of response {} is {}",
-                row + 1,
-                self.score
-            ))
-            .into()),
+            false => {
+                Err(diverged(format!("the score of response {} is {}", row + 1, self.score)).into())
+            }
         }
     }
 
@@ -131,10 +129,9 @@ impl Rollout {
 pub struct FrozenModels<'a, B: Backend> {
     /// The policy at its start, whose frozen trunk the policy shares.
     pub reference: &'a Model<B>,
-    /// The model that scores responses.
-    pub reward: &'a Model<B>,
-    /// Normalisation of its raw scores.
-    pub normalisation: Normalisation,
+    /// The model that scores responses, and the normalisation of its raw scores; `None` where the
+    /// caller has filled in scores.
+    pub reward: Option<(&'a Model<B>, Normalisation)>,
 }
 
 /// The models that score rollouts.
@@ -148,28 +145,30 @@ pub(super) struct Scoring<'a, B: Backend> {
 
 impl<B: Backend> Scoring<'_, B> {
     /// Fills in score, reference log-probabilities and values of `rollouts`; `judged` are the
-    /// sequences that the reward model reads, each of which begins with the rollout's. Returns the
-    /// frozen trunk, which serves the updates as well.
+    /// sequences that the reward model reads, each of which begins with the rollout's, and none
+    /// without one. Returns the frozen trunk, which serves the updates as well.
     ///
     /// # Errors
     /// The user's, if a number is not finite: training diverged.
     pub(super) fn score(&self, rollouts: &mut [Rollout], judged: &[Vec<u32>]) -> Result<Trunk<B>> {
         let Scoring { b, policy, critic, frozen, settings } = self;
-        let FrozenModels { reward, normalisation, .. } = frozen;
         let members = Members {
             lead: Member::from(*policy),
             others: critic.separate().map(Member::from).into_iter().collect(),
-            readers: vec![*reward],
+            readers: frozen.reward.iter().map(|(model, _)| *model).collect(),
         };
         let sequences: Vec<&[u32]> =
             rollouts.iter().map(|rollout| rollout.tokens.as_slice()).collect();
         let judged: Vec<&[u32]> = judged.iter().map(Vec::as_slice).collect();
         let mut raw = Vec::with_capacity(rollouts.len());
-        let trunk = Trunk::new(*b, &members, &sequences, &judged, |_, batch, hidden| {
-            raw.extend(heads::scalar_scores(*b, reward, hidden, &batch.lasts()));
+        let longer = if frozen.reward.is_some() { &judged } else { &sequences };
+        let trunk = Trunk::new(*b, &members, &sequences, longer, |reader, batch, hidden| {
+            raw.extend(heads::scalar_scores(*b, members.readers[reader], hidden, &batch.lasts()));
         });
-        for (rollout, raw) in rollouts.iter_mut().zip(raw) {
-            rollout.score = normalisation.apply(f64::from(raw as f32));
+        if let Some((_, normalisation)) = &frozen.reward {
+            for (rollout, raw) in rollouts.iter_mut().zip(raw) {
+                rollout.score = normalisation.apply(f64::from(raw as f32));
+            }
         }
         self.reference_and_values(rollouts, &trunk);
         if settings.conventions.scope == Scope::Padded {

@@ -262,7 +262,7 @@ impl Computation for Reinforced<'_> {
             seed: 0,
         };
         let normalisation = Normalisation::IDENTITY;
-        let frozen = FrozenModels { reference: &reference, reward: &reward, normalisation };
+        let frozen = FrozenModels { reference: &reference, reward: Some((&reward, normalisation)) };
         ppo.step(0, &mut rollouts, &judged, &frozen, &settings).unwrap();
     }
 }

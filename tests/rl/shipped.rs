@@ -197,7 +197,7 @@ fn step(conventions: Conventions) -> Trained {
         seed: 0,
     };
     let normalisation = Normalisation::IDENTITY;
-    let frozen = FrozenModels { reference: &reference, reward: &reward, normalisation };
+    let frozen = FrozenModels { reference: &reference, reward: Some((&reward, normalisation)) };
     let metrics = ppo.step(0, &mut rollouts, &judged, &frozen, &settings).unwrap();
 
     let gradients = ppo.policy.gradients.total(&b);

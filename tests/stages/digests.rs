@@ -207,7 +207,59 @@ pub fn cases() -> Vec<(&'static str, Value)> {
     cases.extend(of_programs());
     cases.extend(of_people(&evaluate("gold")));
     cases.extend(of_direct());
+    cases.extend(of_rewards(&best_of_n(json!({})), &ppo(json!({}))));
     cases
+}
+
+/// Critic-free training, and the stages that take `rewards` with parts of every source.
+fn of_rewards(best_of_n: &Value, ppo: &Value) -> Vec<(&'static str, Value)> {
+    let at = |name| fixture().at(name);
+    let script = "while read -r row; do echo \"{\\\"score\\\": ${#row}}\"; done";
+    let rewards = json!({
+        "command": {"by": {"command": {"run": ["sh", "-c", script]}}, "weight": 0.01},
+        "ensemble": {"by": {"ensemble": {"models": [at("reward"), at("judges/a")],
+            "combine": {"less_variance": 0.5}}}},
+        "exact": {"by": {"exact_match": {}}},
+        "format": {"by": {"format": "one_line"}},
+        "gold": {"by": "gold", "weight": 0.5},
+        "length": {"by": {"length": {"unit": "words", "most": 3}}},
+        "model": {"by": {"reward_model": at("judges/b")}, "weight": -0.1},
+        "overlong": {"by": {"overlong": {"buffer": 6}}},
+        "regex": {"by": {"regex": "[aeiou]"}}});
+    let rewarded = |of: &Value, more: Value| {
+        let mut config = of.clone();
+        config.as_object_mut().unwrap().remove("reward_model");
+        config["rewards"] = rewards.clone();
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        config
+    };
+    let base = json!({"policy": at("policy"), "reward_model": at("reward"),
+        "dataset": at("dataset"), "steps": 3, "batch_size": 3, "samples_per_prompt": 3,
+        "minibatches": 2, "epochs": 2, "max_new_tokens": 12, "kl": {"coef": 0.05},
+        "optimiser": optimiser()});
+    let grpo = |more: Value| {
+        let mut config = base.clone();
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        config
+    };
+    vec![
+        ("best_of_n/rewards", rewarded(best_of_n, json!({}))),
+        ("ppo/rewards", rewarded(ppo, json!({}))),
+        ("grpo/grpo", grpo(json!({}))),
+        ("grpo/frozen", grpo(json!({"frozen": 0.8, "missing_eos": {"replace": -1.0}}))),
+        ("grpo/rloo", grpo(json!({"algorithm": "rloo"}))),
+        ("grpo/gspo", grpo(json!({"algorithm": "gspo"}))),
+        ("grpo/cispo", grpo(json!({"algorithm": "cispo"}))),
+        ("grpo/reinforce_pp", grpo(json!({"algorithm": "reinforce_pp"}))),
+        (
+            "grpo/rewards",
+            rewarded(&base, json!({"algorithm": "dapo", "dynamic_sampling": {"tries": 2}})),
+        ),
+        (
+            "grpo/validation",
+            grpo(json!({"validation": {"split": "test/id", "every": 2, "by": "gold"}})),
+        ),
+    ]
 }
 
 /// `dpo` with a reference and without, and what it reads.

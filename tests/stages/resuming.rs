@@ -101,6 +101,18 @@ fn ppo_with_a_critic_of_its_own_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn grpo_goes_on_where_it_stopped() {
+    let script = "while read -r row; do echo \"{\\\"score\\\": ${#row}}\"; done";
+    let config = json!({"policy": fixture().at("policy"), "dataset": fixture().at("dataset"),
+        "rewards": {"long": {"by": {"command": {"run": ["sh", "-c", script]}}},
+            "model": {"by": {"reward_model": fixture().at("reward")}, "weight": 0.5}},
+        "steps": 4, "batch_size": 3, "samples_per_prompt": 3, "minibatches": 2, "epochs": 2,
+        "dynamic_sampling": {"tries": 2},
+        "max_new_tokens": 12, "frozen": 0.4, "kl": {"coef": 0.05}, "optimiser": optimiser()});
+    stops_change_nothing("grpo", config);
+}
+
+#[test]
 fn stages_without_checkpoints_begin_again() {
     let generate = json!({"policy": fixture().at("policy"), "dataset": fixture().at("dataset"),
         "samples": 8, "sampling": {"max_new_tokens": 12}});

@@ -273,7 +273,7 @@ fn scored(own_trunk: bool, separate: bool) -> (usize, Vec<Figures>) {
     let config: OptimiserConfig = serde_json::from_value(json!({"learning_rate": 0.01})).unwrap();
     let settings = settings(&config, 0);
     let normalisation = Normalisation::IDENTITY;
-    let frozen = FrozenModels { reference: &reference, reward: &reward, normalisation };
+    let frozen = FrozenModels { reference: &reference, reward: Some((&reward, normalisation)) };
     ppo.step(0, &mut rollouts, &judged, &frozen, &settings).unwrap();
     let rows = b.rows.load(Relaxed);
     let judged: Vec<&[u32]> = judged.iter().map(Vec::as_slice).collect();
@@ -319,7 +319,7 @@ fn without_a_critic_no_value_is_computed_or_fitted() {
     rollouts.iter_mut().zip(logprobs).for_each(|(rollout, own)| rollout.logprobs = own);
     let config: OptimiserConfig = serde_json::from_value(json!({"learning_rate": 0.01})).unwrap();
     let normalisation = Normalisation::IDENTITY;
-    let frozen = FrozenModels { reference: &reference, reward: &reward, normalisation };
+    let frozen = FrozenModels { reference: &reference, reward: Some((&reward, normalisation)) };
     let before = b.rows.load(Relaxed);
     let metrics = ppo.step(0, &mut rollouts, &tokens, &frozen, &settings(&config, 1)).unwrap();
     // Four frozen blocks once; then reward model, reference and the update, one block each.
@@ -346,7 +346,8 @@ fn updates_copy_no_buffer_to_the_host() {
                 .zip(logprobs)
                 .for_each(|(rollout, logprobs)| rollout.logprobs = logprobs);
             let normalisation = Normalisation::IDENTITY;
-            let frozen = FrozenModels { reference: &reference, reward: &reward, normalisation };
+            let frozen =
+                FrozenModels { reference: &reference, reward: Some((&reward, normalisation)) };
             let metrics =
                 ppo.step(0, &mut rollouts, &judged, &frozen, &settings(&config, epochs)).unwrap();
             let named = |name| metrics.iter().find(|metric| metric.0 == name).unwrap().1;

@@ -28,12 +28,13 @@ const RULES: &[Rule] = &[
             "src/dag/",
             "src/cli/",
             "src/stages/program.rs",
+            "src/stages/rewards/command.rs",
             "src/hub/client.rs",
             "src/endpoint/client.rs",
             "src/serve/",
         ],
     },
-    // Processes: the runner, the node's own side, and the stage that runs a program.
+    // Processes: the runner, the node's own side, and what runs a program of the user's.
     Rule {
         words: &["std::process", "rustix::process"],
         only: &[
@@ -43,6 +44,7 @@ const RULES: &[Rule] = &[
             "src/dag/processes.rs",
             "src/cli/",
             "src/stages/program.rs",
+            "src/stages/rewards/command.rs",
             "src/main.rs",
         ],
     },

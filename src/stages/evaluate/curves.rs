@@ -250,13 +250,22 @@ pub(super) fn training(method: &str, policy: &Path, dataset: &Dataset) -> Result
         let rollouts: Vec<Rollout> = rows::read_jsonl(&folder.join(name))?;
         // A prompt may be drawn more than once.
         let prompts = Clusters::of(rollouts.iter().map(|rollout| &rollout.id));
-        let values = |value: fn(&Rollout) -> f64| rollouts.iter().map(value).collect::<Vec<f64>>();
+        let kls: Vec<f64> = rollouts.iter().map(|rollout| rollout.kl).collect();
+        let scored: Vec<(&String, f64, f64)> =
+            rollouts.iter().filter_map(|it| Some((&it.id, it.score?, it.raw_score?))).collect();
+        if scored.is_empty() {
+            continue;
+        }
+        let of_scored = Clusters::of(scored.iter().map(|(id, ..)| *id));
+        let values = |value: fn(&(&String, f64, f64)) -> f64| -> Vec<f64> {
+            scored.iter().map(value).collect()
+        };
         let golds: Option<Vec<f64>> = rollouts.iter().map(gold).collect();
         steps.push(TrainingStep {
             step: at + 1,
-            kl: distance(&prompts, &values(|rollout| rollout.kl)),
-            rm: prompts.mean(&values(|rollout| rollout.score)),
-            raw_rm: Some(prompts.mean(&values(|rollout| rollout.raw_score))),
+            kl: distance(&prompts, &kls),
+            rm: of_scored.mean(&values(|(_, score, _)| *score)),
+            raw_rm: Some(of_scored.mean(&values(|(.., raw)| *raw))),
             gold: golds.map(|golds| prompts.mean(&golds)),
         });
     }

@@ -311,6 +311,7 @@ kinds! {
     "dpo": every_field_of_dpo_has_an_effect => training::dpo;
     "select": every_field_of_select_has_an_effect => training::select;
     "ppo": every_field_of_ppo_has_an_effect => training::ppo;
+    "grpo": every_field_of_grpo_has_an_effect => training::grpo;
     "generate": every_field_of_generate_has_an_effect => training::generate;
     "best_of_n": every_field_of_best_of_n_has_an_effect => training::best_of_n;
     "score": every_field_of_score_has_an_effect => measuring::score;
@@ -365,6 +366,12 @@ fn a_field_without_effect_beside_another_is_refused() {
             json!({"kl": {"coef": 0.0, "adaptive": {"target": 1.0, "horizon": 10.0}}}),
             "kl.adaptive",
         ),
+        ("ppo", json!({"rewards": {"a": {"by": "gold"}}}), "rewards"),
+        ("grpo", json!({"rewards": {"a": {"by": "gold"}}}), "rewards"),
+        ("grpo", json!({"kl.estimator": "k1"}), "kl.estimator"),
+        ("grpo", json!({"kl.estimator": "k3_plus", "kl.in": "reward"}), "kl.estimator"),
+        ("grpo", json!({"loss.form": "cispo", "loss.clip.low": 0.1}), "loss.clip.low"),
+        ("grpo", json!({"loss.form": "cispo", "loss.clip.dual": 2.0}), "loss.clip.dual"),
         ("dpo", json!({"label_smoothing": 0.1}), "label_smoothing"),
         ("dpo", json!({"gamma_over_beta": 0.1}), "gamma_over_beta"),
         ("dpo", json!({"entropy_weight": 0.1}), "entropy_weight"),
@@ -412,6 +419,7 @@ fn a_field_without_effect_beside_another_is_refused() {
         ("generate", training::generate(&others).base),
         ("sft", training::sft(&others).base),
         ("ppo", training::ppo(&others).base),
+        ("grpo", training::grpo(&others).base),
         ("dpo", training::dpo(&others).base),
         ("dataset", data::dataset(&others).base),
         ("judge", measuring::judge(&others).base),

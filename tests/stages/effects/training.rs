@@ -168,20 +168,177 @@ pub fn ppo(others: &Others) -> Case {
         "minibatches": 2, "epochs": 2, "max_new_tokens": 20, "kl": {"coef": 0.05},
         "optimiser": optimised});
     let mut pairs = ppo_pairs(others);
+    pairs.extend(policy_validation());
+    optimiser(&mut pairs, json!({"steps": 3}));
+    rewarded(others, Case::new(base, pairs))
+}
+
+pub fn grpo(others: &Others) -> Case {
+    let at = |name| fixture().at(name);
+    let optimised = json!({"learning_rate": 0.01});
+    let base = json!({"policy": at("policy"), "reward_model": at("reward"),
+        "dataset": at("dataset"), "steps": 2, "batch_size": 3, "samples_per_prompt": 3,
+        "minibatches": 2, "epochs": 2, "max_new_tokens": 20, "kl": {"coef": 0.5},
+        "optimiser": optimised});
+    let mut pairs = vec![
+        plain("policy", at("other")),
+        plain("reward_model", others.at("reward")),
+        plain("dataset", others.at("dataset")),
+        plain("split", json!("sft")),
+        plain("seed", json!(1)),
+        plain("steps", json!(3)),
+        plain("batch_size", json!(2)),
+        plain("samples_per_prompt", json!(2)),
+        plain("minibatches", json!(1)),
+        plain("epochs", json!(1)),
+        plain("temperature", json!(0.7)),
+        plain("max_new_tokens", json!(10)),
+        plain("max_prompt_tokens", json!(5)),
+        plain("frozen", json!(0.6)),
+        plain("algorithm", json!("rloo")),
+        plain("kl.coef", json!(1.0)),
+        plain("kl.in", json!("reward")),
+        plain("kl.estimator", json!("k2")),
+        plain("advantages.baseline", json!("leave_one_out")),
+        plain("advantages.scale", json!("batch")),
+        plain("loss.ratio", json!("sequence")),
+        plain("loss.form", json!("cispo")),
+        plain("loss.average", json!("token_mean")),
+        plain("loss.clip.low", json!(0.001)),
+        plain("loss.clip.high", json!(0.001)),
+        plain("loss.clip.dual", json!(1.001)),
+        plain("missing_eos", json!({"replace": -3.0})),
+        ("missing_eos.replace", json!(-2.0), json!({"missing_eos": {"replace": -3.0}})),
+        ("missing_eos.subtract", json!(2.0), json!({"missing_eos": {"subtract": 1.0}})),
+        // No response of the first batches is as short as that.
+        (
+            "dynamic_sampling.tries",
+            json!(3),
+            json!({"dynamic_sampling": {"tries": 2}, "reward_model": null,
+                "rewards": {"short": {"by": {"length": {"most": 1}}}}}),
+        ),
+    ];
+    pairs.extend(policy_validation());
+    optimiser(&mut pairs, json!({"steps": 3}));
+    rewarded(others, Case::new(base, pairs))
+}
+
+fn policy_validation() -> Vec<Pair> {
+    let at = |name| fixture().at(name);
     let beside = || {
         let by = json!({"reward_model": at("judges/a")});
         json!({"validation": {"split": "test/id", "every": 1, "by": by}})
     };
-    pairs.extend([
+    vec![
         ("validation.split", json!("test/ood"), beside()),
         ("validation.rows", json!(2), beside()),
         ("validation.every", json!(2), beside()),
         ("validation.keep", json!("last"), beside()),
         ("validation.by", json!("gold"), beside()),
         ("validation.by.reward_model", at("judges/b"), beside()),
+    ]
+}
+
+/// A case with the fields of `rewards`.
+fn rewarded(others: &Others, case: Case) -> Case {
+    let at = |name| fixture().at(name);
+    let by = |by: Value| json!({"reward_model": null, "rewards": {"key": {"by": by}}});
+    let ensemble = |combine: Value| {
+        let models = json!([at("reward"), at("judges/a")]);
+        by(json!({"ensemble": {"models": models, "combine": combine}}))
+    };
+    let length = |least: Value| by(json!({"length": {"least": least, "most": 90}}));
+    let overlong = || by(json!({"overlong": {"limit": 4, "buffer": 2}}));
+    let command = |score: &str| {
+        let script = format!("while read -r row; do echo \"{{\\\"score\\\": {score}}}\"; done");
+        let (inputs, files) = (json!({"key": at("dataset")}), json!({"own": at("posts.jsonl")}));
+        by(json!({"command": {"run": ["sh", "-c", script], "inputs": inputs, "files": files,
+            "env": {"own_env": "1"}}}))
+    };
+    let with = |command: Value, name: &str, value: Value| {
+        let mut command = command;
+        command["rewards"]["key"]["by"]["command"][name] = value;
+        command
+    };
+    let own = |name: &'static str, value: Value| with(command("$key"), name, value);
+    let files = own("inputs", json!({}));
+    let files = with(files, "files", json!({"key": at("posts.jsonl")}));
+    let sized = json!([
+        "sh",
+        "-c",
+        "n=$(head -c 40 $key | cksum | cut -c1-5); while read -r row; do \
+        echo \"{\\\"score\\\": $n}\"; done"
     ]);
-    optimiser(&mut pairs, json!({"steps": 3}));
-    Case::new(base, pairs)
+    let listed = json!([
+        "sh",
+        "-c",
+        "n=$(ls $key | wc -l); while read -r row; do \
+        echo \"{\\\"score\\\": $n}\"; done"
+    ]);
+    let env = with(own("inputs", json!({})), "env", json!({"key": "1"}));
+    let mut pairs = case.pairs;
+    pairs.extend([
+        ("rewards.key.weight", json!(2.0), overlong()),
+        ("rewards.key.by", json!("gold"), overlong()),
+        (
+            "rewards.key.by.reward_model",
+            others.at("reward"),
+            by(json!({"reward_model": at("reward")})),
+        ),
+        ("rewards.key.by.ensemble.models.0", others.at("reward"), ensemble(json!("mean"))),
+        ("rewards.key.by.ensemble.combine", json!("worst"), ensemble(json!("mean"))),
+        (
+            "rewards.key.by.ensemble.combine.less_variance",
+            json!(2.0),
+            ensemble(json!({"less_variance": 1.0})),
+        ),
+        (
+            "rewards.key.by.ensemble.combine.less_deviation",
+            json!(2.0),
+            ensemble(json!({"less_deviation": 1.0})),
+        ),
+        ("rewards.key.by.length.unit", json!("words"), length(json!(5))),
+        ("rewards.key.by.length.least", json!(80), length(json!(1))),
+        ("rewards.key.by.length.most", json!(1), length(json!(1))),
+        ("rewards.key.by.overlong.limit", json!(3), overlong()),
+        ("rewards.key.by.overlong.buffer", json!(1), overlong()),
+        ("rewards.key.by.format", json!("json"), by(json!({"format": "one_line"}))),
+        ("rewards.key.by.regex", json!("^$"), by(json!({"regex": "."}))),
+        (
+            "rewards.key.by.command.inputs.key",
+            others.at("reward"),
+            with(command("1"), "run", listed),
+        ),
+        ("rewards.key.by.command.files.key", others.at("posts.jsonl"), with(files, "run", sized)),
+        ("rewards.key.by.command.env.key", json!("2"), env),
+    ]);
+    let mut refused = case.refused;
+    refused.push((
+        "rewards.key.by.command.run.0",
+        json!("no-such-program"),
+        command("1"),
+        "there is no program `no-such-program`",
+    ));
+    let mut elsewhere = case.elsewhere;
+    let file = "stages/rewards.rs";
+    elsewhere.extend([
+        (
+            "rewards.key.by.exact_match.ignore_case",
+            file,
+            "an_exact_match_reads_the_rows_completion",
+        ),
+        (
+            "rewards.key.by.exact_match.ignore_space",
+            file,
+            "an_exact_match_reads_the_rows_completion",
+        ),
+        (
+            "rewards.key.by.number_match.after",
+            file,
+            "a_number_is_compared_with_that_of_the_completion",
+        ),
+    ]);
+    Case { pairs, refused, elsewhere, ..case }
 }
 
 pub fn generate(others: &Others) -> Case {
@@ -222,7 +379,7 @@ pub fn best_of_n(others: &Others) -> Case {
         plain("seed", json!(1)),
     ];
     sampling(&mut pairs);
-    Case { refused: vec![leak(others)], ..Case::new(base, pairs) }
+    rewarded(others, Case { refused: vec![leak(others)], ..Case::new(base, pairs) })
 }
 
 fn ppo_pairs(others: &Others) -> Vec<Pair> {

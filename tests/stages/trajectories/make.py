@@ -28,6 +28,7 @@ import numpy
 import torch
 from safetensors.numpy import save
 
+import groups
 from draws import Draws, batches
 from pairs import pair_loss, reward
 from rules import (
@@ -574,6 +575,164 @@ def ppo(config):
     )
 
 
+class Grpo:
+    """Policies without a value function: `groups.py` has the rules."""
+
+    def __init__(self, config):
+        self.config, self.rule = config, groups.rules(config)
+        self.reward = inputs(config["reward_model"])
+        self.normal = json.loads(
+            (HERE / "inputs" / config["reward_model"] / "normalisation.json").read_text()
+        )
+        self.reference = inputs(config["policy"])
+        self.policy = Trained(self.reference, config["optimiser"], config.get("frozen", 0))
+        self.prompts = rows_of(config["dataset"], "prompts")
+        self.clipped = set()
+
+    def rollout(self, row, at, draws):
+        config, prompt = self.config, prompt_of(row, self.config)
+        tokens, logp, ended = sampled(self.policy.p, prompt, config, at, draws)
+        whole, first = prompt + tokens, len(prompt)
+        own = logprobs(self.reference, hidden(self.reference, whole), config["temperature"])
+        raw = score(self.reward, whole if ended else whole + [EOS]).item()
+        told = (raw - self.normal["mean"]) / self.normal["std"]
+        return dict(
+            id=row["id"],
+            prompt=first,
+            tokens=whole,
+            logp=logp,
+            ended=ended,
+            ref=own[range(first - 1, len(whole) - 1), tokens].tolist(),
+            score=told,
+            reward=missing(config.get("missing_eos", "keep"), told, ended),
+        )
+
+    def minibatch(self, members, tally, learning_rate):
+        config, rule, losses, kls = self.config, self.rule, [], []
+        for r in members:
+            first, tokens = r["prompt"], r["tokens"]
+            states = hidden(self.policy.p, tokens)[first - 1 : -1]
+            own = logprobs(self.policy.p, states, config["temperature"])
+            tally["entropy"] += (-(own.exp() * own).sum(-1)).tolist()
+            new = own[range(len(own)), tokens[first:]]
+            old, ref = (torch.tensor(r[key], dtype=torch.float64) for key in ("logp", "ref"))
+            loss, ratio, low, high = groups.token_losses(new, old, r["advantages"], rule)
+            losses.append(loss)
+            kls.append(groups.kl_in_loss(new, ref, rule))
+            tally["change"] += (new - old).tolist()
+            tally["ratio"] += ratio.tolist()
+            tally["low"] += low.double().tolist()
+            tally["high"] += high.double().tolist()
+            for x in ratio.tolist():
+                margin(x, 1 + rule["high"])
+                if rule["low"] is not None:
+                    margin(x, 1 - rule["low"])
+        limit, coef = config["max_new_tokens"], config["kl"]["coef"]
+        policy, kl = (groups.averaged(own, rule, limit) for own in (losses, kls))
+        charges = rule["kl_in"] == "loss" and coef > 0
+        tally["policy"].append(policy.item())
+        tally["kl"].append(kl.item() if charges else 0.0)
+        loss = policy + coef * kl if charges else policy
+        tally["norm"].append(self.policy.update(loss, learning_rate))
+
+    def step(self, step):
+        config, seed = self.config, self.config.get("seed", 0)
+        size, samples = config["batch_size"], config["samples_per_prompt"]
+        parts, epochs = config.get("minibatches", 1), config.get("epochs", 1)
+        an_epoch = len(self.prompts) // size
+        order = Draws(seed, "prompts").shuffled(range(len(self.prompts)), step // an_epoch)
+        chosen = order[step % an_epoch * size :][:size]
+        draws = Draws(seed, "rollouts")
+        with torch.no_grad():
+            batch = [
+                self.rollout(self.prompts[row], (step * size + at) * samples + sample, draws)
+                for at, row in enumerate(chosen)
+                for sample in range(samples)
+            ]
+        places = [list(range(at * samples, (at + 1) * samples)) for at in range(size)]
+        coef = config["kl"]["coef"]
+        for r, a in zip(batch, groups.advantages(batch, places, self.rule, coef)):
+            r["advantages"] = a
+        lr = rate(config["optimiser"], step, config["steps"])
+        tally = {name: [] for name in "change ratio low high policy kl entropy norm".split()}
+        for epoch in range(epochs):
+            mixed = Draws(seed, "minibatches").shuffled(range(len(batch)), step * epochs + epoch)
+            for part in range(parts):
+                bound = lambda part: part * len(batch) // parts
+                members = mixed[bound(part) : bound(part + 1)]
+                self.minibatch([batch[at] for at in members], tally, lr)
+        mean = {name: sum(numbers) / len(numbers) for name, numbers in tally.items()}
+        self.clipped |= {name for name in ("low", "high") if mean[name] > 0}
+        kls = lambda kind: [
+            groups.estimate(kind, torch.tensor(r["logp"]).double() - torch.tensor(r["ref"]).double())
+            for r in batch
+        ]
+        estimator = self.rule["estimator"] if self.rule["kl_in"] != "loss" else "k1"
+        each = lambda of: sum(of(r) for r in batch) / len(batch)
+        distance = sum(kl.sum().item() for kl in kls("k1"))
+        non_score = -coef * sum(kl.sum().item() for kl in kls(estimator)) / len(batch)
+        lengths, scores = [len(r["logp"]) for r in batch], each(lambda r: r["reward"])
+        rewards = torch.tensor([r["reward"] for r in batch], dtype=torch.float64)
+        if self.rule["kl_in"] == "reward":
+            rewards -= coef * torch.stack([kl.sum() for kl in kls(estimator)])
+        deviations = [rewards[own].std().item() for own in places]
+        return {
+            "objective/kl": distance / len(batch),
+            "objective/kl_token": distance / sum(lengths),
+            "objective/kl_coef": coef,
+            "objective/entropy": each(lambda r: -sum(r["logp"])),
+            "objective/non_score_reward": non_score,
+            "objective/rlhf_reward": scores + non_score,
+            "objective/scores": scores,
+            "objective/raw_scores": each(lambda r: r["score"]),
+            "val/num_eos_tokens": sum(r["ended"] for r in batch),
+            "response_length/mean": sum(lengths) / len(batch),
+            "response_length/max": max(lengths),
+            "response_length/clip_ratio": each(lambda r: not r["ended"]),
+            "reward_std": sum(deviations) / len(deviations),
+            "frac_reward_zero_std": sum(x == 0 for x in deviations) / len(deviations),
+            "frac_without_reward": 0.0,
+            "loss/policy_avg": mean["policy"],
+            "loss/kl_avg": mean["kl"],
+            "policy/approxkl_avg": sum(x * x for x in tally["change"]) / len(tally["change"]) / 2,
+            "policy/clipfrac_avg": mean["low"] + mean["high"],
+            "clip_ratio/low_mean": mean["low"],
+            "clip_ratio/high_mean": mean["high"],
+            "val/ratio": mean["ratio"],
+            "policy/entropy_avg": mean["entropy"],
+            "grad_norm": mean["norm"],
+            "learning_rate": lr,
+            "episode": (step + 1) * len(batch),
+        }, batch
+
+
+def missing(rule, score, ended):
+    """The score after the missing-EOS rule."""
+    if ended or rule == "keep":
+        return score
+    return rule["replace"] if "replace" in rule else score - rule["subtract"]
+
+
+def grpo(config):
+    run = Grpo(config)
+    steps = [run.step(step) for step in range(config["steps"])]
+    wanted = {"high"} if run.rule["form"] == "clip" else set()
+    assert run.clipped >= wanted, f"{config}: {run.clipped} clipped"
+    ends = {r["ended"] for _, batch in steps for r in batch}
+    assert ends == {True, False}, f"{config}: not every kind of response"
+    text = lambda tokens: "".join(CHARACTERS[t - 2] for t in tokens if t > EOS)
+    told = lambda r: {
+        "id": r["id"],
+        "response": text(r["tokens"][r["prompt"] :]),
+        "ended": r["ended"],
+        "score": r["reward"],
+        "raw_score": r["score"],
+        "kl": sum(r["logp"]) - sum(r["ref"]),
+    }
+    rollouts = [list(map(told, batch)) for _, batch in steps]
+    return dict(metrics=[m for m, _ in steps], rollouts=rollouts), run.policy.p
+
+
 # ---- files
 
 
@@ -747,6 +906,22 @@ PPO = dict(
     kl=dict(coef=0.2),
     optimiser=dict(CONSTANT, learning_rate=0.005),
 )
+GRPO = dict(
+    policy="tuned",
+    reward_model="reward",
+    dataset="dataset",
+    steps=4,
+    batch_size=2,
+    samples_per_prompt=4,
+    minibatches=2,
+    epochs=2,
+    max_new_tokens=5,
+    seed=1,
+    temperature=1.0,
+    missing_eos={"replace": -2.0},
+    kl=dict(coef=0.1),
+    optimiser=dict(CONSTANT, learning_rate=0.01),
+)
 SEPARATE = {"critic": "separate"}
 # All 15 pairs in each of six steps.
 DPO = dict(
@@ -867,6 +1042,44 @@ CASES = (
         f"ppo_{name}_separate": ("ppo", dict(PPO, compat=name, value=SEPARATE))
         for name in ("trl", "alpaca_farm")
     }
+    | {f"grpo_{name}": ("grpo", dict(GRPO, algorithm=name)) for name in groups.ALGORITHMS}
+    | {
+        # The gradient of the ratio of a whole response is large: a smaller step keeps float32 close.
+        "grpo_rloo": (
+            "grpo",
+            dict(GRPO, algorithm="rloo", optimiser=dict(CONSTANT, learning_rate=0.003)),
+        )
+    }
+    | {
+        "grpo_rules": (
+            "grpo",
+            dict(
+                GRPO,
+                batch_size=3,
+                frozen=0.5,
+                temperature=0.8,
+                max_prompt_tokens=5,
+                seed=5,
+                missing_eos={"subtract": 1.0},
+                kl={"coef": 0.2, "in": "loss", "estimator": "k3_plus"},
+                advantages={"baseline": "leave_one_out", "scale": "whiten"},
+                loss={
+                    "average": "sequence_mean_token_sum",
+                    "clip": {"low": 0.05, "high": 0.1, "dual": 1.2},
+                },
+                optimiser=dict(ADAM, schedule=WARM),
+            ),
+        ),
+        "grpo_batch": (
+            "grpo",
+            dict(
+                GRPO,
+                kl={"coef": 0.2, "in": "returns", "estimator": "k3"},
+                advantages={"scale": "batch"},
+                loss={"average": "constant", "clip": {"low": 0.1, "high": 0.1}},
+            ),
+        ),
+    }
 )
 
 
@@ -894,7 +1107,8 @@ def main():
     write_model("reward", trained)
     write(HERE / "inputs/reward/normalisation.json", json.dumps(told["normalisation"]) + "\n")
     for name, (kind, config) in CASES.items():
-        told, weights = {"sft": sft, "reward_model": reward_model, "ppo": ppo}[kind](config)
+        stages = {"sft": sft, "reward_model": reward_model, "ppo": ppo, "grpo": grpo}
+        told, weights = stages[kind](config)
         write_case(name, kind, config, told, weights)
     for name, (config, reference_policy) in DIRECT.items():
         told, weights = dpo(config, reference_policy)

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use posttrain::backend::Backend;
 use posttrain::backend::cpu::Cpu;
 use posttrain::rl::compat::Compat;
+use posttrain::rl::critic_free::Algorithm;
 use posttrain::rl::direct::Objective;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -242,6 +243,27 @@ fn direct_preference_optimisation_is_pytorchs_under_every_loss() {
 #[test]
 fn ppo_is_pytorchs_under_every_convention() {
     check_all(&["ppo"], |name| check(&Cpu::<f32>::new(), name, F32));
+}
+
+#[test]
+fn critic_free_methods_are_pytorchs_under_every_algorithm() {
+    check_all(&["grpo"], |name| check(&Cpu::<f32>::new(), name, F32));
+}
+
+#[test]
+fn every_algorithm_has_a_trajectory() {
+    let unknown =
+        serde_json::from_value::<Algorithm>(json!("?")).expect_err("it is none").to_string();
+    let algorithms: Vec<&str> = unknown.split('`').skip(3).step_by(2).collect();
+    let covered: Vec<Value> =
+        cases().iter().map(|name| case(name).config["algorithm"].clone()).collect();
+    assert!(algorithms.len() > 9, "{unknown}");
+    for algorithm in algorithms {
+        assert!(
+            covered.contains(&json!(algorithm)),
+            "{algorithm} has no trajectory: add a case to make.py"
+        );
+    }
 }
 
 /// The names are those that an unknown one is answered with.

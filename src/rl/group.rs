@@ -1,0 +1,324 @@
+//! Advantages without a value function: from the rewards of groups of responses, each group to one
+//! prompt. Knows no loss.
+//!
+//! With r the reward of a response and g its group:
+//! 1. A baseline is taken off: the mean of the group (GRPO, Shao et al. 2024, arXiv 2402.03300) or
+//!    of its others (RLOO, Ahmadian et al. 2024, arXiv 2402.14740), the group's mean weighted by
+//!    length (OPO, Hao et al. 2025, arXiv 2505.23585), the mean of the batch (REINFORCE), or
+//!    nothing.
+//! 2. The difference is divided by a scale: the standard deviation of the group's rewards, or of
+//!    the batch's, each plus 1e-4; or advantages are whitened over responses, or over tokens.
+//! 3. A group of one response has no baseline of its own: under the group's baselines its
+//!    advantage is 0, as TRL's. `whiten_tokens` (REINFORCE++, Hu 2025, arXiv 2501.03262) keeps its
+//!    reward, as verl's.
+//! 4. A response without a reward has the advantage 0 and is in no mean and no deviation.
+//! 5. Equal rewards give the advantage 0 exactly, whatever rounding does to their mean.
+
+use serde::{Deserialize, Serialize};
+
+use super::ratio_or_zero;
+
+/// What is added to standard deviations of rewards (TRL).
+const EPSILON: f64 = 1e-4;
+/// What is added to the variance of advantages of tokens (verl).
+const TOKEN_EPSILON: f64 = 1e-8;
+
+/// What is taken off the reward of a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Baseline {
+    /// Mean reward of the group.
+    Group,
+    /// Mean reward of the others of the group.
+    LeaveOneOut,
+    /// Mean reward of the group, weighted by the tokens of responses.
+    LengthWeighted,
+    /// Mean reward of the batch.
+    Batch,
+    /// Nothing.
+    None,
+}
+
+/// What the difference to the baseline is divided by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scale {
+    /// Unbiased standard deviation of the group's rewards, plus 1e-4.
+    Group,
+    /// Unbiased standard deviation of the batch's rewards, plus 1e-4.
+    Batch,
+    /// Advantages of responses get mean 0 and unbiased standard deviation 1 over the batch (1e-4 is
+    /// added to it).
+    Whiten,
+    /// Advantages of tokens get mean 0 and unbiased variance 1 over the batch (1e-8 is added to
+    /// it).
+    WhitenTokens,
+    /// Nothing.
+    None,
+}
+
+/// A response as advantages see it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rewarded {
+    /// Place of its prompt among those of the step; responses to one prompt follow one another.
+    pub group: usize,
+    /// What is optimised; `None` where no reward applies.
+    pub reward: Option<f64>,
+    /// Tokens, EOS included.
+    pub tokens: usize,
+}
+
+/// The rewards of one group that has any, in order.
+fn known(group: &[Rewarded]) -> Vec<f64> {
+    group.iter().filter_map(|response| response.reward).collect()
+}
+
+fn mean(numbers: &[f64]) -> f64 {
+    ratio_or_zero(numbers.iter().sum(), numbers.len())
+}
+
+/// The unbiased standard deviation; 0 of fewer than two numbers, and of equal ones.
+fn deviation(numbers: &[f64]) -> f64 {
+    if are_equal(numbers) { 0.0 } else { super::rewards::deviation(numbers) }
+}
+
+fn are_equal(numbers: &[f64]) -> bool {
+    numbers.iter().all(|number| *number == numbers[0])
+}
+
+/// The advantage of each response, before tokens are whitened.
+pub fn advantages(responses: &[Rewarded], baseline: Baseline, scale: Scale) -> Vec<f64> {
+    let all = known(responses);
+    let of_batch = (mean(&all), deviation(&all));
+    let mut advantages = Vec::with_capacity(responses.len());
+    for group in responses.chunk_by(|one, other| one.group == other.group) {
+        let rewards = known(group);
+        let of_group = deviation(&rewards);
+        for response in group {
+            let difference = response.reward.map_or(0.0, |reward| {
+                difference(reward, group, &rewards, of_batch.0, baseline, scale)
+            });
+            advantages.push(match scale {
+                Scale::Group => difference / (of_group + EPSILON),
+                Scale::Batch => difference / (of_batch.1 + EPSILON),
+                Scale::Whiten | Scale::WhitenTokens | Scale::None => difference,
+            });
+        }
+    }
+    if scale == Scale::Whiten {
+        let rewarded = responses.iter().zip(&advantages);
+        let known: Vec<f64> = rewarded
+            .filter(|(response, _)| response.reward.is_some())
+            .map(|(_, advantage)| *advantage)
+            .collect();
+        let (centre, deviation) = (mean(&known), deviation(&known));
+        for (advantage, response) in advantages.iter_mut().zip(responses) {
+            if response.reward.is_some() {
+                *advantage = (*advantage - centre) / (deviation + EPSILON);
+            }
+        }
+    }
+    advantages
+}
+
+/// The reward of a response of `group` less its baseline. `rewards` are those of the group.
+fn difference(
+    reward: f64,
+    group: &[Rewarded],
+    rewards: &[f64],
+    of_batch: f64,
+    baseline: Baseline,
+    scale: Scale,
+) -> f64 {
+    let is_of_group = !matches!(baseline, Baseline::Batch | Baseline::None);
+    if is_of_group && rewards.len() == 1 {
+        return if scale == Scale::WhitenTokens { reward } else { 0.0 };
+    }
+    if is_of_group && are_equal(rewards) {
+        return 0.0;
+    }
+    let count = rewards.len() as f64;
+    match baseline {
+        Baseline::Group => reward - mean(rewards),
+        Baseline::LeaveOneOut => (reward - mean(rewards)) * count / (count - 1.0),
+        Baseline::LengthWeighted => {
+            let rewarded = || group.iter().filter_map(|it| Some((it.reward?, it.tokens as f64)));
+            let tokens: f64 = rewarded().map(|(_, tokens)| tokens).sum();
+            reward - rewarded().map(|(reward, tokens)| reward * tokens).sum::<f64>() / tokens
+        }
+        Baseline::Batch => reward - of_batch,
+        Baseline::None => reward,
+    }
+}
+
+/// Gives advantages of tokens mean 0 and unbiased variance 1 over all rows but those that are left
+/// out, which keep theirs.
+pub fn whiten_tokens(rows: &mut [Vec<f64>], takes_part: &[bool]) {
+    let part = |rows: &[Vec<f64>]| -> Vec<f64> {
+        let own = rows.iter().zip(takes_part).filter(|(_, takes_part)| **takes_part);
+        own.flat_map(|(row, _)| row.iter().copied()).collect()
+    };
+    let numbers = part(rows);
+    let centre = mean(&numbers);
+    let deviation = deviation(&numbers);
+    let scale = (deviation * deviation + TOKEN_EPSILON).sqrt().recip();
+    for (row, takes_part) in rows.iter_mut().zip(takes_part) {
+        if *takes_part {
+            row.iter_mut().for_each(|x| *x = (*x - centre) * scale);
+        }
+    }
+}
+
+/// What the rewards of a batch say: the mean over groups of the unbiased standard deviation, and
+/// the share of groups without one, which teach nothing. Groups with fewer than two rewards do not
+/// count.
+pub fn spread(responses: &[Rewarded]) -> (f64, f64) {
+    let groups = responses.chunk_by(|one, other| one.group == other.group).map(known);
+    let deviations: Vec<f64> =
+        groups.filter(|rewards| rewards.len() > 1).map(|rewards| deviation(&rewards)).collect();
+    let without = deviations.iter().filter(|deviation| **deviation == 0.0).count();
+    (mean(&deviations), ratio_or_zero(without as f64, deviations.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn batch() -> Vec<Rewarded> {
+        let rewards = [1.0, 0.2, -0.4, 0.5, 0.5, 0.9, -1.1, 0.3];
+        let groups = [0, 0, 0, 1, 1, 1, 1, 2];
+        let lengths = [3, 5, 2, 4, 1, 6, 2, 3];
+        let response = |at: usize| Rewarded {
+            group: groups[at],
+            reward: Some(rewards[at]),
+            tokens: lengths[at],
+        };
+        (0..8).map(response).collect()
+    }
+
+    fn close(found: &[f64], expected: &[f64], what: &str) {
+        assert_eq!(found.len(), expected.len(), "{what}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-6, "{what}: {found} for {expected}");
+        }
+    }
+
+    /// Values of TRL's and verl's own functions on one batch of three groups.
+    #[test]
+    fn advantages_have_the_published_values() {
+        for (baseline, scale, expected) in [
+            (
+                Baseline::Group,
+                Scale::Group,
+                [1.043925, -0.094902, -0.949023, 0.338203, 0.338203, 0.789139, -1.465545, 0.0],
+            ),
+            (
+                Baseline::Group,
+                Scale::Batch,
+                [1.05852, -0.096229, -0.962291, 0.433031, 0.433031, 1.010405, -1.876467, 0.0],
+            ),
+            (
+                Baseline::Group,
+                Scale::None,
+                [0.733333, -0.066667, -0.666667, 0.3, 0.3, 0.7, -1.3, 0.0],
+            ),
+            (
+                Baseline::LeaveOneOut,
+                Scale::None,
+                [1.1, -0.1, -1.0, 0.4, 0.4, 0.933333, -1.733333, 0.0],
+            ),
+            (
+                Baseline::LeaveOneOut,
+                Scale::Whiten,
+                [1.148892, -0.104445, -1.044447, 0.417779, 0.417779, 0.974817, -1.810375, 0.0],
+            ),
+            (
+                Baseline::LengthWeighted,
+                Scale::None,
+                [0.68, -0.12, -0.72, 0.061538, 0.061538, 0.461538, -1.538462, 0.0],
+            ),
+        ] {
+            let found = advantages(&batch(), baseline, scale);
+            close(&found, &expected, &format!("{baseline:?}, {scale:?}"));
+        }
+    }
+
+    /// REINFORCE++ with the group's mean as baseline, as verl computes it.
+    #[test]
+    fn tokens_are_whitened_over_the_batch() {
+        let responses = batch();
+        let own = advantages(&responses, Baseline::Group, Scale::WhitenTokens);
+        let mut rows: Vec<Vec<f64>> = own
+            .iter()
+            .zip(&responses)
+            .map(|(advantage, response)| vec![*advantage; response.tokens])
+            .collect();
+        whiten_tokens(&mut rows, &[true; 8]);
+        let first: Vec<f64> = rows.iter().map(|row| row[0]).collect();
+        let expected =
+            [0.943545, -0.40685, -1.419646, 0.212081, 0.212081, 0.887279, -2.488708, 0.212081];
+        close(&first, &expected, "whitened");
+    }
+
+    #[test]
+    fn equal_rewards_teach_nothing_and_are_counted() {
+        let response = |group, reward| Rewarded { group, reward: Some(reward), tokens: 3 };
+        // Their mean is not 0.1 in binary.
+        let responses: Vec<Rewarded> =
+            (0..3).map(|_| response(0, 0.1)).chain([response(1, 0.0), response(1, 1.0)]).collect();
+        for baseline in [Baseline::Group, Baseline::LeaveOneOut, Baseline::LengthWeighted] {
+            for scale in [Scale::Group, Scale::Batch, Scale::None] {
+                let found = advantages(&responses, baseline, scale);
+                assert_eq!(found[..3], [0.0; 3], "{baseline:?}, {scale:?}");
+                assert!(found[3] < 0.0 && found[4] > 0.0, "{baseline:?}, {scale:?}");
+            }
+        }
+        let (std, zero) = spread(&responses);
+        assert!((std - 0.5 * 0.5f64.sqrt()).abs() < 1e-15 && zero == 0.5, "{std}, {zero}");
+    }
+
+    /// The third response has no reward: the others have what they have without it.
+    #[test]
+    fn a_response_without_a_reward_changes_no_other() {
+        let mut responses = batch();
+        responses[2].reward = None;
+        let mut without = responses.clone();
+        without.remove(2);
+        for baseline in [Baseline::Group, Baseline::LeaveOneOut, Baseline::Batch] {
+            for scale in [Scale::Group, Scale::Batch, Scale::Whiten] {
+                let mut found = advantages(&responses, baseline, scale);
+                assert_eq!(found.remove(2), 0.0);
+                assert_eq!(found, advantages(&without, baseline, scale));
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn group_baselines_sum_to_nothing(rewards in prop::collection::vec(-2.0f64..2.0, 2..9)) {
+            let responses: Vec<Rewarded> = rewards.iter()
+                .map(|reward| Rewarded { group: 0, reward: Some(*reward), tokens: 2 }).collect();
+            for baseline in [Baseline::Group, Baseline::LeaveOneOut, Baseline::LengthWeighted] {
+                let sum: f64 = advantages(&responses, baseline, Scale::None).iter().sum();
+                prop_assert!(sum.abs() < 1e-12);
+            }
+        }
+
+        /// The definition: the mean of the others.
+        #[test]
+        fn leave_one_out_takes_the_mean_of_the_others(
+            rewards in prop::collection::vec(-2.0f64..2.0, 2..9)
+        ) {
+            let responses: Vec<Rewarded> = rewards.iter()
+                .map(|reward| Rewarded { group: 0, reward: Some(*reward), tokens: 2 }).collect();
+            let found = advantages(&responses, Baseline::LeaveOneOut, Scale::None);
+            for (at, advantage) in found.iter().enumerate() {
+                let others = rewards.iter().enumerate().filter(|(other, _)| *other != at);
+                let mean = others.map(|(_, r)| *r).sum::<f64>() / (rewards.len() - 1) as f64;
+                prop_assert!((advantage - (rewards[at] - mean)).abs() < 1e-12);
+            }
+        }
+    }
+}

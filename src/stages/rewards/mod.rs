@@ -1,0 +1,546 @@
+//! Rewards of responses, for every stage that optimises or chooses by one: a reward model, or a
+//! weighted sum of reward models, ensembles, rules, the synthetic world's gold and programs.
+//!
+//! 1. The reward of a response is the sum of weight times reward over the parts that apply to it. A
+//!    part that does not apply is left out, not 0. Where no part applies there is no reward.
+//! 2. Parts are added up in the order of their names.
+//! 3. A reward model's score is normalised as its own stage measured; a model from outside has no
+//!    normalisation, and its scores are taken as they are.
+//! 4. The missing-EOS rule of a stage acts on the sum.
+
+mod command;
+mod judge;
+mod rules;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use self::command::{Asked, Command, Server};
+use self::judge::Judge;
+use self::rules::{ExactMatch, Format, Length, NumberMatch};
+use super::generation::Prompt;
+use super::model_files::Loaded;
+use super::models::ArtefactShapes;
+use super::source::Source as DataSource;
+use super::{Checks, lineage};
+use crate::backend::Backend;
+use crate::check::unfit_as_name;
+use crate::dag::context::Context;
+use crate::data::lineage::Lineage;
+use crate::error::{Context as _, Result, user};
+use crate::model::spec::Spec;
+use crate::reference::{Ref, RewardModel};
+use crate::rl::Metrics;
+use crate::rl::rewards::{Combine, deviation, overlong};
+use crate::tokenizer::tokens::Tokenizer;
+use crate::world;
+
+/// The `rewards:` part of a stage: parts of the reward by name.
+pub type Rewards = BTreeMap<String, Part>;
+
+/// A part of the reward.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Part {
+    /// What gives it.
+    pub by: By,
+    /// Factor of the reward in the sum; below 0 it is a penalty.
+    #[serde(default = "one")]
+    pub weight: f64,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+/// What gives a reward.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum By {
+    /// Normalised score of a reward model. One with another tokenizer than the policy's reads the
+    /// response as text.
+    RewardModel(Ref<RewardModel>),
+    /// Scores of several reward models as one.
+    Ensemble(Ensemble),
+    /// Exact score of the synthetic world.
+    Gold,
+    /// 1 where the response is as long as it should be, else 0.
+    Length(Length),
+    /// Soft penalty of responses near the longest, 0 to -1.
+    Overlong(Overlong),
+    /// 1 where the response has a form, else 0.
+    Format(Format),
+    /// 1 where a regular expression matches somewhere in the response, else 0.
+    Regex(String),
+    /// 1 where the response is the row's completion, else 0.
+    ExactMatch(ExactMatch),
+    /// 1 where the response's last number is that of the row's completion, else 0.
+    NumberMatch(NumberMatch),
+    /// Score by a program of the user's.
+    Command(Command),
+}
+
+/// Several reward models.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ensemble {
+    /// The reward models.
+    pub models: Vec<Ref<RewardModel>>,
+    /// How their scores become one.
+    #[serde(default)]
+    pub combine: Combine,
+}
+
+/// The penalty of long responses (Yu et al. 2025, eq. 13).
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Overlong {
+    /// Tokens, EOS included, from which the penalty is -1; `null` takes `max_new_tokens`.
+    #[serde(default)]
+    pub limit: Option<usize>,
+    /// Tokens below `limit` over which the penalty grows from 0 to -1.
+    pub buffer: usize,
+}
+
+impl By {
+    /// The reward models that it reads.
+    fn models(&self) -> &[Ref<RewardModel>] {
+        match self {
+            By::RewardModel(model) => std::slice::from_ref(model),
+            By::Ensemble(ensemble) => &ensemble.models,
+            _ => &[],
+        }
+    }
+
+    fn check(&self, checks: &mut Checks, field: &str) {
+        let at = |name: &str| format!("{field}.by.{name}");
+        match self {
+            By::RewardModel(_)
+            | By::Gold
+            | By::Format(_)
+            | By::ExactMatch(_)
+            | By::NumberMatch(_) => {}
+            By::Ensemble(Ensemble { models, combine }) => {
+                checks
+                    .require(
+                        models.len() >= 2,
+                        &at("ensemble.models"),
+                        "expected at least 2 reward models",
+                    )
+                    .require(
+                        combine.is_in_range(),
+                        &at("ensemble.combine"),
+                        "expected a coefficient of 0 or more",
+                    );
+            }
+            By::Length(Length { least, most, .. }) => {
+                checks
+                    .require(
+                        least.is_some() || most.is_some(),
+                        &at("length"),
+                        "expected `least` or `most`",
+                    )
+                    .require(
+                        least.zip(*most).is_none_or(|(least, most)| least <= most),
+                        &at("length.most"),
+                        "expected at least `least`",
+                    );
+            }
+            By::Overlong(Overlong { limit, buffer }) => {
+                checks.positive(*buffer, &at("overlong.buffer")).require(
+                    limit.is_none_or(|limit| limit >= *buffer),
+                    &at("overlong.limit"),
+                    "expected at least `buffer`, or null",
+                );
+            }
+            By::Regex(pattern) => {
+                let read = regex::Regex::new(pattern);
+                let message = read.err().map_or_else(String::new, |error| error.to_string());
+                checks.require(message.is_empty(), &at("regex"), message);
+            }
+            By::Command(command) => {
+                let mut own = Checks::default();
+                command.program().check(&mut own);
+                for problem in own.done() {
+                    checks.require(
+                        false,
+                        &at(&format!("command.{}", problem.field)),
+                        problem.message,
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// The reward of a stage, which has a reward model under `reward_model`, or parts under `rewards`.
+#[derive(Clone, Copy)]
+pub(super) struct Reward<'a> {
+    pub(super) model: Option<&'a Ref<RewardModel>>,
+    pub(super) parts: &'a Rewards,
+}
+
+impl<'a> Reward<'a> {
+    /// Notes what is missing, given twice or out of range.
+    pub(super) fn check(&self, checks: &mut Checks) {
+        checks
+            .require(
+                self.model.is_some() || !self.parts.is_empty(),
+                "reward_model",
+                "expected a reward model, or parts of a reward under `rewards`",
+            )
+            .require(
+                self.model.is_none() || self.parts.is_empty(),
+                "rewards",
+                "expected `reward_model` or `rewards`, not both: a reward model may be a part",
+            );
+        for (name, part) in self.parts {
+            let field = format!("rewards.{name}");
+            let unfit = unfit_as_name(name);
+            checks
+                .require(
+                    unfit.is_none(),
+                    &field,
+                    format!("expected a short name, but {}", unfit.unwrap_or_default()),
+                )
+                .require(
+                    part.weight.is_finite() && part.weight != 0.0,
+                    &format!("{field}.weight"),
+                    "expected a finite number other than 0",
+                );
+            part.by.check(checks, &field);
+        }
+    }
+
+    /// The reward models that it reads, in the order in which they are loaded.
+    pub(super) fn models(&self) -> Vec<&'a Ref<RewardModel>> {
+        let parts = self.parts.values().flat_map(|part| part.by.models());
+        self.model.into_iter().chain(parts).collect()
+    }
+
+    /// The sizes of its reward models, and the lowest blocks that each shares with the policy;
+    /// `None` where one is not known yet.
+    pub(super) fn shapes<A: crate::reference::Artefact>(
+        &self,
+        shapes: &ArtefactShapes,
+        policy: &Ref<A>,
+    ) -> Option<Vec<(Spec, Option<usize>)>> {
+        let shape = |model: &&Ref<RewardModel>| {
+            Some((shapes.model(model)?.0, shapes.shared(policy, model)))
+        };
+        self.models().iter().map(shape).collect()
+    }
+
+    /// The least context of its reward models that have the policy's tokenizer; an inner `None`
+    /// where there is none. The outer `None` says that a model is not known yet.
+    pub(super) fn reader(
+        &self,
+        shapes: &ArtefactShapes,
+        policys: &DataSource,
+    ) -> Option<Option<usize>> {
+        let readers: Option<Vec<(DataSource, usize)>> =
+            self.models().into_iter().map(|model| shapes.reader(model)).collect();
+        // Under `reward_model` another tokenizer is an error of the run.
+        let reads = |tokenizer: &DataSource| self.model.is_some() || tokenizer == policys;
+        let own = readers?.into_iter().filter(|(tokenizer, _)| reads(tokenizer));
+        Some(own.map(|(_, context)| context).min())
+    }
+
+    /// The lineages of its reward models, as one; `None` where there is no reward model.
+    pub(super) fn lineage(&self) -> Result<Option<Lineage>> {
+        let mut all: Option<Lineage> = None;
+        for model in self.models() {
+            let own = lineage::of_reward_model(model.path())?;
+            all = Some(match all {
+                None => own,
+                Some(all) => all.with(own),
+            });
+        }
+        Ok(all)
+    }
+
+    /// Loads what scores the responses of the policy in `folder`, of up to `most` tokens.
+    ///
+    /// # Errors
+    /// Those of loading the models.
+    pub(super) fn scorer<B: Backend>(
+        &self,
+        b: &B,
+        context: &Context,
+        policy: &Loaded<B>,
+        folder: &Path,
+        most: usize,
+    ) -> Result<Scorer<'a, B>> {
+        let load = |model: &Ref<RewardModel>| Judge::load(b, model.path(), policy, folder);
+        let mut parts = Vec::new();
+        if let Some(model) = self.model {
+            parts.push(("reward_model".to_owned(), 1.0, Source::Model(load(model)?)));
+        }
+        for (name, part) in self.parts {
+            let source = match &part.by {
+                By::RewardModel(model) => Source::Model(load(model)?),
+                By::Ensemble(Ensemble { models, combine }) => {
+                    Source::Ensemble(models.iter().map(load).collect::<Result<_>>()?, *combine)
+                }
+                By::Gold => Source::Gold,
+                By::Length(rule) => Source::Length(*rule),
+                By::Overlong(Overlong { limit, buffer }) => {
+                    Source::Overlong(limit.unwrap_or(most), *buffer)
+                }
+                By::Format(format) => Source::Format(*format),
+                By::Regex(pattern) => Source::Regex(regex::Regex::new(pattern)?),
+                By::ExactMatch(rule) => Source::ExactMatch(*rule),
+                By::NumberMatch(rule) => Source::NumberMatch(rule.clone()),
+                By::Command(command) => {
+                    Source::Command(Server::new(command.program(), context, name)?)
+                }
+            };
+            parts.push((name.clone(), part.weight, source));
+        }
+        Ok(Scorer { parts })
+    }
+}
+
+/// A response to a prompt.
+#[derive(Clone, Copy)]
+pub(super) struct Answer<'a> {
+    pub(super) prompt: &'a Prompt,
+    /// Tokens of the response, EOS included where it ended.
+    pub(super) tokens: &'a [u32],
+    /// Whether the last token is EOS.
+    pub(super) ended: bool,
+}
+
+impl Answer<'_> {
+    /// The response as text, without EOS.
+    fn text(&self, tokenizer: &Tokenizer) -> Result<String> {
+        let tokens = &self.tokens[..self.tokens.len() - usize::from(self.ended)];
+        tokenizer.decode_after(&self.prompt.tokens, tokens)
+    }
+
+    /// What errors call it.
+    fn called(&self) -> String {
+        let Prompt { example, split, .. } = self.prompt;
+        format!("a response to row `{}` of split `{split}`", example.id)
+    }
+}
+
+/// A part of the reward, ready to score.
+enum Source<'a, B: Backend> {
+    Model(Judge<B>),
+    Ensemble(Vec<Judge<B>>, Combine),
+    Gold,
+    Length(Length),
+    Overlong(usize, usize),
+    Format(Format),
+    Regex(regex::Regex),
+    ExactMatch(ExactMatch),
+    NumberMatch(NumberMatch),
+    Command(Server<'a>),
+}
+
+/// What scores the responses of a stage.
+pub(super) struct Scorer<'a, B: Backend> {
+    parts: Vec<(String, f64, Source<'a, B>)>,
+}
+
+/// The rewards of some responses.
+#[derive(Default)]
+pub(super) struct Scored {
+    /// The sum over the parts that apply to a response; `None` where none does.
+    pub(super) total: Vec<Option<f64>>,
+    /// Of each part its name and its reward of each response, without the weight.
+    pub(super) parts: Vec<(String, Vec<Option<f64>>)>,
+}
+
+impl Scored {
+    /// Adds the rewards of further responses, of the same parts.
+    pub(super) fn append(&mut self, others: Scored) {
+        self.total.extend(others.total);
+        if self.parts.is_empty() {
+            self.parts = others.parts;
+            return;
+        }
+        for ((_, rewards), (_, others)) in self.parts.iter_mut().zip(others.parts) {
+            rewards.extend(others);
+        }
+    }
+
+    /// Takes the rewards from response `at` on.
+    pub(super) fn split_off(&mut self, at: usize) -> Scored {
+        let rest = |(name, rewards): &mut (String, Vec<Option<f64>>)| {
+            (name.clone(), rewards.split_off(at))
+        };
+        Scored { total: self.total.split_off(at), parts: self.parts.iter_mut().map(rest).collect() }
+    }
+
+    /// The reward of each of `answers`, for stages that need one of every response.
+    ///
+    /// # Errors
+    /// The user's, with the row: no part applies to a response.
+    pub(super) fn of_each(&self, answers: &[Answer<'_>]) -> Result<Vec<f64>> {
+        let reward = |(reward, answer): (&Option<f64>, &Answer<'_>)| {
+            reward.ok_or_else(|| {
+                user(format!("no reward applies to {}", answer.called()))
+                    .hint("give `rewards` a part that applies to every response")
+                    .into()
+            })
+        };
+        self.total.iter().zip(answers).map(reward).collect()
+    }
+}
+
+impl<B: Backend> Scorer<'_, B> {
+    /// The least context of its models that read the policy's tokens.
+    pub(super) fn context(&self) -> Option<usize> {
+        let judges = self.parts.iter().flat_map(|(_, _, source)| source.judges());
+        judges.filter_map(Judge::context).min()
+    }
+
+    /// The rewards of `answers`, whose tokens are of `tokenizer`.
+    ///
+    /// # Errors
+    /// The user's, with the row: a score that is not finite, gold of a row of no synthetic world, a
+    /// completion without a number where one is to be matched, a program's wrong answer.
+    pub(super) fn score(
+        &mut self,
+        b: &B,
+        context: &Context,
+        tokenizer: &Tokenizer,
+        answers: &[Answer<'_>],
+    ) -> Result<Scored> {
+        let texts: Vec<String> =
+            answers.iter().map(|answer| answer.text(tokenizer)).collect::<Result<_>>()?;
+        let mut total: Vec<Option<f64>> = vec![None; answers.len()];
+        let mut parts = Vec::with_capacity(self.parts.len());
+        for (name, weight, source) in &mut self.parts {
+            let place = || format!("reward `{name}`");
+            let rewards = source.rewards(b, context, answers, &texts).with_context(place)?;
+            for (total, reward) in total.iter_mut().zip(&rewards) {
+                if let Some(reward) = reward {
+                    let weighted = *weight * reward;
+                    *total = Some(total.map_or(weighted, |sum| sum + weighted));
+                }
+            }
+            parts.push((name.clone(), rewards));
+        }
+        Ok(Scored { total, parts })
+    }
+}
+
+impl<B: Backend> Source<'_, B> {
+    fn judges(&self) -> &[Judge<B>] {
+        match self {
+            Source::Model(judge) => std::slice::from_ref(judge),
+            Source::Ensemble(judges, _) => judges,
+            _ => &[],
+        }
+    }
+
+    fn rewards(
+        &mut self,
+        b: &B,
+        context: &Context,
+        answers: &[Answer<'_>],
+        texts: &[String],
+    ) -> Result<Vec<Option<f64>>> {
+        let both = || answers.iter().zip(texts);
+        let of_text = |rule: &dyn Fn(&str) -> f64| {
+            texts.iter().map(|text| Some(rule(text.trim()))).collect::<Vec<_>>()
+        };
+        Ok(match self {
+            Source::Model(judge) => {
+                judge.scores(b, answers, texts)?.into_iter().map(Some).collect()
+            }
+            Source::Ensemble(judges, combine) => {
+                let scores: Vec<Vec<f64>> = judges
+                    .iter()
+                    .map(|judge| judge.scores(b, answers, texts))
+                    .collect::<Result<_>>()?;
+                let of = |at: usize| {
+                    combine.of(&scores.iter().map(|scores| scores[at]).collect::<Vec<_>>())
+                };
+                (0..answers.len()).map(|at| Some(of(at))).collect()
+            }
+            Source::Gold => both().map(gold).collect::<Result<_>>()?,
+            Source::Length(rule) => both()
+                .map(|(answer, text)| Some(rule.reward(text.trim(), answer.tokens.len())))
+                .collect(),
+            Source::Overlong(limit, buffer) => answers
+                .iter()
+                .map(|answer| Some(overlong(answer.tokens.len(), *limit, *buffer)))
+                .collect(),
+            Source::Format(format) => of_text(&|text| format.reward(text)),
+            Source::Regex(regex) => of_text(&|text| f64::from(u8::from(regex.is_match(text)))),
+            Source::ExactMatch(rule) => both()
+                .map(|(answer, text)| Some(rule.reward(text, &answer.prompt.example.completion)))
+                .collect(),
+            Source::NumberMatch(rule) => {
+                let reward = |(answer, text): (&Answer<'_>, &String)| {
+                    let completion = &answer.prompt.example.completion;
+                    rule.reward(text, completion).map(Some).ok_or_else(|| no_number(answer))
+                };
+                both().map(reward).collect::<Result<_>>()?
+            }
+            Source::Command(server) => {
+                let asked: Vec<Asked<'_>> = both()
+                    .map(|(answer, text)| Asked {
+                        split: &answer.prompt.split,
+                        id: &answer.prompt.example.id,
+                        prompt: &answer.prompt.example.prompt,
+                        response: text,
+                        ended: answer.ended,
+                        reference: &answer.prompt.example.completion,
+                    })
+                    .collect();
+                server.scores(context, &asked)?
+            }
+        })
+    }
+}
+
+fn gold((answer, text): (&Answer<'_>, &String)) -> Result<Option<f64>> {
+    let Prompt { example, split, .. } = answer.prompt;
+    match world::gold(example, text, answer.ended) {
+        Some(grade) => Ok(Some(grade.score)),
+        None => {
+            let message =
+                format!("row `{}` of split `{split}` is of no synthetic world", example.id);
+            Err(user(message).hint("name another reward").into())
+        }
+    }
+}
+
+fn no_number(answer: &Answer<'_>) -> crate::error::Error {
+    let Prompt { example, split, .. } = answer.prompt;
+    user(format!("the completion of row `{}` of split `{split}` has no number", example.id))
+        .hint("`number_match` compares with the last number of the row's completion")
+        .into()
+}
+
+/// The names of a stage's figures of its rewards, made once: figures have names that last.
+pub(super) struct Names(Vec<[&'static str; 2]>);
+
+impl Names {
+    pub(super) fn new(parts: &Rewards) -> Self {
+        let lasting = |name: String| -> &'static str { Box::leak(name.into_boxed_str()) };
+        let names = |part: &String| {
+            ["mean", "std"].map(|figure| lasting(format!("rewards/{part}/{figure}")))
+        };
+        Names(parts.keys().map(names).collect())
+    }
+
+    /// `rewards/NAME/mean` and `rewards/NAME/std` (unbiased) of each part, over the responses that
+    /// it applies to; 0 where it applies to none.
+    pub(super) fn metrics(&self, scored: &Scored) -> Metrics {
+        let figures =
+            |([mean, std], (_, rewards)): (&[&'static str; 2], &(_, Vec<Option<f64>>))| {
+                let known: Vec<f64> = rewards.iter().flatten().copied().collect();
+                let sum: f64 = known.iter().sum();
+                [(*mean, crate::rl::ratio_or_zero(sum, known.len())), (*std, deviation(&known))]
+            };
+        self.0.iter().zip(&scored.parts).flat_map(figures).collect()
+    }
+}

@@ -1,0 +1,315 @@
+//! Critic-free policy optimisation: several responses to each prompt of a step, advantages from
+//! their rewards, a policy loss on tokens. Works on token ids.
+//!
+//! 1. The caller samples the responses and fills in their scores. The step scores them under the
+//!    reference, over the frozen blocks that policy and reference share (`trunk.rs`).
+//! 2. Advantages are those of [`crate::rl::group`] over all responses of the step. KL may take part
+//!    in the reward of a response before the baseline (RLOO), in the returns of its tokens after it
+//!    (REINFORCE++), or in the loss (GRPO).
+//! 3. An epoch goes through the responses in a new random order, in `minibatches` parts of about
+//!    one size, one optimiser step each. A loss is averaged over its whole minibatch.
+//! 4. Losses and their derivatives are computed on the host, in `f64`, from the log-probabilities
+//!    of each micro-batch: a number a token. Old log-probabilities are those of sampling, so the
+//!    ratio of the first minibatch is exactly 1, which is checked at every step.
+
+use super::archive::Archive;
+use super::critic::Critic;
+use super::optimiser::{OptimiserConfig, TrainState};
+use super::rollouts::{FrozenModels, Rollout, RolloutSettings, Scoring};
+use super::steps::State;
+use super::trunk::Trunk;
+use crate::backend::Backend;
+use crate::error::{Failure, Kind, Result};
+use crate::model::batch::{Batch, micro_batches, scored_tokens};
+use crate::model::heads::{self, TargetTokens};
+use crate::model::weights::Model;
+use crate::random::Stream;
+use crate::rl::advantage::{self, Response};
+use crate::rl::critic_free::KlIn;
+use crate::rl::group::{self, Baseline, Rewarded, Scale};
+use crate::rl::policy_loss::{LossStatistics, PolicyLoss, Scored, Size};
+use crate::rl::{Metrics, ratio_or_zero};
+
+/// The values that are the same in every step.
+pub struct Settings<'a> {
+    /// Number of steps.
+    pub steps: usize,
+    /// Optimiser steps of an epoch.
+    pub minibatches: usize,
+    /// Passes over the responses of a step.
+    pub epochs: usize,
+    /// Rules of responses; `conventions` has the missing-EOS rule and the estimator of KL that is
+    /// charged in rewards or returns.
+    pub rollouts: RolloutSettings,
+    /// What is taken off rewards.
+    pub baseline: Baseline,
+    /// What the difference is divided by.
+    pub scale: Scale,
+    /// Where KL is charged.
+    pub kl_in: KlIn,
+    /// Coefficient of KL.
+    pub kl_coef: f64,
+    /// The loss, with the KL that is in it.
+    pub loss: PolicyLoss,
+    /// The optimiser.
+    pub optimiser: &'a OptimiserConfig,
+    /// Seed of the order of responses.
+    pub seed: u64,
+}
+
+/// A rollout with the place of its prompt in the step, and whether a reward applies to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Place of its prompt; responses to one prompt follow one another.
+    pub group: usize,
+    /// Whether its score is one.
+    pub has_reward: bool,
+}
+
+/// The policy in training.
+pub struct GroupPolicy<'a, B: Backend> {
+    /// The back end.
+    pub b: &'a B,
+    /// The policy.
+    pub policy: TrainState<B>,
+}
+
+impl<B: Backend> State for GroupPolicy<'_, B> {
+    fn save(&self, archive: &mut Archive) {
+        self.policy.save(self.b, "policy", archive);
+    }
+
+    fn load(&mut self, archive: &Archive) -> Result<()> {
+        self.policy.load(self.b, "policy", archive)
+    }
+}
+
+/// The data of a step that all its updates read.
+struct Step<'a, B: Backend> {
+    settings: &'a Settings<'a>,
+    rollouts: &'a [Rollout],
+    advantages: &'a [Vec<f64>],
+    trunk: &'a Trunk<B>,
+    rate: f64,
+}
+
+/// Sums over the updates of a step.
+#[derive(Default)]
+struct Sums {
+    losses: LossStatistics,
+    entropy: f64,
+    tokens: usize,
+    norm: f64,
+}
+
+impl<B: Backend> GroupPolicy<'_, B> {
+    /// Step number `step` (0 is the first) on sampled responses with scores, whose `reference` it
+    /// fills in. `members` has one entry for each.
+    ///
+    /// # Errors
+    /// The user's, if training diverged; a bug, if sampling and scoring disagree.
+    ///
+    /// # Panics
+    /// If there is not one of `members` a rollout.
+    pub fn step(
+        &mut self,
+        step: usize,
+        rollouts: &mut [Rollout],
+        members: &[Member],
+        reference: &Model<B>,
+        settings: &Settings<'_>,
+    ) -> Result<Metrics> {
+        assert_eq!(rollouts.len(), members.len(), "a member for each rollout");
+        let rules = &settings.rollouts;
+        let trunk = {
+            let frozen = FrozenModels { reference, reward: None };
+            let (policy, critic) = (&self.policy, &Critic::None);
+            let scoring = Scoring { b: self.b, policy, critic, frozen: &frozen, settings: rules };
+            scoring.score(rollouts, &[])?
+        };
+        let rollouts = &*rollouts;
+        let responses: Vec<Response<'_>> =
+            rollouts.iter().map(|rollout| rollout.response(rules)).collect();
+        let (advantages, mut metrics) = advantages(&responses, members, settings);
+        let rate = settings.optimiser.rate(step, settings.steps);
+        let data = Step { settings, rollouts, advantages: &advantages, trunk: &trunk, rate };
+        let orders = Stream::new(settings.seed, "minibatches");
+        let mut sums = Sums::default();
+        for epoch in 0..settings.epochs {
+            let mut order: Vec<usize> = (0..rollouts.len()).collect();
+            orders.sequence((step * settings.epochs + epoch) as u64).shuffle(&mut order);
+            for part in 0..settings.minibatches {
+                let bound = |part: usize| part * order.len() / settings.minibatches;
+                let is_first = epoch == 0 && part == 0;
+                self.update(&data, &mut sums, &order[bound(part)..bound(part + 1)], is_first)?;
+            }
+        }
+        let updates = settings.epochs * settings.minibatches;
+        metrics.extend(sums.losses.metrics(updates));
+        metrics.extend([
+            ("policy/entropy_avg", ratio_or_zero(sums.entropy, sums.tokens)),
+            ("grad_norm", sums.norm / updates as f64),
+            ("learning_rate", rate),
+            ("episode", ((step + 1) * rollouts.len()) as f64),
+        ]);
+        Ok(metrics)
+    }
+
+    /// One optimiser step on the minibatch of the responses `members`.
+    fn update(
+        &mut self,
+        data: &Step<'_, B>,
+        sums: &mut Sums,
+        members: &[usize],
+        is_first: bool,
+    ) -> Result<()> {
+        let Step { settings, rollouts, rate, .. } = *data;
+        let tokens = members.iter().map(|member| rollouts[*member].length()).sum();
+        let limit = settings.rollouts.max_new_tokens;
+        let size = Size { responses: members.len(), tokens, limit };
+        self.policy.clear_gradients(self.b);
+        for run in micro_batches(members.iter().map(|member| rollouts[*member].tokens.len())) {
+            self.accumulate(data, sums, &members[run], size, is_first)?;
+        }
+        sums.norm += self.policy.update(self.b, settings.optimiser, rate, 1.0, |_| true);
+        Ok(())
+    }
+
+    /// Adds the gradients of one micro-batch of a minibatch of this size.
+    fn accumulate(
+        &mut self,
+        data: &Step<'_, B>,
+        sums: &mut Sums,
+        members: &[usize],
+        size: Size,
+        is_first: bool,
+    ) -> Result<()> {
+        let (b, Step { settings, rollouts, advantages, trunk, .. }) = (self.b, data);
+        let own = || members.iter().map(|member| &rollouts[*member]);
+        let sequences: Vec<&[u32]> = own().map(|rollout| rollout.tokens.as_slice()).collect();
+        let from: Vec<usize> = own().map(|rollout| rollout.prompt).collect();
+        let (rows, targets) = scored_tokens(&sequences, &from);
+        let temperature = settings.rollouts.temperature;
+        let scored = TargetTokens { rows: &rows, targets: &targets, temperature };
+        let batch = Batch::new(&sequences);
+        let x = trunk.input(b, &self.policy.model, &batch, members);
+        let activations = self.policy.forward_from(b, x, &batch);
+        let mut dhidden = self.policy.hidden_gradient(b, &batch);
+        let TrainState { model, gradients, .. } = &mut self.policy;
+        let scores = heads::token_logprobs(b, model, &activations.hidden, scored, true);
+        let new = b.download_f64(&scores.logprobs);
+        let old: Vec<f64> =
+            own().flat_map(|rollout| rollout.logprobs.iter().copied()).map(f64::from).collect();
+        if is_first && new.iter().zip(&old).any(|(new, old)| f64::from(*new as f32) != *old) {
+            let message = "the first minibatch scores other log-probabilities than were sampled: \
+                the ratio is not 1";
+            return Err(Failure::new(Kind::Bug, message).into());
+        }
+        sums.entropy += b.download_f64(&scores.entropies).iter().sum::<f64>();
+        sums.tokens += new.len();
+        let mut dlogprobs = Vec::with_capacity(new.len());
+        let policy = by_response(&new, own().map(Rollout::length));
+        for (policy, member) in policy.iter().zip(members) {
+            let rollout = &rollouts[*member];
+            let wide = |numbers: &[f32]| numbers.iter().map(|x| f64::from(*x)).collect::<Vec<_>>();
+            let (old, reference) = (wide(&rollout.logprobs), wide(&rollout.reference));
+            let advantages = &advantages[*member];
+            let scored = Scored { policy, old: &old, reference: &reference, advantages };
+            dlogprobs.extend(settings.loss.gradients(scored, size, &mut sums.losses));
+        }
+        heads::token_logprobs_backward(
+            b,
+            model,
+            &mut dhidden,
+            gradients,
+            &activations.hidden,
+            scored,
+            scores,
+            &b.upload_wide_f64(&dlogprobs),
+        );
+        self.policy.backward(b, &batch, &activations, &dhidden);
+        Ok(())
+    }
+}
+
+/// `numbers` in pieces of these lengths.
+fn by_response(numbers: &[f64], lengths: impl Iterator<Item = usize>) -> Vec<&[f64]> {
+    let mut rest = numbers;
+    let piece = |length| {
+        let (own, after) = rest.split_at(length);
+        rest = after;
+        own
+    };
+    lengths.map(piece).collect()
+}
+
+/// The advantage of every token of every response, and the metrics of the objective.
+fn advantages(
+    responses: &[Response<'_>],
+    members: &[Member],
+    settings: &Settings<'_>,
+) -> (Vec<Vec<f64>>, Metrics) {
+    let conventions = &settings.rollouts.conventions;
+    let charged: Vec<Vec<f64>> = responses
+        .iter()
+        .map(|response| conventions.kl.values(response.log_probs, response.reference))
+        .collect();
+    let rewarded: Vec<Rewarded> = responses
+        .iter()
+        .zip(members)
+        .zip(&charged)
+        .map(|((response, member), kl)| {
+            let score = conventions.missing_eos.apply(response.score, response.ended);
+            let penalty = match settings.kl_in {
+                KlIn::Reward => settings.kl_coef * kl.iter().sum::<f64>(),
+                KlIn::Returns | KlIn::Loss => 0.0,
+            };
+            Rewarded {
+                group: member.group,
+                reward: member.has_reward.then_some(score - penalty),
+                tokens: response.log_probs.len(),
+            }
+        })
+        .collect();
+    let own = group::advantages(&rewarded, settings.baseline, settings.scale);
+    let mut tokens: Vec<Vec<f64>> = own
+        .iter()
+        .zip(&charged)
+        .zip(members)
+        .map(|((advantage, kl), member)| match settings.kl_in {
+            KlIn::Returns if member.has_reward => {
+                let mut to_come = *advantage;
+                let mut row: Vec<f64> = kl
+                    .iter()
+                    .rev()
+                    .map(|kl| {
+                        to_come -= settings.kl_coef * kl;
+                        to_come
+                    })
+                    .collect();
+                row.reverse();
+                row
+            }
+            _ => vec![*advantage; kl.len()],
+        })
+        .collect();
+    if settings.scale == Scale::WhitenTokens {
+        let takes_part: Vec<bool> = members.iter().map(|member| member.has_reward).collect();
+        group::whiten_tokens(&mut tokens, &takes_part);
+    }
+    let known: Vec<Response<'_>> = responses
+        .iter()
+        .zip(members)
+        .filter(|(_, member)| member.has_reward)
+        .map(|(response, _)| *response)
+        .collect();
+    let mut metrics = advantage::objective(&known, settings.kl_coef, conventions);
+    let (deviation, without) = group::spread(&rewarded);
+    let unrewarded = (responses.len() - known.len()) as f64;
+    metrics.extend([
+        ("reward_std", deviation),
+        ("frac_reward_zero_std", without),
+        ("frac_without_reward", ratio_or_zero(unrewarded, responses.len())),
+    ]);
+    (tokens, metrics)
+}
