@@ -132,7 +132,7 @@ impl Stage for BestOfNStage {
             let response = vec![0; new];
             let group = Group { prompt: &prompt, responses: vec![&response; pool] };
             for reward in &rewards {
-                scoring::last_scalars(b, reward, &[group.clone()], MICRO_BATCH_TOKENS);
+                scoring::last_scalars(b, reward, std::slice::from_ref(&group), MICRO_BATCH_TOKENS);
             }
             Ok(Memory::of(b, Memory::default()))
         })

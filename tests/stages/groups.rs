@@ -180,7 +180,7 @@ fn a_step_of_several_passes_has_the_gradients_of_its_responses() {
                 &[rollout.prompt],
                 1.0,
             );
-            rollout.logprobs = found[0].iter().map(|x| *x as f32).collect();
+            rollout.logprobs = found[0].clone();
         }
         rollouts
     };

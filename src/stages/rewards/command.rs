@@ -161,9 +161,12 @@ impl Running {
             let mut output = BufReader::new(output);
             loop {
                 let mut line = Vec::new();
-                let read = output.read_until(b'\n', &mut line);
-                let ended = matches!(read, Ok(0) | Err(_));
-                if ended && read.is_ok() || sender.send(read.map(|_| line)).is_err() || ended {
+                let read = match output.read_until(b'\n', &mut line) {
+                    Ok(0) => return,
+                    read => read.map(|_| line),
+                };
+                let has_failed = read.is_err();
+                if sender.send(read).is_err() || has_failed {
                     return;
                 }
             }

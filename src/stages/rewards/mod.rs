@@ -276,11 +276,11 @@ impl<'a> Reward<'a> {
         let load = |model: &Ref<RewardModel>| Judge::load(b, model.path(), policy, folder);
         let mut parts = Vec::new();
         if let Some(model) = self.model {
-            parts.push(("reward_model".to_owned(), 1.0, Source::Model(load(model)?)));
+            parts.push(("reward_model".to_owned(), 1.0, Source::Model(Box::new(load(model)?))));
         }
         for (name, part) in self.parts {
             let source = match &part.by {
-                By::RewardModel(model) => Source::Model(load(model)?),
+                By::RewardModel(model) => Source::Model(Box::new(load(model)?)),
                 By::Ensemble(Ensemble { models, combine }) => {
                     Source::Ensemble(models.iter().map(load).collect::<Result<_>>()?, *combine)
                 }
@@ -329,7 +329,7 @@ impl Answer<'_> {
 
 /// A part of the reward, ready to score.
 enum Source<'a, B: Backend> {
-    Model(Judge<B>),
+    Model(Box<Judge<B>>),
     Ensemble(Vec<Judge<B>>, Combine),
     Gold,
     Length(Length),
