@@ -12,43 +12,30 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::generation::{Prompt, Room};
-use super::model_files;
-use super::models::{self, ArtefactShape, ArtefactShapes};
-use super::policy_validation::{Measured, PolicyScorer, PolicyValidation};
-use super::reading::{Part, Reading, Splits};
-use super::rewards::{Names, Reward, Rewards, Scored, Scorer};
-use super::rollouts::{self, RolloutFiles, Sampler};
-use super::source::Source;
-use super::{Checks, KindInfo, Problem, Stage, footprint, validation};
+use super::models::{ArtefactShape, ArtefactShapes};
+use super::on_policy::{Drawing, Drawn, Group, Method, OnPolicy, Turn};
+use super::policy_validation::PolicyValidation;
+use super::reading::Reading;
+use super::rewards::{Reward, Rewards};
+use super::{Checks, KindInfo, Problem, Stage};
 use crate::backend::Backend;
-use crate::backend::counting::Counting;
 use crate::dag::context::Context;
 use crate::data::dataset;
-use crate::data::lineage::Lineage;
-use crate::data::tokenised::Limits;
-use crate::error::{Context as _, Result};
-use crate::model::memory::{self, Memory};
-use crate::model::params::{HeadKind, Trainable};
-use crate::model::spec::Spec;
+use crate::error::Result;
+use crate::model::memory::Memory;
 use crate::model::transformer::Recompute;
-use crate::model::weights::Model;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel};
+use crate::rl::Metrics;
 use crate::rl::advantage::{Conventions, MissingEos};
 use crate::rl::critic_free::{Algorithm, KlEstimator, KlIn, Rules};
 use crate::rl::group::{Baseline, Scale};
 use crate::rl::kl::{Estimator, Kl};
 use crate::rl::policy_loss::{Average, Bounds, Form, PolicyLoss, Ratio};
-use crate::sample::footprint::first_tokens;
-use crate::tokenizer::tokens::Tokenizer;
+use crate::train::archive::Archive;
 use crate::train::group::{GroupPolicy, Member, Settings};
 use crate::train::optimiser::{OptimiserConfig, TrainState};
-use crate::train::rollouts::{Rollout, RolloutSettings};
-use crate::train::steps::{self, StepReport};
-use crate::train::validation::{Keep, SCORE, Validator, WithBest};
-
-/// Figures that are shown as they come.
-const SHOWN: &[&str] = &["objective/scores", "objective/kl", SCORE];
+use crate::train::rollouts::RolloutSettings;
+use crate::train::steps::State;
 
 /// The config of `uses: grpo`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -213,34 +200,20 @@ impl Stage for GrpoStage {
         let mut checks = Checks::default();
         let responses = self.batch_size * self.samples_per_prompt;
         checks
-            .positive(self.steps, "steps")
-            .positive(self.batch_size, "batch_size")
             .positive(self.epochs, "epochs")
-            .positive(self.samples_per_prompt, "samples_per_prompt")
             .require(
                 (1..=responses.max(1)).contains(&self.minibatches),
                 "minibatches",
                 "expected at least 1, at most `batch_size` times `samples_per_prompt`",
             )
             .require(
-                self.temperature > 0.0,
-                "temperature",
-                "expected above 0: a greedy policy has no gradient",
-            )
-            .positive(self.max_new_tokens, "max_new_tokens")
-            .positive_or_null(self.max_prompt_tokens, "max_prompt_tokens")
-            .fraction(self.frozen, "frozen", "the blocks")
-            .require(self.missing_eos.is_finite(), "missing_eos", "expected a finite number")
-            .require(
                 self.dynamic_sampling.is_none_or(|sampling| sampling.tries >= 2),
                 "dynamic_sampling.tries",
                 "expected at least 2, or `dynamic_sampling: null`",
             );
+        self.on_policy().check(&mut checks);
         self.check_rules(&mut checks);
         self.reward().check(&mut checks);
-        if let Some(validation) = &self.validation {
-            validation.check(&mut checks, &self.split);
-        }
         let mut problems = checks.done();
         problems.extend(self.optimiser.problems());
         problems
@@ -252,235 +225,118 @@ impl Stage for GrpoStage {
     }
 
     fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
-        let policy = shapes.model(&self.policy)?;
-        let rewards = self.reward().shapes(shapes, &self.policy)?;
-        let sizes = (self.batch_size, self.samples_per_prompt, self.minibatches);
-        let lengths = (self.max_prompt_tokens, self.max_new_tokens);
-        let judge = match self.validation.as_ref().and_then(PolicyValidation::judge) {
-            Some(judge) => Some((shapes.model(judge)?.0, shapes.shared(&self.policy, judge))),
-            None => None,
-        };
-        let measured = (self.validation.as_ref().map(|validation| validation.keep), &judge);
-        let trains = (self.frozen, self.recompute);
-        shapes.counted(("grpo", &policy, &rewards, sizes, lengths, trains, measured), |b| {
-            let policy = memory::model(b, &policy.0, policy.1);
-            let beside = |(spec, shared): &(Spec, Option<usize>)| {
-                memory::model_beside(b, spec, HeadKind::Reward, &policy, *shared)
-            };
-            let judges: Vec<Model<Counting>> = rewards.iter().chain(&judge).map(beside).collect();
-            judges.iter().for_each(|judge| footprint::score(b, judge));
-            self.count(b, &policy)
+        let own = self.on_policy();
+        own.memory(shapes, ("grpo", self.minibatches), |b, policy, mut rollouts| {
+            let mut training = GroupPolicy { b, policy: own.state(b, policy)? };
+            let member =
+                |at: usize| Member { group: at / self.samples_per_prompt, has_reward: true };
+            let members: Vec<Member> = (0..rollouts.len()).map(member).collect();
+            // The gradient of a tied head is there from the end of the first epoch on.
+            let settings = Settings { epochs: 2, ..self.settings(0) };
+            training.step(0, &mut rollouts, &members, policy, &settings)?;
+            Ok(training.policy.memory(b))
         })
     }
 
     fn readings(&self, shapes: &ArtefactShapes) -> Vec<Reading> {
-        let Some((tokenizer, policy)) = shapes.reader(&self.policy) else { return Vec::new() };
-        let Some(reward_model) = self.reward().reader(shapes, &tokenizer) else {
-            return Vec::new();
-        };
-        let Room { context, response, reader } =
-            Room::of(policy, reward_model, self.max_new_tokens);
-        let reading = |split: &String, rows| Reading {
-            dataset: Source::from(&self.dataset),
-            splits: Splits::Named(vec![split.clone()]),
-            rows,
-            tokenizer: tokenizer.clone(),
-            limits: Limits::of_stage(context, self.max_prompt_tokens),
-            reader,
-            part: Part::Prompt(response),
-        };
-        let validation = self.validation.iter().map(|it| reading(&it.split, it.rows));
-        validation.chain([reading(&self.split, None)]).collect()
+        self.on_policy().readings(shapes)
     }
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
-        let from = model_files::load(b, self.policy.path())?;
-        let new = self.max_new_tokens;
-        let scorer = self.reward().scorer(b, context, &from, self.policy.path(), new)?;
-        let sizes = (self.batch_size, self.max_prompt_tokens);
-        let prompts = rollouts::prompts(self.dataset.path(), &self.split, sizes, &from.tokenizer)?;
-        Room::of(from.model.spec.context, scorer.context(), new).check(&prompts)?;
-        let optimised = self.reward().lineage()?;
-        let measured = Measured {
-            policy: &from,
-            folder: self.policy.path(),
-            rewards: optimised.as_ref(),
-            dataset: self.dataset.path(),
-            max_prompt_tokens: self.max_prompt_tokens,
-            max_new_tokens: new,
-        };
-        let by = self.validation.as_ref();
-        let by = by.map(|config| PolicyScorer::load(b, config, &measured)).transpose()?;
-        let measure = |state: &TrainState<B>| {
-            let by = by.as_ref().context("a validator has prompts")?;
-            Ok(vec![(SCORE, by.score(context, &state.model)?)])
-        };
-        let validator = self.validation.as_ref().map(|config| Validator {
-            every: config.every,
-            keep: config.keep,
-            by: SCORE,
-            measure: &measure,
-        });
-        let policy = self.begin(b, &from.model)?.with_masters_of(b, self.policy.path())?;
-        let mut policy = WithBest::new(GroupPolicy { b, policy });
-        let settings = self.settings(from.tokenizer.pad().unwrap_or(from.tokenizer.eos()));
-        let names = Names::new(&self.rewards);
-        let files = RolloutFiles::new(context)?;
-        let sampler = Sampler {
-            samples: self.samples_per_prompt,
-            temperature: settings.rollouts.temperature,
-            max_new_tokens: new,
-            ends: from.tokenizer.ends(),
-            seed: self.seed,
-        };
-        let mut drawing = Drawing { b, context, stage: self, prompts: &prompts, sampler, scorer };
-
-        steps::run(context, &mut policy, self.steps, |policy, step| {
-            let model = &policy.run.policy.model;
-            let Drawn { prompts, mut rollouts, members, scored, batches } =
-                drawing.draw(&from.tokenizer, model, step)?;
-            let reference = &from.model;
-            let mut metrics =
-                policy.run.step(step, &mut rollouts, &members, reference, &settings)?;
-            metrics.extend(names.metrics(&scored));
-            if self.dynamic_sampling.is_some() {
-                metrics.push(("dynamic_sampling/batches", batches as f64));
-            }
-            if let Some(validator) = &validator {
-                let steps = (step + 1, self.steps);
-                metrics.extend(policy.after(b, validator, |run| &run.policy, steps)?);
-            }
-            let (tokenizer, scored) = (&from.tokenizer, Some(&scored));
-            files.write(step, tokenizer, &prompts, &rollouts, scored, self.missing_eos)?;
-            let tokens = rollouts.iter().map(|rollout| rollout.tokens.len()).sum();
-            Ok(StepReport { metrics, shown: SHOWN, tokens })
-        })?;
-
-        files.publish(self.steps)?;
-        let used = files.ids(self.steps)?;
-        let (policy, kept) = policy.finish(b, |run| &mut run.policy);
-        let model = policy.policy.finished();
-        model_files::save(b, context.out(), &model, &from.origin, self.policy.path())?;
-        let policys = Lineage::read(self.policy.path())?;
-        let made_of = optimised.iter().fold(policys, |all, own| all.with(own.clone()));
-        let mut learned = made_of.with(rollouts::lineage_of(&prompts, &used));
-        if let (Some(config), Some(by), Some(kept)) = (&self.validation, &by, kept) {
-            validation::save(context, (&config.split, config.keep), SCORE, kept)?;
-            if config.keep == Keep::Best {
-                learned = learned.with(by.lineage());
-            }
-        }
-        learned.write(context.out())
+        self.on_policy().run(b, context, |from, policy| {
+            let settings = self.settings(from.tokenizer.pad().unwrap_or(from.tokenizer.eos()));
+            Ok(Grpo { stage: self, training: GroupPolicy { b, policy }, settings })
+        })
     }
 }
 
-/// The responses of a step: one entry of each list for each, prompt after prompt.
-struct Drawn<'a> {
-    prompts: Vec<&'a Prompt>,
-    rollouts: Vec<Rollout>,
-    members: Vec<Member>,
-    scored: Scored,
-    /// Batches of prompts that were drawn.
-    batches: usize,
-}
-
-/// What draws the responses of steps.
-struct Drawing<'a, B: Backend> {
-    b: &'a B,
-    context: &'a Context,
+/// The method at work.
+struct Grpo<'a, B: Backend> {
     stage: &'a GrpoStage,
-    prompts: &'a [Prompt],
-    sampler: Sampler<'a>,
-    scorer: Scorer<'a, B>,
+    training: GroupPolicy<'a, B>,
+    settings: Settings<'a>,
 }
 
-impl<'a, B: Backend> Drawing<'a, B> {
-    /// The responses of a step, with scores.
-    fn draw(&mut self, tokenizer: &Tokenizer, policy: &Model<B>, step: usize) -> Result<Drawn<'a>> {
+impl<B: Backend> State for Grpo<'_, B> {
+    fn save(&self, archive: &mut Archive) {
+        self.training.save(archive);
+    }
+
+    fn load(&mut self, archive: &Archive) -> Result<()> {
+        self.training.load(archive)
+    }
+}
+
+impl<B: Backend> Method<B> for Grpo<'_, B> {
+    fn policy(&self) -> &TrainState<B> {
+        &self.training.policy
+    }
+
+    fn policy_mut(&mut self) -> &mut TrainState<B> {
+        &mut self.training.policy
+    }
+
+    fn into_policy(self) -> TrainState<B> {
+        self.training.policy
+    }
+
+    fn step<'a>(
+        &mut self,
+        Turn { step, from, .. }: Turn<'_, B>,
+        drawing: &mut Drawing<'a, B>,
+    ) -> Result<(Metrics, Drawn<'a>)> {
         let stage = self.stage;
         let tries = stage.dynamic_sampling.map_or(1, |sampling| sampling.tries);
         let (mut kept, mut spare): (Vec<Group<'a>>, Vec<Group<'a>>) = (Vec::new(), Vec::new());
         let mut batches = 0;
         while batches < tries && kept.len() < stage.batch_size {
-            let number = step * tries + batches;
-            for group in self.batch(tokenizer, policy, number)? {
+            for group in drawing.batch(&self.training.policy.model, step * tries + batches)? {
                 let teaches = tries == 1 || group.has_signal(stage.missing_eos);
                 let into = if teaches { &mut kept } else { &mut spare };
                 into.push(group);
             }
             batches += 1;
         }
-        kept.extend(spare);
-        kept.truncate(stage.batch_size);
-        let mut drawn = Drawn {
-            prompts: Vec::new(),
-            rollouts: Vec::new(),
-            members: Vec::new(),
-            scored: Scored::default(),
-            batches,
+        let mut drawn = Drawn::of(kept.into_iter().chain(spare).take(stage.batch_size));
+        let member = |(group, total): (&usize, &Option<f64>)| Member {
+            group: *group,
+            has_reward: total.is_some(),
         };
-        for (at, Group { prompt, rollouts, scored }) in kept.into_iter().enumerate() {
-            drawn.prompts.extend(vec![prompt; rollouts.len()]);
-            let member = |total: &Option<f64>| Member { group: at, has_reward: total.is_some() };
-            drawn.members.extend(scored.total.iter().map(member));
-            drawn.rollouts.extend(rollouts);
-            drawn.scored.append(scored);
+        let members: Vec<Member> =
+            drawn.groups.iter().zip(&drawn.scored.total).map(member).collect();
+        let (reference, settings) = (&from.model, &self.settings);
+        let mut metrics =
+            self.training.step(step, &mut drawn.rollouts, &members, reference, settings)?;
+        if stage.dynamic_sampling.is_some() {
+            metrics.push(("dynamic_sampling/batches", batches as f64));
         }
-        Ok(drawn)
-    }
-
-    /// The groups of the batch of prompts number `number`.
-    fn batch(
-        &mut self,
-        tokenizer: &Tokenizer,
-        policy: &Model<B>,
-        number: usize,
-    ) -> Result<Vec<Group<'a>>> {
-        let Drawing { b, context, stage, prompts, sampler, scorer } = self;
-        let batch = rollouts::batch(prompts, stage.batch_size, stage.seed, number);
-        let mut sampled = sampler.rollouts(*b, context, policy, &batch, number)?;
-        let of_rollouts: Vec<&Prompt> =
-            batch.iter().flat_map(|prompt| vec![*prompt; stage.samples_per_prompt]).collect();
-        let answers = rollouts::answers(&of_rollouts, &sampled);
-        let mut scored = scorer.score(*b, context, tokenizer, &answers)?;
-        for (rollout, total) in sampled.iter_mut().zip(&scored.total) {
-            // Without a reward the number is never read.
-            rollout.score = total.unwrap_or(0.0);
-        }
-        let mut groups = Vec::with_capacity(batch.len());
-        for prompt in batch {
-            let others = sampled.split_off(stage.samples_per_prompt);
-            let rest = scored.split_off(stage.samples_per_prompt);
-            groups.push(Group { prompt, rollouts: sampled, scored });
-            (sampled, scored) = (others, rest);
-        }
-        Ok(groups)
-    }
-}
-
-/// The responses to one prompt.
-struct Group<'a> {
-    prompt: &'a Prompt,
-    rollouts: Vec<Rollout>,
-    scored: Scored,
-}
-
-impl Group<'_> {
-    /// Whether two responses have different rewards.
-    fn has_signal(&self, missing_eos: MissingEos) -> bool {
-        let rewards: Vec<f64> = self
-            .rollouts
-            .iter()
-            .zip(&self.scored.total)
-            .filter_map(|(rollout, total)| Some(missing_eos.apply((*total)?, rollout.ended)))
-            .collect();
-        rewards.iter().any(|reward| *reward != rewards[0])
+        Ok((metrics, drawn))
     }
 }
 
 impl GrpoStage {
     fn reward(&self) -> Reward<'_> {
         Reward { model: self.reward_model.as_ref(), parts: &self.rewards }
+    }
+
+    fn on_policy(&self) -> OnPolicy<'_> {
+        OnPolicy {
+            policy: &self.policy,
+            reward: self.reward(),
+            dataset: &self.dataset,
+            split: &self.split,
+            seed: self.seed,
+            steps: self.steps,
+            batch_size: self.batch_size,
+            samples: self.samples_per_prompt,
+            temperature: self.temperature,
+            max_new_tokens: self.max_new_tokens,
+            max_prompt_tokens: self.max_prompt_tokens,
+            missing_eos: self.missing_eos,
+            frozen: self.frozen,
+            recompute: self.recompute,
+            validation: self.validation.as_ref(),
+        }
     }
 
     /// Those of the algorithm, with what is said otherwise.
@@ -604,36 +460,5 @@ impl GrpoStage {
             optimiser: &self.optimiser,
             seed: self.seed,
         }
-    }
-
-    /// The policy at the start.
-    fn begin<B: Backend>(&self, b: &B, policy: &Model<B>) -> Result<TrainState<B>> {
-        let trainable = Trainable::frozen_fraction(&policy.spec, self.frozen);
-        Ok(TrainState::new(b, policy, trainable)?.with(self.recompute))
-    }
-
-    /// What a step takes, with prompts and responses of the greatest length.
-    fn count(&self, b: &Counting, policy: &Model<Counting>) -> Result<Memory> {
-        let mut training = GroupPolicy { b, policy: self.begin(b, policy)? };
-        let (context, new) = (policy.spec.context, self.max_new_tokens);
-        let longest = context.saturating_sub(new).max(1);
-        let prompt = self.max_prompt_tokens.map_or(longest, |most| most.min(longest));
-        let prompts = vec![vec![0; prompt]; self.batch_size];
-        let limits = models::limits(b, &policy.spec);
-        first_tokens(b, &training.policy.model, &prompts, (self.samples_per_prompt, new), limits)?;
-        let response = vec![0; new];
-        let rollout =
-            |prompt: &Vec<u32>| Rollout::sampled(prompt, &response, vec![0.0; new], false);
-        let each = |prompt| std::iter::repeat_n(prompt, self.samples_per_prompt);
-        let mut rollouts: Vec<Rollout> = prompts.iter().flat_map(each).map(rollout).collect();
-        let member = |at: usize| Member { group: at / self.samples_per_prompt, has_reward: true };
-        let members: Vec<Member> = (0..rollouts.len()).map(member).collect();
-        // The gradient of a tied head is there from the end of the first epoch on.
-        let settings = Settings { epochs: 2, ..self.settings(0) };
-        training.step(0, &mut rollouts, &members, policy, &settings)?;
-        let own = training.policy.memory(b);
-        let keeps_best =
-            self.validation.as_ref().is_some_and(|validation| validation.keep == Keep::Best);
-        Ok(Memory::of(b, if keeps_best { footprint::with_best(own, own) } else { own }))
     }
 }

@@ -24,6 +24,7 @@ mod metric;
 mod metric_validation;
 mod model_files;
 pub mod models;
+mod on_policy;
 mod over_seeds;
 mod people;
 mod policy_validation;

@@ -1,0 +1,362 @@
+//! What stages share that train a policy on its own responses: the prompts of a step and groups of
+//! responses to each, scored; the loop of steps with validation, rollouts and lineage. Knows no
+//! loss.
+
+use super::generation::{Prompt, Room};
+use super::model_files::{self, Loaded};
+use super::models::{self, ArtefactShapes};
+use super::policy_validation::{Measured, PolicyScorer, PolicyValidation};
+use super::reading::{Part, Reading, Splits};
+use super::rewards::{Names, Reward, Scored, Scorer};
+use super::rollouts::{self, RolloutFiles, Sampler};
+use super::source::Source;
+use super::{Checks, footprint, validation};
+use crate::backend::Backend;
+use crate::backend::counting::Counting;
+use crate::dag::context::Context;
+use crate::data::lineage::Lineage;
+use crate::data::tokenised::Limits;
+use crate::error::{Context as _, Result};
+use crate::model::memory::{self, Memory};
+use crate::model::params::{HeadKind, Trainable};
+use crate::model::spec::Spec;
+use crate::model::transformer::Recompute;
+use crate::model::weights::Model;
+use crate::reference::{Dataset as DatasetArtefact, Policy, Ref};
+use crate::rl::Metrics;
+use crate::rl::advantage::MissingEos;
+use crate::sample::footprint::first_tokens;
+use crate::tokenizer::tokens::Tokenizer;
+use crate::train::optimiser::TrainState;
+use crate::train::rollouts::Rollout;
+use crate::train::steps::{self, State, StepReport};
+use crate::train::validation::{Keep, SCORE, Validator, WithBest};
+
+/// Figures that are shown as they come.
+const SHOWN: &[&str] = &["objective/scores", "objective/kl", "loss", SCORE];
+
+/// The fields that such stages have, as their configs say.
+pub(super) struct OnPolicy<'a> {
+    pub(super) policy: &'a Ref<Policy>,
+    pub(super) reward: Reward<'a>,
+    pub(super) dataset: &'a Ref<DatasetArtefact>,
+    pub(super) split: &'a String,
+    pub(super) seed: u64,
+    pub(super) steps: usize,
+    /// Prompts of a step.
+    pub(super) batch_size: usize,
+    /// Responses to each prompt.
+    pub(super) samples: usize,
+    pub(super) temperature: f64,
+    pub(super) max_new_tokens: usize,
+    pub(super) max_prompt_tokens: Option<usize>,
+    pub(super) missing_eos: MissingEos,
+    pub(super) frozen: f64,
+    pub(super) recompute: Recompute,
+    pub(super) validation: Option<&'a PolicyValidation>,
+}
+
+/// A method that trains on its policy's responses.
+pub(super) trait Method<B: Backend>: State {
+    /// The policy in training.
+    fn policy(&self) -> &TrainState<B>;
+
+    /// The same, to be written to.
+    fn policy_mut(&mut self) -> &mut TrainState<B>;
+
+    /// The policy, when the run has ended.
+    fn into_policy(self) -> TrainState<B>;
+
+    /// Draws the responses of a step and learns from them. Rollouts come back with their
+    /// log-probabilities under the reference.
+    ///
+    /// # Errors
+    /// Those of drawing; the user's, if training diverged.
+    fn step<'a>(
+        &mut self,
+        turn: Turn<'_, B>,
+        drawing: &mut Drawing<'a, B>,
+    ) -> Result<(Metrics, Drawn<'a>)>;
+}
+
+/// A step of a run.
+#[derive(Clone, Copy)]
+pub(super) struct Turn<'a, B: Backend> {
+    pub(super) context: &'a Context,
+    /// Its number, from 0.
+    pub(super) step: usize,
+    /// The policy at its start, with its tokenizer.
+    pub(super) from: &'a Loaded<B>,
+}
+
+impl<'a> OnPolicy<'a> {
+    /// Notes values out of range.
+    pub(super) fn check(&self, checks: &mut Checks) {
+        checks
+            .positive(self.steps, "steps")
+            .positive(self.batch_size, "batch_size")
+            .positive(self.samples, "samples_per_prompt")
+            .require(
+                self.temperature > 0.0,
+                "temperature",
+                "expected above 0: a greedy policy has no gradient",
+            )
+            .positive(self.max_new_tokens, "max_new_tokens")
+            .positive_or_null(self.max_prompt_tokens, "max_prompt_tokens")
+            .fraction(self.frozen, "frozen", "the blocks")
+            .require(self.missing_eos.is_finite(), "missing_eos", "expected a finite number");
+        if let Some(validation) = self.validation {
+            validation.check(checks, self.split);
+        }
+    }
+
+    /// What is read of the dataset.
+    pub(super) fn readings(&self, shapes: &ArtefactShapes) -> Vec<Reading> {
+        let Some((tokenizer, policy)) = shapes.reader(self.policy) else { return Vec::new() };
+        let Some(reward_model) = self.reward.reader(shapes, &tokenizer) else { return Vec::new() };
+        let Room { context, response, reader } =
+            Room::of(policy, reward_model, self.max_new_tokens);
+        let reading = |split: &String, rows| Reading {
+            dataset: Source::from(self.dataset),
+            splits: Splits::Named(vec![split.clone()]),
+            rows,
+            tokenizer: tokenizer.clone(),
+            limits: Limits::of_stage(context, self.max_prompt_tokens),
+            reader,
+            part: Part::Prompt(response),
+        };
+        let validation = self.validation.iter().map(|it| reading(&it.split, it.rows));
+        validation.chain([reading(self.split, None)]).collect()
+    }
+
+    /// The memory of `step(b, policy, rollouts)`, which takes a step on responses of the greatest
+    /// length and gives the training state, and of what is there besides. `more` is all that the
+    /// step depends on beyond the fields here.
+    pub(super) fn memory(
+        &self,
+        shapes: &ArtefactShapes,
+        more: impl std::fmt::Debug,
+        step: impl FnOnce(&Counting, &Model<Counting>, Vec<Rollout>) -> Result<Memory>,
+    ) -> Option<Memory> {
+        let policy = shapes.model(self.policy)?;
+        let rewards = self.reward.shapes(shapes, self.policy)?;
+        let judge = match self.validation.and_then(PolicyValidation::judge) {
+            Some(judge) => Some((shapes.model(judge)?.0, shapes.shared(self.policy, judge))),
+            None => None,
+        };
+        let sizes = (self.batch_size, self.samples, self.max_prompt_tokens, self.max_new_tokens);
+        let keep = self.validation.map(|validation| validation.keep);
+        let trains = (self.frozen, self.recompute, keep);
+        shapes.counted((&policy, &rewards, &judge, sizes, trains, more), |b| {
+            let policy = memory::model(b, &policy.0, policy.1);
+            let beside = |(spec, shared): &(Spec, Option<usize>)| {
+                memory::model_beside(b, spec, HeadKind::Reward, &policy, *shared)
+            };
+            let judges: Vec<Model<Counting>> = rewards.iter().chain(&judge).map(beside).collect();
+            judges.iter().for_each(|judge| footprint::score(b, judge));
+            let rollouts = self.longest(b, &policy)?;
+            let own = step(b, &policy, rollouts)?;
+            let keeps_best = keep == Some(Keep::Best);
+            Ok(Memory::of(b, if keeps_best { footprint::with_best(own, own) } else { own }))
+        })
+    }
+
+    /// The responses of a step, all of the greatest length.
+    fn longest(&self, b: &Counting, policy: &Model<Counting>) -> Result<Vec<Rollout>> {
+        let (context, new) = (policy.spec.context, self.max_new_tokens);
+        let longest = context.saturating_sub(new).max(1);
+        let prompt = self.max_prompt_tokens.map_or(longest, |most| most.min(longest));
+        let prompts = vec![vec![0; prompt]; self.batch_size];
+        let limits = models::limits(b, &policy.spec);
+        first_tokens(b, policy, &prompts, (self.samples, new), limits)?;
+        let response = vec![0; new];
+        let rollout =
+            |prompt: &Vec<u32>| Rollout::sampled(prompt, &response, vec![0.0; new], false);
+        let each = |prompt| std::iter::repeat_n(prompt, self.samples);
+        Ok(prompts.iter().flat_map(each).map(rollout).collect())
+    }
+
+    /// A training state that begins as the policy.
+    pub(super) fn state<B: Backend>(&self, b: &B, policy: &Model<B>) -> Result<TrainState<B>> {
+        let trainable = Trainable::frozen_fraction(&policy.spec, self.frozen);
+        Ok(TrainState::new(b, policy, trainable)?.with(self.recompute))
+    }
+
+    /// Trains, and writes the artefact. `begin` makes the method of the loaded policy and its
+    /// training state.
+    ///
+    /// # Errors
+    /// The user's: prompts that are too few or too long, what scorers and the method find; the
+    /// request to stop.
+    pub(super) fn run<B: Backend, M: Method<B>>(
+        &self,
+        b: &B,
+        context: &Context,
+        begin: impl FnOnce(&Loaded<B>, TrainState<B>) -> Result<M>,
+    ) -> Result<()> {
+        let from = model_files::load(b, self.policy.path())?;
+        let new = self.max_new_tokens;
+        let scorer = self.reward.scorer(b, context, &from, self.policy.path(), new)?;
+        let sizes = (self.batch_size, self.max_prompt_tokens);
+        let prompts = rollouts::prompts(self.dataset.path(), self.split, sizes, &from.tokenizer)?;
+        Room::of(from.model.spec.context, scorer.context(), new).check(&prompts)?;
+        let optimised = self.reward.lineage()?;
+        let measured = Measured {
+            policy: &from,
+            folder: self.policy.path(),
+            rewards: optimised.as_ref(),
+            dataset: self.dataset.path(),
+            max_prompt_tokens: self.max_prompt_tokens,
+            max_new_tokens: new,
+        };
+        let by = self.validation.map(|config| PolicyScorer::load(b, config, &measured));
+        let by = by.transpose()?;
+        let measure = |state: &TrainState<B>| {
+            let by = by.as_ref().context("a validator has prompts")?;
+            Ok(vec![(SCORE, by.score(context, &state.model)?)])
+        };
+        let validator = self.validation.map(|config| Validator {
+            every: config.every,
+            keep: config.keep,
+            by: SCORE,
+            measure: &measure,
+        });
+        let state = self.state(b, &from.model)?.with_masters_of(b, self.policy.path())?;
+        let mut method = WithBest::new(begin(&from, state)?);
+        let names = Names::new(self.reward.parts);
+        let files = RolloutFiles::new(context)?;
+        let sampler = Sampler {
+            samples: self.samples,
+            temperature: self.temperature as f32,
+            max_new_tokens: new,
+            ends: from.tokenizer.ends(),
+            seed: self.seed,
+        };
+        let (batch_size, seed) = (self.batch_size, self.seed);
+        let tokenizer = &from.tokenizer;
+        let mut drawing =
+            Drawing { b, context, tokenizer, prompts: &prompts, batch_size, seed, sampler, scorer };
+        steps::run(context, &mut method, self.steps, |method, step| {
+            let turn = Turn { context, step, from: &from };
+            let (mut metrics, drawn) = method.run.step(turn, &mut drawing)?;
+            metrics.extend(names.metrics(&drawn.scored));
+            if let Some(validator) = &validator {
+                let steps = (step + 1, self.steps);
+                metrics.extend(method.after(b, validator, M::policy, steps)?);
+            }
+            let Drawn { prompts, rollouts, scored, .. } = &drawn;
+            files.write(step, tokenizer, prompts, rollouts, Some(scored), self.missing_eos)?;
+            let tokens = rollouts.iter().map(|rollout| rollout.tokens.len()).sum();
+            Ok(StepReport { metrics, shown: SHOWN, tokens })
+        })?;
+
+        files.publish(self.steps)?;
+        let used = files.ids(self.steps)?;
+        let (method, kept) = method.finish(b, M::policy_mut);
+        let model = method.into_policy().finished();
+        model_files::save(b, context.out(), &model, &from.origin, self.policy.path())?;
+        let policys = Lineage::read(self.policy.path())?;
+        let made_of = optimised.iter().fold(policys, |all, own| all.with(own.clone()));
+        let mut learned = made_of.with(rollouts::lineage_of(&prompts, &used));
+        if let (Some(config), Some(by), Some(kept)) = (self.validation, &by, kept) {
+            validation::save(context, (&config.split, config.keep), SCORE, kept)?;
+            if config.keep == Keep::Best {
+                learned = learned.with(by.lineage());
+            }
+        }
+        learned.write(context.out())
+    }
+}
+
+/// The responses of a step: one entry of each list for each, prompt after prompt.
+pub(super) struct Drawn<'a> {
+    pub(super) prompts: Vec<&'a Prompt>,
+    pub(super) rollouts: Vec<Rollout>,
+    /// Places of prompts.
+    pub(super) groups: Vec<usize>,
+    pub(super) scored: Scored,
+}
+
+impl<'a> Drawn<'a> {
+    /// The responses of some groups.
+    pub(super) fn of(groups: impl IntoIterator<Item = Group<'a>>) -> Self {
+        let mut drawn = Drawn {
+            prompts: Vec::new(),
+            rollouts: Vec::new(),
+            groups: Vec::new(),
+            scored: Scored::default(),
+        };
+        for (at, Group { prompt, rollouts, scored }) in groups.into_iter().enumerate() {
+            drawn.prompts.extend(vec![prompt; rollouts.len()]);
+            drawn.groups.extend(vec![at; rollouts.len()]);
+            drawn.rollouts.extend(rollouts);
+            drawn.scored.append(scored);
+        }
+        drawn
+    }
+
+    /// What is optimised of each response; `None` where no reward applies.
+    pub(super) fn rewards(&self, missing_eos: MissingEos) -> Vec<Option<f64>> {
+        let reward = |(rollout, total): (&Rollout, &Option<f64>)| {
+            Some(missing_eos.apply((*total)?, rollout.ended))
+        };
+        self.rollouts.iter().zip(&self.scored.total).map(reward).collect()
+    }
+}
+
+/// The responses to one prompt.
+pub(super) struct Group<'a> {
+    prompt: &'a Prompt,
+    rollouts: Vec<Rollout>,
+    scored: Scored,
+}
+
+impl Group<'_> {
+    /// Whether two responses have different rewards.
+    pub(super) fn has_signal(&self, missing_eos: MissingEos) -> bool {
+        let rewards: Vec<f64> = self
+            .rollouts
+            .iter()
+            .zip(&self.scored.total)
+            .filter_map(|(rollout, total)| Some(missing_eos.apply((*total)?, rollout.ended)))
+            .collect();
+        rewards.iter().any(|reward| *reward != rewards[0])
+    }
+}
+
+/// What draws the responses of steps.
+pub(super) struct Drawing<'a, B: Backend> {
+    b: &'a B,
+    context: &'a Context,
+    tokenizer: &'a Tokenizer,
+    prompts: &'a [Prompt],
+    batch_size: usize,
+    seed: u64,
+    sampler: Sampler<'a>,
+    scorer: Scorer<'a, B>,
+}
+
+impl<'a, B: Backend> Drawing<'a, B> {
+    /// The responses of a policy to the batch of prompts number `number`, with scores.
+    pub(super) fn batch(&mut self, policy: &Model<B>, number: usize) -> Result<Vec<Group<'a>>> {
+        let Drawing { b, context, tokenizer, prompts, sampler, scorer, .. } = self;
+        let batch = rollouts::batch(prompts, self.batch_size, self.seed, number);
+        let mut sampled = sampler.rollouts(*b, context, policy, &batch, number)?;
+        let of_rollouts: Vec<&Prompt> =
+            batch.iter().flat_map(|prompt| vec![*prompt; sampler.samples]).collect();
+        let answers = rollouts::answers(&of_rollouts, &sampled);
+        let mut scored = scorer.score(*b, context, tokenizer, &answers)?;
+        for (rollout, total) in sampled.iter_mut().zip(&scored.total) {
+            // Without a reward the number is never read.
+            rollout.score = total.unwrap_or(0.0);
+        }
+        let mut groups = Vec::with_capacity(batch.len());
+        for prompt in batch {
+            let others = sampled.split_off(sampler.samples);
+            let rest = scored.split_off(sampler.samples);
+            groups.push(Group { prompt, rollouts: sampled, scored });
+            (sampled, scored) = (others, rest);
+        }
+        Ok(groups)
+    }
+}
