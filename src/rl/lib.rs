@@ -17,6 +17,7 @@ pub mod advantage;
 pub mod compat;
 pub mod direct;
 pub mod kl;
+pub mod kto;
 pub mod ppo;
 pub mod preference;
 

@@ -16,6 +16,7 @@ mod equal_quality;
 mod evaluation;
 pub mod fixture;
 mod invariants;
+mod labelled;
 mod lineage;
 mod metric_validation;
 mod optimum;
