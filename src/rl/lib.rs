@@ -19,6 +19,7 @@ pub mod critic_free;
 pub mod direct;
 pub mod group;
 pub mod kl;
+pub mod kto;
 pub mod policy_loss;
 pub mod ppo;
 pub mod preference;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::footprint::Training;
 use super::models::{ArtefactShape, ArtefactShapes};
 use super::reading::{Part, Reading};
-use super::{Checks, KindInfo, Problem, Stage, model_files, reference_logprobs, validation};
+use super::{Checks, KindInfo, Problem, Stage, answer_rows, model_files, validation};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::batches::batches;
@@ -216,7 +216,7 @@ impl Stage for DpoStage {
         let of_rows = |rows: &[Preference], split: &str| -> Result<(Vec<Pair>, Vec<[f64; 2]>)> {
             let pairs = pairs(rows, &from.tokenizer, limits, MODEL, split)?;
             let reference = match &self.reference {
-                Some(reference) => reference_logprobs::read(reference.path(), split, &pairs)?,
+                Some(reference) => answer_rows::read_pairs(reference.path(), split, &pairs)?,
                 None => vec![[0.0; 2]; pairs.len()],
             };
             Ok((pairs, reference))

@@ -13,9 +13,12 @@ use crate::model::spec::Spec;
 use crate::model::transformer::Recompute;
 use crate::model::weights::Model;
 use crate::rl::direct::{DirectLoss, Objective};
+use crate::rl::kto::KtoLoss;
 use crate::sample::PREFILL;
 use crate::sample::footprint::first_tokens;
-use crate::train::direct::{self, Answered, Pair};
+use crate::train::answers::Answered;
+use crate::train::direct::{self, Pair};
+use crate::train::kto::{self, LabelledRow, Referenced};
 use crate::train::language;
 use crate::train::optimiser::TrainState;
 use crate::train::preference::PreferenceGroup;
@@ -95,6 +98,26 @@ impl Training {
             // The gradient of a tied head is there from the end of the first pass on.
             for _ in 0..2 {
                 direct::accumulate(b, &mut state, &pairs, &reference, &loss);
+            }
+            Ok(self.memory(b, &state))
+        })
+    }
+
+    /// Training of a policy on single answers with a label, each with a mismatched row.
+    pub(super) fn labelled(&self, shapes: &ArtefactShapes) -> Option<Memory> {
+        shapes.counted(("labelled", self), |b| {
+            let from = memory::model(b, &self.spec, self.head);
+            let mut state = TrainState::new(b, &from, self.trainable.clone())?.with(self.recompute);
+            let row = |tokens: Vec<u32>| {
+                let own = Referenced { answer: Answered { tokens, prompt: 0 }, reference: 0.0 };
+                LabelledRow { own: own.clone(), mismatched: Some(own), desirable: true }
+            };
+            let rows: Vec<LabelledRow> = self.pass().into_iter().map(row).collect();
+            let rows: Vec<&LabelledRow> = rows.iter().collect();
+            let loss = KtoLoss { beta: 1.0, desirable_weight: 1.0, undesirable_weight: 1.0 };
+            // The gradient of a tied head is there from the end of the first pass on.
+            for _ in 0..2 {
+                kto::accumulate(b, &mut state, &rows, &loss);
             }
             Ok(self.memory(b, &state))
         })

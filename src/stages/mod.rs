@@ -1,6 +1,7 @@
 //! One file a stage kind: its config struct, the kind of artefact it makes, its run. Imported only
 //! by `pipeline`.
 
+mod answer_rows;
 mod best_of_n;
 mod classifier;
 mod command;
@@ -18,6 +19,7 @@ mod import;
 mod judge;
 mod judge_client;
 mod judgements;
+mod kto;
 mod lineage;
 mod meanings;
 mod metric;
@@ -217,6 +219,7 @@ stages![
     reward_model::RewardModelStage,
     reference_logprobs::ReferenceLogprobsStage,
     dpo::DpoStage,
+    kto::KtoStage,
     select::SelectStage,
     ppo::PpoStage,
     grpo::GrpoStage,

@@ -4,16 +4,17 @@
 
 use std::path::Path;
 
+use super::answer_rows::no_answers;
 use super::generation::{self, Room};
 use super::source::Source;
 use super::supervised;
 use crate::data::dataset::{Dataset, test_split};
-use crate::data::rows::Preference;
+use crate::data::rows::{Preference, Rows};
 use crate::data::tokenised::{Limits, MODEL, tokenise};
 use crate::error::Result;
 use crate::reference::{Dataset as DatasetArtefact, Ref};
 use crate::tokenizer::tokens::Tokenizer;
-use crate::train::preference;
+use crate::train::{answers, preference};
 
 /// Rows of a dataset that a model is given.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,6 +79,8 @@ pub enum Part {
     Text,
     /// Prompt and both texts of a pair.
     Pair,
+    /// Prompt and both texts of a pair; of other rows, prompt and completion.
+    Answers,
     /// The prompt, with room for this many more tokens.
     Prompt(usize),
 }
@@ -139,6 +142,17 @@ impl Reading {
                 pairs.truncate(rows.unwrap_or(usize::MAX));
                 preference::groups(&pairs, tokens, limits, reader, split)?;
             }
+            Part::Answers => match data.rows(split)? {
+                Rows::Preferences(pairs) => {
+                    preference::groups(&pairs, tokens, limits, reader, split)?;
+                }
+                Rows::Examples(rows) => {
+                    answers::completions(&rows, tokens, limits, reader, split)?;
+                }
+                rows @ Rows::Conversations(_) => {
+                    return Err(no_answers(&rows, split));
+                }
+            },
             Part::Prompt(response) => {
                 let split = [split.to_owned()];
                 let prompts = generation::prompts(dataset, &split, rows, limits.prompt, tokens)?;

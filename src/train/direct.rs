@@ -1,41 +1,21 @@
 //! Training on preference pairs without a reward model: answers as tokens, their reference
 //! log-probabilities, and the gradient of a loss of [`crate::rl::direct`].
 //!
-//! 1. The log-probability of an answer is the sum over its tokens, EOS included, at temperature 1,
-//!    added up in `f64` in the order of the tokens.
-//! 2. The loss is the mean over the pairs of the whole batch, however it is cut into
-//!    micro-batches; a pair is never cut.
+//! The loss is the mean over the pairs of the whole batch, however it is cut into micro-batches; a
+//! pair is never cut.
 
+use super::answers::{Answered, Packed, Reader, RowPrompt};
 use super::optimiser::TrainState;
 use super::validation;
 use crate::backend::Backend;
-use crate::data::rows::{Preference, called};
-use crate::data::tokenised::{Limits, TooLong};
-use crate::error::{Result, user};
-use crate::model::batch::{Batch, micro_batches, scored_tokens};
-use crate::model::heads::{self, TargetTokens};
-use crate::model::transformer;
+use crate::data::rows::Preference;
+use crate::data::tokenised::Limits;
+use crate::error::Result;
+use crate::model::batch::micro_batches;
 use crate::model::weights::Model;
 use crate::rl::Metrics;
 use crate::rl::direct::{Answer, DirectLoss, DirectStatistics};
 use crate::tokenizer::tokens::Tokenizer;
-
-/// A prompt with an answer.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Answered {
-    /// Prompt and answer.
-    pub tokens: Vec<u32>,
-    /// Tokens of the prompt.
-    pub prompt: usize,
-}
-
-impl Answered {
-    /// Tokens of the answer that have a log-probability: all of them, but the first of a sequence
-    /// without a prompt.
-    pub fn length(&self) -> usize {
-        self.tokens.len() - self.prompt.max(1)
-    }
-}
 
 /// A pair as tokens: the chosen answer, then the rejected one.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,8 +36,7 @@ impl Pair {
 /// The pairs of some rows. Each answer has a token with a log-probability.
 ///
 /// # Errors
-/// The user's: with all rows of the split that are too long for `reader`, or a row whose prompt and
-/// answer are both without a token.
+/// Those of [`Reader`].
 pub fn pairs(
     rows: &[Preference],
     tokenizer: &Tokenizer,
@@ -65,27 +44,20 @@ pub fn pairs(
     reader: &str,
     split: &str,
 ) -> Result<Vec<Pair>> {
-    let mut long = TooLong::new(limits.context, split, reader, limits.field);
+    let mut reader = Reader::new(tokenizer, limits, reader, split);
     let mut found = Vec::with_capacity(rows.len());
     for row in rows {
-        let mut side = |text: &str, name: &str| -> Result<Answered> {
-            let (prompt, response) = tokenizer.encode_row(&row.prompt, text, row.chat)?;
-            let prompt = limits.cut(prompt);
-            long.pair(&row.id, row.origin.as_ref(), prompt.len(), response.len(), "response");
-            let side = Answered { prompt: prompt.len(), tokens: [prompt, response].concat() };
-            if side.length() == 0 {
-                let row = called(&row.id, row.origin.as_ref());
-                let message = format!("{row} of split `{split}`: prompt and `{name}` are empty");
-                return Err(user(message)
-                    .hint("remove the row: no token has a probability")
-                    .into());
-            }
-            Ok(side)
+        let of = RowPrompt {
+            id: &row.id,
+            origin: row.origin.as_ref(),
+            prompt: &row.prompt,
+            chat: row.chat,
         };
-        let sides = [side(&row.chosen, "chosen")?, side(&row.rejected, "rejected")?];
-        found.push(Pair { id: row.id.clone(), sides });
+        let chosen = reader.answer(of, "chosen", &row.chosen)?;
+        let rejected = reader.answer(of, "rejected", &row.rejected)?;
+        found.push(Pair { id: row.id.clone(), sides: [chosen, rejected] });
     }
-    long.check()?;
+    reader.check()?;
     Ok(found)
 }
 
@@ -93,47 +65,10 @@ pub fn pairs(
 pub fn logprobs<B: Backend>(b: &B, model: &Model<B>, pairs: &[Pair]) -> Vec<[f64; 2]> {
     let mut found = Vec::with_capacity(pairs.len());
     for run in micro_batches(pairs.iter().map(Pair::tokens)) {
-        let part: Vec<&Pair> = pairs[run].iter().collect();
-        let packed = Packed::new(&part);
-        let hidden = transformer::hidden(b, model, &packed.batch);
-        let scores = heads::token_logprobs(b, model, &hidden, packed.scored(), false);
-        found.extend(packed.sums(&b.download_f64(&scores.logprobs)));
+        let sides: Vec<&Answered> = pairs[run].iter().flat_map(|pair| &pair.sides).collect();
+        found.extend_from_slice(Packed::new(&sides).logprobs(b, model).as_chunks().0);
     }
     found
-}
-
-/// Some pairs, packed for one pass.
-struct Packed<'a> {
-    pairs: &'a [&'a Pair],
-    batch: Batch,
-    rows: Vec<u32>,
-    targets: Vec<u32>,
-}
-
-impl<'a> Packed<'a> {
-    fn new(pairs: &'a [&'a Pair]) -> Self {
-        let sides = || pairs.iter().flat_map(|pair| &pair.sides);
-        let sequences: Vec<&[u32]> = sides().map(|side| side.tokens.as_slice()).collect();
-        let from: Vec<usize> = sides().map(|side| side.prompt).collect();
-        let (rows, targets) = scored_tokens(&sequences, &from);
-        Packed { pairs, batch: Batch::new(&sequences), rows, targets }
-    }
-
-    fn scored(&self) -> TargetTokens<'_> {
-        TargetTokens { rows: &self.rows, targets: &self.targets, temperature: 1.0 }
-    }
-
-    /// Sums over the tokens of each side.
-    fn sums(&self, logprobs: &[f64]) -> Vec<[f64; 2]> {
-        let mut rest = logprobs;
-        let mut sum = |side: &Answered| {
-            let (own, after) = rest.split_at(side.length());
-            rest = after;
-            own.iter().sum::<f64>()
-        };
-        let of_pair = |pair: &&Pair| [sum(&pair.sides[0]), sum(&pair.sides[1])];
-        self.pairs.iter().map(of_pair).collect()
-    }
 }
 
 /// The sides of a pair with what policy and reference say of them.
@@ -162,34 +97,18 @@ pub fn accumulate<B: Backend>(
     let mut statistics = DirectStatistics::default();
     for run in micro_batches(batch.iter().map(|pair| pair.tokens())) {
         let (part, reference) = (&batch[run.clone()], &reference[run]);
-        let packed = Packed::new(part);
-        let activations = state.forward(b, &packed.batch);
-        let TrainState { model, .. } = state;
-        let scores = heads::token_logprobs(b, model, &activations.hidden, packed.scored(), true);
-        let sums = packed.sums(&b.download_f64(&scores.logprobs));
-        let mut by_token = Vec::with_capacity(packed.rows.len());
-        for ((pair, policy), reference) in part.iter().zip(sums).zip(reference) {
-            let [chosen, rejected] = answers(pair, policy, *reference);
-            let found = loss.of(chosen, rejected);
-            statistics.add(loss, chosen, rejected, found.loss);
-            for (gradient, side) in [found.chosen, found.rejected].into_iter().zip(&pair.sides) {
-                let of_token = gradient / batch.len() as f64;
-                by_token.extend(std::iter::repeat_n(of_token, side.length()));
+        let sides: Vec<&Answered> = part.iter().flat_map(|pair| &pair.sides).collect();
+        Packed::new(&sides).accumulate(b, state, |sums| {
+            let mut gradients = Vec::with_capacity(sums.len());
+            for ((pair, policy), reference) in part.iter().zip(sums.as_chunks().0).zip(reference) {
+                let [chosen, rejected] = answers(pair, *policy, *reference);
+                let found = loss.of(chosen, rejected);
+                statistics.add(loss, chosen, rejected, found.loss);
+                gradients
+                    .extend([found.chosen, found.rejected].map(|own| own / batch.len() as f64));
             }
-        }
-        let mut dhidden = state.hidden_gradient(b, &packed.batch);
-        let TrainState { model, gradients, .. } = state;
-        heads::token_logprobs_backward(
-            b,
-            model,
-            &mut dhidden,
-            gradients,
-            &activations.hidden,
-            packed.scored(),
-            scores,
-            &b.upload_wide_f64(&by_token),
-        );
-        state.backward(b, &packed.batch, &activations, &dhidden);
+            gradients
+        });
     }
     statistics.metrics()
 }

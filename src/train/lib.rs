@@ -38,11 +38,13 @@ use posttrain_model as model;
 use posttrain_rl as rl;
 use posttrain_tokenizer as tokenizer;
 
+pub mod answers;
 pub mod archive;
 pub mod classifier;
 pub mod critic;
 pub mod direct;
 pub mod group;
+pub mod kto;
 pub mod language;
 pub mod minimise;
 pub mod optimiser;

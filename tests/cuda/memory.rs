@@ -13,17 +13,20 @@ use posttrain::model::spec::{Activation, FeedForward, Norm, Spec, Wiring};
 use posttrain::model::transformer::{self, Recompute};
 use posttrain::model::weights::Model;
 use posttrain::rl::direct::{DirectLoss, Objective};
+use posttrain::rl::kto::KtoLoss;
 use posttrain::rl::ppo::{PolicyClip, ValueClip};
 use posttrain::rl::preference::Normalisation;
 use posttrain::sample::{GenerateOptions, Limits, Sample, generate};
+use posttrain::train::answers::Answered;
 use posttrain::train::critic::Critic;
-use posttrain::train::direct::{Answered, Pair};
+use posttrain::train::direct::Pair;
+use posttrain::train::kto::{LabelledRow, Referenced};
 use posttrain::train::optimiser::{OptimiserConfig, TrainState};
 use posttrain::train::ppo::{Ppo, Settings};
 use posttrain::train::preference::PreferenceGroup;
 use posttrain::train::rollouts::{FrozenModels, Rollout, RolloutSettings};
 use posttrain::train::schedule::Schedule;
-use posttrain::train::{direct, language, reward};
+use posttrain::train::{direct, kto, language, reward};
 
 use super::emulated::alone;
 use super::models::options;
@@ -198,6 +201,35 @@ fn direct_preference_optimisation_takes_what_is_counted() {
     for (at, recompute) in [(0, Recompute::Block), (1, Recompute::None)] {
         let what = format!("model {at}, {recompute:?}");
         check(&what, DType::Bf16, &Direct(&specs[at], recompute));
+    }
+}
+
+struct Labelled<'a>(&'a Spec, Recompute);
+
+impl Computation for Labelled<'_> {
+    fn run<B: Backend>(&self, b: &B) {
+        let Labelled(spec, recompute) = self;
+        let model: Model<B> = model(b, spec, HeadKind::Language);
+        let mut state =
+            TrainState::new(b, &model, Trainable::above(spec, 1)).unwrap().with(*recompute);
+        let [own, other] = [100, 90].map(|length| {
+            let tokens = sequences(spec, &[length]).pop().unwrap();
+            Referenced { answer: Answered { tokens, prompt: 10 }, reference: -9.0 }
+        });
+        let row = LabelledRow { own, mismatched: Some(other), desirable: true };
+        let loss = KtoLoss { beta: 0.1, desirable_weight: 1.0, undesirable_weight: 1.0 };
+        for _ in 0..2 {
+            kto::accumulate(b, &mut state, &[&row], &loss);
+        }
+    }
+}
+
+#[test]
+fn kahneman_tversky_optimisation_takes_what_is_counted() {
+    let specs = specs();
+    for (at, recompute) in [(0, Recompute::Block), (1, Recompute::None)] {
+        let what = format!("model {at}, {recompute:?}");
+        check(&what, DType::Bf16, &Labelled(&specs[at], recompute));
     }
 }
 

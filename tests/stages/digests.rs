@@ -208,6 +208,7 @@ pub fn cases() -> Vec<(&'static str, Value)> {
     cases.extend(of_people(&evaluate("gold")));
     cases.extend(of_direct());
     cases.extend(of_rewards(&best_of_n(json!({})), &ppo(json!({}))));
+    cases.extend(of_labelled());
     cases
 }
 
@@ -259,6 +260,35 @@ fn of_rewards(best_of_n: &Value, ppo: &Value) -> Vec<(&'static str, Value)> {
             "grpo/validation",
             grpo(json!({"validation": {"split": "test/id", "every": 2, "by": "gold"}})),
         ),
+    ]
+}
+
+/// `kto` on pairs and on answers that are none, and what it reads.
+fn of_labelled() -> [(&'static str, Value); 5] {
+    let at = |name| fixture().at(name);
+    let kto = |more: Value| {
+        let mut config = json!({"policy": at("policy"), "dataset": at("preferences"),
+            "reference": at("kto_logprobs"), "batch_size": 6, "beta": 0.1,
+            "optimiser": optimiser()});
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        config
+    };
+    let validation = json!({"split": "test/ood", "every": 2});
+    let single = json!({"dataset": at("dataset"), "desirable": "sft", "undesirable": "prompts",
+        "desirable_weight": 0.75});
+    [
+        (
+            "reference_logprobs/mismatched",
+            json!({"policy": at("policy"), "dataset": at("preferences"), "mismatched": true}),
+        ),
+        (
+            "reference_logprobs/completions",
+            json!({"policy": at("policy"), "dataset": at("dataset"), "splits": ["sft", "prompts"],
+                "mismatched": true}),
+        ),
+        ("kto/pairs", kto(json!({"validation": validation}))),
+        ("kto/single", kto(single)),
+        ("kto/frozen", kto(json!({"frozen": 0.8, "z0": "none"}))),
     ]
 }
 

@@ -8,7 +8,8 @@ use posttrain::model::score::response_logprobs;
 use posttrain::model::weights::Model;
 use posttrain::random::Stream;
 use posttrain::rl::direct::{DirectLoss, Objective};
-use posttrain::train::direct::{Answered, Pair, accumulate, logprobs, measure};
+use posttrain::train::answers::Answered;
+use posttrain::train::direct::{Pair, accumulate, logprobs, measure};
 use posttrain::train::optimiser::TrainState;
 use serde_json::{Map, Value, json};
 

@@ -62,6 +62,10 @@ fn a_loss_that_is_no_number_ends_training_at_its_step() {
         "dataset": fixture().at("preferences"), "batch_size": 8, "beta": 0.1,
         "optimiser": optimiser});
     says("dpo", direct, &["step 1 of 3", "`loss` is"]);
+    let single = json!({"policy": at(&huge), "reference": fixture().at("kto_logprobs"),
+        "dataset": fixture().at("preferences"), "batch_size": 16, "beta": 0.1,
+        "optimiser": optimiser});
+    says("kto", single, &["step 1 of 3", "`loss` is"]);
     let reference = json!({"policy": at(&huge), "dataset": fixture().at("preferences")});
     says("reference_logprobs", reference, &["row `20/1-0` of split `preferences`"]);
 }

@@ -86,6 +86,17 @@ impl Fixture {
             write("test/id", (70..73).map(preference).collect());
             write("test/ood", (80..83).map(preference).collect());
         }
+        for (folder, base) in [("kto_logprobs", -4.0), ("other_kto_logprobs", -6.0)] {
+            let write = |split: &str, rows: Vec<Value>| {
+                let rows = labelled_logprobs(&rows, base);
+                self.write(&format!("{folder}/{split}.jsonl"), &jsonl(rows));
+            };
+            write("preferences", pairs().collect());
+            write("test/id", (70..73).map(preference).collect());
+            write("test/ood", (80..83).map(preference).collect());
+            write("sft", (20..32).map(example).collect());
+            write("prompts", (50..59).map(example).collect());
+        }
         self.write(
             "posts.jsonl",
             &jsonl((0..8).map(
@@ -336,20 +347,52 @@ fn comparison(at: usize) -> Value {
         "summaries": [{"text": summary(at)}, {"text": summary(at + 1)}]})
 }
 
-/// Log-probabilities of a pair, which no model gave, with the digest of its tokens.
-fn logprobs((at, row): (usize, Value), base: f64) -> Value {
-    let text = |field: &str| row[field].as_str().expect("a text").to_owned();
+fn text<'a>(row: &'a Value, field: &str) -> &'a str {
+    row[field].as_str().expect("a text")
+}
+
+/// The digest of prompts with answers.
+fn digest(answers: &[(&str, &str)]) -> String {
     let mut bytes = Vec::new();
-    for side in ["chosen", "rejected"] {
-        let (prompt, answer) = (encode(&text("prompt")), encode(&text(side)));
-        let tokens = [prompt.clone(), answer, vec![EOS]].concat();
+    for (prompt, answer) in answers {
+        let prompt = encode(prompt);
+        let tokens = [prompt.clone(), encode(answer), vec![EOS]].concat();
         bytes.extend((prompt.len() as u64).to_le_bytes());
         bytes.extend((tokens.len() as u64).to_le_bytes());
         bytes.extend(tokens.iter().flat_map(|token| token.to_le_bytes()));
     }
-    let digest = &blake3::hash(&bytes).to_hex()[..16];
-    json!({"id": row["id"], "digest": digest, "chosen": base - (at % 5) as f64,
+    blake3::hash(&bytes).to_hex()[..16].to_owned()
+}
+
+/// Log-probabilities of a pair, which no model gave, with the digest of its tokens.
+fn logprobs((at, row): (usize, Value), base: f64) -> Value {
+    let sides = ["chosen", "rejected"].map(|side| (text(&row, "prompt"), text(&row, side)));
+    json!({"id": row["id"], "digest": digest(&sides), "chosen": base - (at % 5) as f64,
         "rejected": 1.5 * base - (at % 7) as f64})
+}
+
+/// The same of the rows of a split, with their mismatched rows: each prompt with the answer of the
+/// nearest row before it, cyclically, that has another prompt.
+fn labelled_logprobs(rows: &[Value], base: f64) -> Vec<Value> {
+    let sides: &[&str] =
+        if rows[0]["chosen"].is_string() { &["chosen", "rejected"] } else { &["completion"] };
+    let of = |at: usize| {
+        let row = &rows[at];
+        let prompt = text(row, "prompt");
+        let before = (1..rows.len()).map(|back| &rows[(at + rows.len() - back) % rows.len()]);
+        let partner = before.into_iter().find(|other| text(other, "prompt") != prompt).unwrap();
+        let [own, others] = [row, partner]
+            .map(|of| sides.iter().map(|side| (prompt, text(of, side))).collect::<Vec<_>>());
+        let number = |side: usize| base * (1.0 + side as f64 / 2.0) - (at % (5 + side)) as f64;
+        let others_numbers: Vec<f64> = (0..sides.len()).map(|side| 4.0 * number(side)).collect();
+        let mut found = json!({"id": row["id"], "digest": digest(&own),
+            "mismatched": {"digest": digest(&others), "logprobs": others_numbers}});
+        for (at, side) in sides.iter().enumerate() {
+            found[side] = json!(number(at));
+        }
+        found
+    };
+    (0..rows.len()).map(of).collect()
 }
 
 /// A second pair of the same prompt, with a text of the first and a wrong label.

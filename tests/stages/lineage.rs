@@ -158,6 +158,43 @@ fn a_policy_of_dpo_knows_what_its_reference_learned() {
     }
 }
 
+/// Of the rows of both labels, of its policy, and of the reference.
+#[test]
+fn a_policy_of_kto_knows_its_rows_and_what_its_reference_learned() {
+    let own = fixture();
+    let (_folder, notes) = dataset(&[("sft", examples(0..6))]);
+    let (policy, other) =
+        (sft(&own.at("policy"), &own.at("dataset")), sft(&own.at("policy"), &notes));
+    let made = |more: Value| {
+        let reference = with(json!({"policy": other.reference(), "mismatched": true}), more);
+        let reference = make("reference_logprobs", reference);
+        assert_eq!(of(&reference), of(&other));
+        (reference.reference(), reference)
+    };
+    let kto = |reference: &Value, more: Value| {
+        let base = json!({"policy": policy.reference(), "reference": reference,
+            "batch_size": 48, "beta": 0.1, "optimiser": optimiser()});
+        of(&make("kto", with(base, more)))
+    };
+    let (reference, _kept) = made(json!({"dataset": own.at("preferences")}));
+    let of_pairs = kto(&reference, json!({"dataset": own.at("preferences")}));
+    let compared: Vec<Preference> = read_jsonl(&path("preferences/preferences.jsonl")).unwrap();
+    assert!(of_pairs.saw_answers(&compared).iter().all(|seen| *seen));
+    let splits = json!({"dataset": own.at("dataset"), "splits": ["prompts", "compare"]});
+    let (reference, _kept) = made(splits);
+    let of_single = kto(
+        &reference,
+        json!({"dataset": own.at("dataset"), "desirable": "prompts", "undesirable": "compare"}),
+    );
+    assert_eq!(of_single.saw(&read(50..59)), [true; 9]);
+    assert_eq!(of_single.saw(&read(40..44)), [true; 4]);
+    for lineage in [&of_pairs, &of_single] {
+        assert_eq!(lineage.saw(&read(0..6)), [true; 6], "the reference's");
+        assert_eq!(lineage.saw(&read(20..32)), [true; 12], "the policy's");
+        assert!(!lineage.saw(&read(70..75)).contains(&true));
+    }
+}
+
 #[test]
 fn a_model_from_outside_is_unknown_unless_it_was_made_here() {
     let outside = make("model", json!({"path": fixture().at("policy")}));

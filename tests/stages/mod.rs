@@ -17,6 +17,7 @@ mod evaluation;
 pub mod fixture;
 mod groups;
 mod invariants;
+mod labelled;
 mod lineage;
 mod metric_validation;
 mod optimum;

@@ -57,6 +57,14 @@ fn dpo_goes_on_where_it_stopped() {
     stops_change_nothing("dpo", config);
 }
 
+#[test]
+fn kto_goes_on_where_it_stopped() {
+    let config = json!({"policy": fixture().at("policy"), "dataset": fixture().at("preferences"),
+        "reference": fixture().at("kto_logprobs"), "batch_size": 9, "beta": 0.1, "frozen": 0.4,
+        "validation": {"split": "test/id", "every": 2}, "optimiser": optimiser()});
+    stops_change_nothing("kto", config);
+}
+
 /// After its last step it measures itself on the test pairs, where it listens too: only what comes
 /// before is disturbed.
 #[test]
@@ -125,11 +133,14 @@ fn stages_without_checkpoints_begin_again() {
             "samples": fixture().at("samples")}]});
     let reference_logprobs = json!({"policy": fixture().at("policy"),
         "dataset": fixture().at("preferences")});
+    let mut mismatched = reference_logprobs.clone();
+    mismatched["mismatched"] = json!(true);
     for (kind, config) in [
         ("generate", generate),
         ("best_of_n", best_of_n),
         ("evaluate", evaluate),
         ("reference_logprobs", reference_logprobs),
+        ("reference_logprobs", mismatched),
     ] {
         let work = Work::new();
         let stopped = work.attempt(kind, config.clone(), Some(1));

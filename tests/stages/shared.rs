@@ -397,7 +397,7 @@ fn running_blocks_again_changes_no_byte_of_what_training_makes() {
     let at = |name| fixture().at(name);
     let optimiser = || json!({"learning_rate": 0.01});
     let form = json!({"width": 16, "layers": 2, "heads": 2, "feed_forward": 24, "context": 128});
-    let cases: [(&str, Value); 6] = [
+    let cases: [(&str, Value); 7] = [
         (
             "pretrain",
             json!({"dataset": at("dataset"), "tokenizer": at("tokenizer"), "phases": ["notes"],
@@ -416,6 +416,11 @@ fn running_blocks_again_changes_no_byte_of_what_training_makes() {
             "dpo",
             json!({"policy": at("policy"), "reference": at("logprobs"), "dataset": at("preferences"),
                 "batch_size": 4, "beta": 0.1, "frozen": 0.5}),
+        ),
+        (
+            "kto",
+            json!({"policy": at("policy"), "reference": at("kto_logprobs"),
+                "dataset": at("preferences"), "batch_size": 8, "beta": 0.1, "frozen": 0.5}),
         ),
         (
             "ppo",

@@ -38,6 +38,13 @@ fn dpo(more: Value) -> Value {
     with(base, more)
 }
 
+fn kto(more: Value) -> Value {
+    let base = json!({"policy": fixture().at("policy"), "reference": fixture().at("kto_logprobs"),
+        "dataset": fixture().at("preferences"), "batch_size": 8, "beta": 0.1,
+        "optimiser": optimiser(0.01)});
+    with(base, more)
+}
+
 fn ppo(more: Value) -> Value {
     let base = json!({"policy": fixture().at("policy"), "reward_model": fixture().at("reward"),
         "dataset": fixture().at("dataset"),
@@ -155,6 +162,7 @@ fn frozen_tensors_stay_bit_for_bit_and_all_others_move() {
         ("ppo", ppo(frozen.clone())),
         ("ppo", ppo(separate)),
         ("dpo", dpo(frozen.clone())),
+        ("kto", kto(frozen.clone())),
         ("reward_model", reward_model(frozen)),
     ] {
         let after = make(kind, config).checkpoint();
@@ -173,9 +181,12 @@ fn frozen_tensors_stay_bit_for_bit_and_all_others_move() {
 
 #[test]
 fn without_freezing_everything_moves() {
-    for (kind, config) in
-        [("sft", sft(json!({}))), ("dpo", dpo(json!({}))), ("ppo", ppo(json!({})))]
-    {
+    for (kind, config) in [
+        ("sft", sft(json!({}))),
+        ("dpo", dpo(json!({}))),
+        ("kto", kto(json!({}))),
+        ("ppo", ppo(json!({}))),
+    ] {
         let (_, kept) = compare(&fixture_checkpoint("policy"), &make(kind, config).checkpoint());
         assert!(kept.is_empty(), "{kind} kept {kept:?}");
     }
@@ -189,6 +200,7 @@ fn a_learning_rate_of_0_leaves_the_weights_file_as_it_is() {
     for (kind, config) in [
         ("sft", sft(still.clone())),
         ("dpo", dpo(still.clone())),
+        ("kto", kto(still.clone())),
         ("ppo", ppo(still)),
         ("ppo", ppo(separate)),
     ] {
@@ -207,6 +219,7 @@ fn the_seed_changes_what_depends_on_it() {
         ("sft", sft(json!({"batch_size": 4}))),
         ("ppo", ppo(json!({}))),
         ("dpo", dpo(json!({}))),
+        ("kto", kto(json!({}))),
         ("reward_model", reward_model(json!({}))),
     ] {
         let [a, b] = [0, 1].map(|seed| make(kind, with(config.clone(), json!({"seed": seed}))));

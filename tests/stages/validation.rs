@@ -29,6 +29,12 @@ fn dpo(validation: Value) -> Value {
         "optimiser": optimiser(), "validation": validation})
 }
 
+fn kto(validation: Value) -> Value {
+    json!({"policy": fixture().at("policy"), "reference": fixture().at("kto_logprobs"),
+        "dataset": fixture().at("preferences"), "batch_size": 10, "beta": 0.1,
+        "optimiser": optimiser(), "validation": validation})
+}
+
 fn pretrain(validation: Value) -> Value {
     json!({"dataset": fixture().at("dataset"), "tokenizer": fixture().at("tokenizer"),
         "phases": ["notes", "pretrain"], "batch_size": 2, "validation": validation,
@@ -65,8 +71,13 @@ const SPLIT: &str = "test/ood";
 /// A config of a kind, from its validation.
 type Config = fn(Value) -> Value;
 
-const KINDS: [(&str, Config); 4] =
-    [("sft", sft), ("reward_model", reward_model), ("dpo", dpo), ("pretrain", pretrain)];
+const KINDS: [(&str, Config); 5] = [
+    ("sft", sft),
+    ("reward_model", reward_model),
+    ("dpo", dpo),
+    ("kto", kto),
+    ("pretrain", pretrain),
+];
 
 #[test]
 fn every_so_many_steps_and_the_last_one_are_measured_and_the_best_is_kept() {
@@ -120,12 +131,16 @@ fn the_model_that_is_kept_has_the_loss_of_its_step() {
 /// gives for it.
 #[test]
 fn validation_loss_is_the_loss_of_training_without_its_gradient() {
-    for (kind, config) in [("sft", sft as Config), ("reward_model", reward_model), ("dpo", dpo)] {
+    for (kind, config) in
+        [("sft", sft as Config), ("reward_model", reward_model), ("dpo", dpo), ("kto", kto)]
+    {
         let mut still = config(json!({"split": "test/id", "every": 1}));
         still["optimiser"] = json!({"learning_rate": 0.0});
         still["batch_size"] = json!(100);
         let measured = losses(&make(kind, still.clone()))[0].1;
-        still["split"] = json!("test/id");
+        let trained_on: &[&str] =
+            if kind == "kto" { &["desirable", "undesirable"] } else { &["split"] };
+        trained_on.iter().for_each(|field| still[field] = json!("test/id"));
         still["validation"] = Value::Null;
         let trained = make(kind, still).metric("loss")[0];
         assert!((measured - trained).abs() < 1e-6, "{kind}: {measured} {trained}");

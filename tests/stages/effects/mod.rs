@@ -309,6 +309,7 @@ kinds! {
     "reference_logprobs": every_field_of_reference_logprobs_has_an_effect
         => training::reference_logprobs;
     "dpo": every_field_of_dpo_has_an_effect => training::dpo;
+    "kto": every_field_of_kto_has_an_effect => training::kto;
     "select": every_field_of_select_has_an_effect => training::select;
     "ppo": every_field_of_ppo_has_an_effect => training::ppo;
     "grpo": every_field_of_grpo_has_an_effect => training::grpo;

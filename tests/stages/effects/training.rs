@@ -118,6 +118,7 @@ pub fn reference_logprobs(others: &Others) -> Case {
         plain("dataset", others.at("preferences")),
         plain("splits.0", json!("test/id")),
         plain("max_prompt_tokens", json!(5)),
+        plain("mismatched", json!(true)),
     ];
     Case::new(base, pairs)
 }
@@ -150,6 +151,34 @@ pub fn dpo(others: &Others) -> Case {
     optimiser(&mut pairs, json!({}));
     // The reference has to have read the same tokens.
     let cut = ("max_prompt_tokens", json!(5), json!({}), "are of other tokens");
+    Case { refused: vec![cut], ..Case::new(base, pairs) }
+}
+
+pub fn kto(others: &Others) -> Case {
+    let at = |name| fixture().at(name);
+    let optimised = json!({"learning_rate": 0.01});
+    let base = json!({"policy": at("policy"), "reference": at("kto_logprobs"),
+        "dataset": at("preferences"), "batch_size": 8, "beta": 0.1, "optimiser": optimised});
+    let mut pairs = vec![
+        plain("policy", at("other")),
+        plain("reference", at("other_kto_logprobs")),
+        // In another order, rows have other mismatched ones.
+        ("dataset", others.at("preferences"), json!({"z0": "none"})),
+        plain("desirable", json!("test/id")),
+        plain("undesirable", json!("test/id")),
+        plain("seed", json!(1)),
+        plain("batch_size", json!(9)),
+        plain("epochs", json!(2)),
+        plain("frozen", json!(0.6)),
+        plain("beta", json!(0.2)),
+        plain("desirable_weight", json!(1.5)),
+        plain("undesirable_weight", json!(1.5)),
+        plain("z0", json!("none")),
+    ];
+    validation(&mut pairs);
+    optimiser(&mut pairs, json!({}));
+    // The reference has to have read the same tokens; 15 of them tell prompts apart.
+    let cut = ("max_prompt_tokens", json!(15), json!({}), "are of other tokens");
     Case { refused: vec![cut], ..Case::new(base, pairs) }
 }
 

@@ -7,10 +7,11 @@
 `inputs/` holds a tiny tokenizer, policies, a reward model and datasets. `cases/NAME.json` holds a
 stage kind, its config, the metrics of every step and, of PPO, every rollout; NAME.safetensors holds
 the final weights. Paths in a config are names in `inputs/`; `reference_policy` is that of
-`reference_logprobs`, whose numbers are in `reference`.
+`reference_logprobs`, whose numbers are in `reference`, or of `kto` in `references`, by split: those
+of the answers of a row, then those of its prompt with answers to other prompts.
 
-Everything is computed from the rules of the sources that `rules.py`, `pairs.py` and the functions
-below name:
+Everything is computed from the rules of the sources that `rules.py`, `pairs.py`,
+`labelled.py` and the functions below name:
 the transformer is Llama's (Touvron et al. 2023), gradients are autograd's, updates are those of
 torch.optim.AdamW with the matrices in the groups that decay, a sequence is never padded. Rollouts
 are drawn anew by the counter-based generator (`draws.py`). The order of rows, prompts and
@@ -30,6 +31,7 @@ from safetensors.numpy import save
 
 import groups
 from draws import Draws, batches
+from labelled import kto_loss, partner, reference_point
 from pairs import pair_loss, reward
 from rules import (
     PRESETS,
@@ -344,6 +346,78 @@ def dpo(config, reference_policy):
                 "learning_rate": lr,
             }
         )
+    return dict(told, metrics=metrics), model.p
+
+
+def kto(config, reference_policy):
+    has_z0 = config.get("z0") != "none"
+    names = dict.fromkeys([config["desirable"], config["undesirable"]])
+    p, rows, references = inputs(reference_policy), [], {}
+
+    def answer(p, prompt, tokens):
+        logp = logprobs(p, hidden(p, prompt + tokens))[len(prompt) - 1 : -1]
+        return logp[range(len(tokens)), tokens].sum()
+
+    def referenced(prompt, tokens):
+        with torch.no_grad():
+            return prompt, tokens, answer(p, prompt, tokens).item()
+
+    for split in names:
+        read = rows_of(config["dataset"], split)
+        prompts, own = [prompt_of(row, config) for row in read], {row["id"]: [] for row in read}
+        others = {row["id"]: [] for row in read}
+        columns = ("chosen", "rejected") if "chosen" in read[0] else ("completion",)
+        for column in columns:
+            answers = [encode(row[column]) + [EOS] for row in read]
+            desirable = column == "chosen" or (
+                column == "completion" and split == config["desirable"]
+            )
+            is_used = split == config["desirable" if desirable else "undesirable"]
+            for at, row in enumerate(read):
+                found = [referenced(prompts[at], answers[at])]
+                own[row["id"]].append(found[0][2])
+                if has_z0:
+                    other = partner(prompts, answers, at, CONTEXT)
+                    found.append(referenced(prompts[at], answers[other]))
+                    others[row["id"]].append(found[1][2])
+                if is_used:
+                    place = (list(names).index(split), at, columns.index(column))
+                    rows.append((place, desirable, found))
+        references[split] = {name: own[name] + others[name] for name in own}
+    rows = [row[1:] for row in sorted(rows, key=lambda row: row[0])]
+    lengths = [sum(len(a) + len(b) for a, b, _ in found) for _, found in rows]
+    order = [
+        b
+        for e in range(config.get("epochs", 1))
+        for b in batches(lengths, config["batch_size"], config.get("seed", 0), e)
+    ]
+    model, metrics = (
+        Trained(inputs(config["policy"]), config["optimiser"], config.get("frozen", 0)),
+        [],
+    )
+    mean = lambda numbers: sum(numbers) / len(numbers)
+    for step, batch in enumerate(order):
+        ratio = lambda prompt, tokens, ref: answer(model.p, prompt, tokens) - ref
+        z0 = reference_point(config, [ratio(*rows[at][1][1]) for at in batch if has_z0])
+        losses, rewards, logps = [], {True: [], False: []}, {True: [], False: []}
+        for at in batch:
+            desirable, found = rows[at]
+            h = ratio(*found[0])
+            losses.append(kto_loss(config, h, z0, desirable))
+            rewards[desirable].append(config["beta"] * h.item())
+            logps[desirable].append(h.item() + found[0][2])
+        loss, lr = torch.stack(losses).mean(), rate(config["optimiser"], step, len(order))
+        line = {"loss": loss.item(), "kl": z0.item()}
+        for desirable, side in ((True, "chosen"), (False, "rejected")):
+            if rewards[desirable]:
+                line[f"rewards/{side}"] = mean(rewards[desirable])
+                line[f"logps/{side}"] = mean(logps[desirable])
+            line["num_desirable" if desirable else "num_undesirable"] = len(rewards[desirable])
+        if rewards[True] and rewards[False]:
+            line["rewards/margins"] = line["rewards/chosen"] - line["rewards/rejected"]
+        line |= {"grad_norm": model.update(loss, lr), "learning_rate": lr}
+        metrics.append(line)
+    told = dict(reference_policy=reference_policy, references=references)
     return dict(told, metrics=metrics), model.p
 
 
@@ -963,6 +1037,42 @@ DIRECT = {
     "dpo_cpo": (dict(DPO, loss="cpo"), None),
     "dpo_orpo": (dict(DPO, loss="orpo"), None),
 }
+# All 30 answers of the 15 pairs in each of six steps.
+KTO = dict(
+    policy="tuned",
+    dataset="preferences",
+    desirable="preferences",
+    undesirable="preferences",
+    batch_size=30,
+    epochs=6,
+    beta=0.1,
+    optimiser=dict(CONSTANT, learning_rate=0.005),
+)
+LABELLED = {
+    "kto": (KTO, "tuned"),
+    # Batches of some rows, a reference that is another policy, and every option of both stages.
+    "kto_batches": (
+        dict(
+            KTO,
+            batch_size=4,
+            epochs=2,
+            max_prompt_tokens=5,
+            frozen=0.5,
+            seed=3,
+            beta=0.3,
+            desirable_weight=1.5,
+            undesirable_weight=0.8,
+            optimiser=dict(ADAM, schedule=COSINE, clip_norm=0.05),
+        ),
+        "policy",
+    ),
+    # Answers that are no pairs: a split for each label.
+    "kto_single": (
+        dict(KTO, dataset="dataset", desirable="sft", undesirable="prompts", batch_size=7),
+        "policy",
+    ),
+    "kto_fixed_point": (dict(KTO, z0="none", undesirable_weight=1.33), "policy"),
+}
 CASES = (
     {
         "sft": ("sft", SFT),
@@ -1113,6 +1223,9 @@ def main():
     for name, (config, reference_policy) in DIRECT.items():
         told, weights = dpo(config, reference_policy)
         write_case(name, "dpo", config, told, weights)
+    for name, (config, reference_policy) in LABELLED.items():
+        told, weights = kto(config, reference_policy)
+        write_case(name, "kto", config, told, weights)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,10 @@ pub struct Case {
     /// The log-probabilities of both answers of each row under it.
     #[serde(default)]
     reference: BTreeMap<String, [f64; 2]>,
+    /// Of `kto`, by split and row, the log-probabilities of the answers under it, then those of
+    /// their mismatched rows.
+    #[serde(default)]
+    references: BTreeMap<String, BTreeMap<String, Vec<f64>>>,
 }
 
 /// A line of `reference_logprobs`.
@@ -98,8 +102,12 @@ pub fn config(mut config: Value) -> Value {
 /// What `reference_logprobs` makes for a case that has a reference policy.
 pub fn reference<B: Backend>(b: &B, case: &Case) -> Option<Made> {
     let Case { config: of, reference_policy, .. } = case;
-    let own = json!({"policy": reference_policy.as_ref()?, "dataset": of["dataset"],
+    let mut own = json!({"policy": reference_policy.as_ref()?, "dataset": of["dataset"],
         "max_prompt_tokens": of["max_prompt_tokens"]});
+    if case.stage == "kto" {
+        own["splits"] = case.references.keys().cloned().collect();
+        own["mismatched"] = json!(of["z0"] != "none");
+    }
     Some(make_on(b, "reference_logprobs", config(own)))
 }
 
@@ -156,7 +164,26 @@ impl Comparison<'_> {
         }
     }
 
-    fn references(&mut self, made: &Made, right: &BTreeMap<String, [f64; 2]>) {
+    /// All numbers of a row, in the order of the file's columns.
+    fn references(&mut self, made: &Made, right: &BTreeMap<String, BTreeMap<String, Vec<f64>>>) {
+        for (split, right) in right {
+            let found: Vec<Value> = made.rows(&format!("{split}.jsonl"));
+            assert_eq!(found.len(), right.len(), "{}: rows with a reference", self.case);
+            for row in found {
+                let own = ["chosen", "rejected", "completion"].map(|column| &row[column]);
+                let others = row["mismatched"]["logprobs"].as_array().into_iter().flatten();
+                let found: Vec<f64> =
+                    own.into_iter().chain(others).filter_map(Value::as_f64).collect();
+                let id = row["id"].as_str().unwrap();
+                assert_eq!(found.len(), right[id].len(), "{}: numbers of {id}", self.case);
+                for (at, (found, right)) in found.iter().zip(&right[id]).enumerate() {
+                    self.close(format!("reference {at} of {id}"), *found, *right);
+                }
+            }
+        }
+    }
+
+    fn pair_references(&mut self, made: &Made, right: &BTreeMap<String, [f64; 2]>) {
         let found: Vec<ReferencePair> = made.rows("preferences.jsonl");
         assert_eq!(found.len(), right.len(), "{}: pairs with a reference", self.case);
         for ReferencePair { id, chosen, rejected } in found {
@@ -189,7 +216,10 @@ fn check<B: Backend>(b: &B, name: &str, tolerance: f64) {
         Comparison { case: name, tolerance, worst: (0.0, "nothing".to_owned()), wrong: Vec::new() };
     let (reference, mut config) = (reference(b, &case), config(case.config));
     if let Some(made) = &reference {
-        comparison.references(made, &case.reference);
+        match case.references.is_empty() {
+            true => comparison.pair_references(made, &case.reference),
+            false => comparison.references(made, &case.references),
+        }
         config["reference"] = made.reference();
     }
     let made = make_on(b, &case.stage, config);
@@ -238,6 +268,12 @@ fn reward_models_are_pytorchs() {
 fn direct_preference_optimisation_is_pytorchs_under_every_loss() {
     check_all(&["dpo"], |name| check(&Cpu::<f32>::new(), name, F32));
     check_all(&["dpo"], |name| check(&Cpu::<f64>::new(), name, F64));
+}
+
+#[test]
+fn kahneman_tversky_optimisation_is_pytorchs() {
+    check_all(&["kto"], |name| check(&Cpu::<f32>::new(), name, F32));
+    check_all(&["kto"], |name| check(&Cpu::<f64>::new(), name, F64));
 }
 
 #[test]
