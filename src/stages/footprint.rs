@@ -13,6 +13,7 @@ use crate::model::spec::Spec;
 use crate::model::transformer::Recompute;
 use crate::model::weights::Model;
 use crate::rl::direct::{DirectLoss, Objective};
+use crate::rl::preference::PairLoss;
 use crate::sample::PREFILL;
 use crate::sample::footprint::first_tokens;
 use crate::train::direct::{self, Answered, Pair};
@@ -61,11 +62,13 @@ impl Training {
             let group = |text: Vec<u32>| PreferenceGroup {
                 sequences: vec![text.clone(), text],
                 pairs: vec![(0, 1)],
+                margins: vec![0.0],
             };
             let longest = self.spec.context.min(MICRO_BATCH_TOKENS / 2);
             let groups: Vec<PreferenceGroup> =
                 sequences(MICRO_BATCH_TOKENS / 2, longest).into_iter().map(group).collect();
-            reward::accumulate(b, &mut state, &groups.iter().collect::<Vec<_>>(), 0.0);
+            let groups: Vec<&PreferenceGroup> = groups.iter().collect();
+            reward::accumulate(b, &mut state, &groups, PairLoss::default());
             Ok(self.memory(b, &state))
         })
     }

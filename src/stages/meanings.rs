@@ -46,6 +46,7 @@ const SOURCES: &[&str] = &[
     include_str!("../artefacts/leaks.rs"),
     include_str!("../artefacts/metric.rs"),
     include_str!("../data/contrast.rs"),
+    include_str!("../data/fitting.rs"),
     include_str!("../data/subset.rs"),
     include_str!("../data/record_formats.rs"),
     include_str!("../data/source.rs"),
@@ -61,6 +62,7 @@ const SOURCES: &[&str] = &[
     include_str!("../rl/kl.rs"),
     include_str!("../rl/ppo.rs"),
     include_str!("../train/optimiser.rs"),
+    include_str!("../train/preference.rs"),
     include_str!("../train/schedule.rs"),
     include_str!("../train/validation.rs"),
 ];

@@ -168,9 +168,7 @@ impl Stage for PretrainStage {
             let mut warn = |message| context.warn(message);
             let folder = self.tokenizer.path();
             let read = rows_of(&mut warn, &dataset, split, &tokenizer, self.limits(), folder)?;
-            let document =
-                |row: Tokenised| Tokenised { tokens: row.tokens, ..Tokenised::default() };
-            Ok(read.into_iter().map(document).collect())
+            Ok(read.into_iter().map(Tokenised::whole).collect())
         };
         for split in &self.phases {
             let start = rows.len();
@@ -195,6 +193,7 @@ impl Stage for PretrainStage {
             trainable: Trainable::ALL,
             from: None,
             validation: self.validation.as_ref().zip(Some(measured.as_slice())),
+            of_rows: &[],
         };
         let (model, kept) = training.run(b, context, &model)?;
         let special = SpecialTokens { bos: None, eos: Some(tokenizer.eos()), pad: tokenizer.pad() };

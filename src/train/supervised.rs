@@ -39,6 +39,8 @@ pub struct Supervised<'a> {
     pub from: Option<&'a Path>,
     /// How the model is measured meanwhile, and the rows, if it is.
     pub validation: Option<(&'a ValidationConfig, &'a [Tokenised])>,
+    /// Figures of the rows, which every step has.
+    pub of_rows: &'a [(&'static str, f64)],
 }
 
 impl Supervised<'_> {
@@ -75,7 +77,9 @@ impl Supervised<'_> {
         let (state, kept) = minimise.run(b, context, state, |state, batch| {
             let batch: Vec<&Tokenised> = batch.iter().map(|row| &self.rows[*row]).collect();
             let tokens = batch.iter().map(|row| row.tokens.len()).sum();
-            (language::accumulate(b, state, &batch), tokens)
+            let mut metrics = language::accumulate(b, state, &batch);
+            metrics.extend(self.of_rows);
+            (metrics, tokens)
         })?;
         Ok((state.finished(), kept))
     }
