@@ -35,8 +35,8 @@ pub struct PairStatistics {
 
 impl PairStatistics {
     /// `loss`, the one that is optimised: weighted, with margins, smoothing and centring. Over
-    /// pairs, each of the same weight: `accuracy`, `margin` (chosen - rejected), and `min_reward`, `mean_reward`, `max_reward` over both texts. `num_pairs`. All 0
-    /// before any pair.
+    /// pairs, each of the same weight: `accuracy`, `margin` (chosen - rejected), and `min_reward`,
+    /// `mean_reward`, `max_reward` over both texts. `num_pairs`. All 0 before any pair.
     pub fn metrics(&self) -> Metrics {
         let (low, high) = self.extremes.unwrap_or((0.0, 0.0));
         vec![
@@ -94,8 +94,8 @@ pub fn pair_loss(
         let (margin, both) = (chosen - rejected, chosen + rejected);
         // By how much the pair is ordered as labelled, and as it would be the other way round.
         let (right, wrong) = (margin - margins[i], -margin - margins[i]);
-        sum += (1.0 - smoothing) * softplus(-right) + smoothing * softplus(-wrong);
-        sum += centre * both * both;
+        let ordered = (1.0 - smoothing) * softplus(-right) + smoothing * softplus(-wrong);
+        sum += ordered + centre * both * both;
         let apart = (1.0 - smoothing) * sigmoid(-right) - smoothing * sigmoid(-wrong);
         let together = 2.0 * centre * both;
         dchosen[i] += ratio_or_zero(together - apart, divisor) as f32;
@@ -201,8 +201,7 @@ mod tests {
     fn one(scores: [f32; 2], margin: f64, with: PairLoss) -> (f64, f64, f64) {
         let (mut dchosen, mut drejected, mut statistics) =
             ([0.0], [0.0], PairStatistics::default());
-        let scored =
-            Scored { chosen: &scores[..1], rejected: &scores[1..], margins: &[margin] };
+        let scored = Scored { chosen: &scores[..1], rejected: &scores[1..], margins: &[margin] };
         let loss = pair_loss(&mut dchosen, &mut drejected, &mut statistics, scored, 1, with);
         assert_eq!(
             statistics.metrics()[0],

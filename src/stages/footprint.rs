@@ -32,6 +32,8 @@ pub(super) struct Training {
     pub(super) recompute: Recompute,
     /// Whether the trained tensors of the best step are kept on the host.
     pub(super) keeps_best: bool,
+    /// Whether an average of the trained tensors is kept there.
+    pub(super) averages: bool,
 }
 
 impl Training {
@@ -105,8 +107,9 @@ impl Training {
 
     /// What is counted.
     fn memory(&self, b: &Counting, state: &TrainState<Counting>) -> Memory {
-        let training = state.memory(b);
-        Memory::of(b, if self.keeps_best { with_best(training, training) } else { training })
+        let own = state.memory(b);
+        let copies = usize::from(self.keeps_best) + usize::from(self.averages);
+        Memory::of(b, (0..copies).fold(own, |training, _| with_best(training, own)))
     }
 
     /// The sequences of one pass.
@@ -115,8 +118,9 @@ impl Training {
     }
 }
 
-/// `training` with the best step's tensors of the training state `own`. They are on the host all
-/// the time, and in a checkpoint next to the last step's, of which it has three with the moments.
+/// `training` with the best step's tensors, or the averages, of the training state `own`. They are
+/// on the host all the time, and in a checkpoint next to the last step's, of which it has three
+/// with the moments.
 pub(super) fn with_best(training: Memory, own: Memory) -> Memory {
     Memory { checkpoint: training.checkpoint + 2 * own.checkpoint / 3, ..training }
 }

@@ -61,6 +61,7 @@ const SOURCES: &[&str] = &[
     include_str!("../rl/direct.rs"),
     include_str!("../rl/kl.rs"),
     include_str!("../rl/ppo.rs"),
+    include_str!("../train/average.rs"),
     include_str!("../train/optimiser.rs"),
     include_str!("../train/preference.rs"),
     include_str!("../train/schedule.rs"),

@@ -24,6 +24,7 @@ use crate::model::transformer::Recompute;
 use crate::model::weights::Model;
 use crate::reference::{Dataset as DatasetArtefact, Ref, Tokenizer as TokenizerArtefact};
 use crate::tokenizer::tokens::Tokenizer;
+use crate::train::average::AverageConfig;
 use crate::train::optimiser::OptimiserConfig;
 use crate::train::supervised::Supervised;
 use crate::train::validation::ValidationConfig;
@@ -49,6 +50,10 @@ pub struct PretrainStage {
     /// measures nothing and keeps the last step.
     #[serde(default)]
     pub validation: Option<ValidationConfig>,
+    /// Exponential moving average of the weights, which is measured and saved instead of the last
+    /// weights. `null` saves the last weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub average: Option<AverageConfig>,
     /// Activations that the backward pass computes again instead of keeping them.
     #[serde(default)]
     pub recompute: Recompute,
@@ -118,6 +123,7 @@ impl Stage for PretrainStage {
             }
         }
         validation::check(&mut checks, &self.validation, &self.phases);
+        AverageConfig::check(&self.average, &mut checks);
         let mut problems = checks.done();
         problems.extend(self.optimiser.problems());
         problems
@@ -139,6 +145,7 @@ impl Stage for PretrainStage {
             trainable: Trainable::ALL,
             recompute: self.recompute,
             keeps_best: validation::keeps_best(&self.validation),
+            averages: self.average.is_some(),
         };
         training.supervised(shapes)
     }
@@ -193,6 +200,7 @@ impl Stage for PretrainStage {
             trainable: Trainable::ALL,
             from: None,
             validation: self.validation.as_ref().zip(Some(measured.as_slice())),
+            average: self.average,
             of_rows: &[],
         };
         let (model, kept) = training.run(b, context, &model)?;

@@ -26,9 +26,10 @@ use crate::model::memory::Memory;
 use crate::model::params::{HeadKind, Trainable};
 use crate::model::transformer::Recompute;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref};
+use crate::rl::preference::{Normalisation, PairLoss};
+use crate::train::average::AverageConfig;
 use crate::train::minimise::Minimise;
 use crate::train::optimiser::{OptimiserConfig, TrainState};
-use crate::rl::preference::{Normalisation, PairLoss};
 use crate::train::preference::{BatchOf, Margin, PreferenceGroup, groups};
 use crate::train::reward;
 use crate::train::validation::{LOSS, ValidationConfig, Validator};
@@ -83,6 +84,10 @@ pub struct RewardModelStage {
     /// measures nothing and keeps the last step.
     #[serde(default)]
     pub validation: Option<ValidationConfig>,
+    /// Exponential moving average of the weights, which is measured and saved instead of the last
+    /// weights. `null` saves the last weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub average: Option<AverageConfig>,
     /// Activations that the backward pass computes again instead of keeping them.
     #[serde(default)]
     pub recompute: Recompute,
@@ -186,6 +191,7 @@ impl Stage for RewardModelStage {
             )
             .positive_or_null(self.max_prompt_tokens, "max_prompt_tokens");
         validation::check(&mut checks, &self.validation, std::slice::from_ref(&self.split));
+        AverageConfig::check(&self.average, &mut checks);
         let mut problems = checks.done();
         problems.extend(self.optimiser.problems());
         problems
@@ -199,16 +205,16 @@ impl Stage for RewardModelStage {
         let (spec, head) = shapes.model(&self.policy)?;
         let trainable = Trainable::frozen_fraction(&spec, self.frozen);
         let (recompute, keeps_best) = (self.recompute, validation::keeps_best(&self.validation));
-        Training { spec, head, trainable, recompute, keeps_best }.preferences(shapes)
+        let averages = self.average.is_some();
+        Training { spec, head, trainable, recompute, keeps_best, averages }.preferences(shapes)
     }
 
     fn readings(&self, shapes: &ArtefactShapes) -> Vec<Reading> {
         let splits = || validation::splits(&[&self.split], &self.validation);
         let Some(reader) = shapes.reader(&self.policy) else { return Vec::new() };
         let cut = self.max_prompt_tokens;
-        let of = |dataset, splits, part| {
-            Reading::of_model(reader.clone(), dataset, splits, cut, part)
-        };
+        let of =
+            |dataset, splits, part| Reading::of_model(reader.clone(), dataset, splits, cut, part);
         let references = self.normalise.references().map(|it| Reading {
             rows: it.rows,
             ..of(&it.dataset, vec![it.split.clone()], Part::Text)
@@ -252,10 +258,8 @@ impl Stage for RewardModelStage {
         let batches: Vec<Vec<usize>> = (0..self.epochs)
             .flat_map(|epoch| batches(&lengths, self.batch_size, self.seed, epoch as u64))
             .collect();
-        let loss = PairLoss {
-            centre: self.center_rewards_coefficient,
-            smoothing: self.label_smoothing,
-        };
+        let loss =
+            PairLoss { centre: self.center_rewards_coefficient, smoothing: self.label_smoothing };
         let measure = |state: &TrainState<B>| Ok(reward::measure(b, &state.model, &measured, loss));
         let validator = self.validation.as_ref().map(|config| Validator {
             every: config.every,
@@ -264,7 +268,13 @@ impl Stage for RewardModelStage {
             measure: &measure,
         });
         let shown = &["loss", "accuracy", "validation/loss"];
-        let minimise = Minimise { batches: &batches, optimiser: &self.optimiser, shown, validator };
+        let minimise = Minimise {
+            batches: &batches,
+            optimiser: &self.optimiser,
+            shown,
+            validator,
+            average: self.average,
+        };
         let (state, kept) = minimise.run(b, context, state, |state, batch| {
             let batch: Vec<&PreferenceGroup> = batch.iter().map(|group| &groups[*group]).collect();
             let mut metrics = reward::accumulate(b, state, &batch, loss);

@@ -19,8 +19,9 @@ use crate::model::memory::Memory;
 use crate::model::params::Trainable;
 use crate::model::transformer::Recompute;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref};
-use crate::train::optimiser::OptimiserConfig;
 use crate::tokenizer::tokens::Tokenizer;
+use crate::train::average::AverageConfig;
+use crate::train::optimiser::OptimiserConfig;
 use crate::train::supervised::Supervised;
 use crate::train::validation::ValidationConfig;
 
@@ -61,6 +62,10 @@ pub struct SftStage {
     /// measures nothing and keeps the last step.
     #[serde(default)]
     pub validation: Option<ValidationConfig>,
+    /// Exponential moving average of the weights, which is measured and saved instead of the last
+    /// weights. `null` saves the last weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub average: Option<AverageConfig>,
     /// Activations that the backward pass computes again instead of keeping them.
     #[serde(default)]
     pub recompute: Recompute,
@@ -109,6 +114,7 @@ impl Stage for SftStage {
             .fraction(self.frozen, "frozen", "the blocks")
             .positive_or_null(self.max_prompt_tokens, "max_prompt_tokens");
         validation::check(&mut checks, &self.validation, std::slice::from_ref(&self.split));
+        AverageConfig::check(&self.average, &mut checks);
         let mut problems = checks.done();
         problems.extend(self.optimiser.problems());
         problems
@@ -123,15 +129,15 @@ impl Stage for SftStage {
         let (spec, head) = shapes.model(&self.policy)?;
         let trainable = Trainable::frozen_fraction(&spec, self.frozen);
         let (recompute, keeps_best) = (self.recompute, validation::keeps_best(&self.validation));
-        Training { spec, head, trainable, recompute, keeps_best }.supervised(shapes)
+        let averages = self.average.is_some();
+        Training { spec, head, trainable, recompute, keeps_best, averages }.supervised(shapes)
     }
 
     fn readings(&self, shapes: &ArtefactShapes) -> Vec<Reading> {
         let splits = || validation::splits(&[&self.split], &self.validation);
         let reading = |reader| {
             let cut = self.max_prompt_tokens;
-            let reading =
-                Reading::of_model(reader, &self.dataset, splits(), cut, Part::Completion);
+            let reading = Reading::of_model(reader, &self.dataset, splits(), cut, Part::Completion);
             Reading { limits: self.limits(reading.limits.context), ..reading }
         };
         shapes.reader(&self.policy).map(reading).into_iter().collect()
@@ -164,6 +170,7 @@ impl Stage for SftStage {
             trainable: Trainable::frozen_fraction(&from.model.spec, self.frozen),
             from: Some(self.policy.path()),
             validation: self.validation.as_ref().zip(Some(measured.as_slice())),
+            average: self.average,
             of_rows: &of_rows,
         };
         let (model, kept) = training.run(b, context, &from.model)?;
@@ -210,7 +217,8 @@ impl SftStage {
                  {cut} were cut and {skipped} left out; {kept} rows are left"
             ));
             if rows.is_empty() {
-                let message = format!("no row of split `{split}` fits the model's context of {most}");
+                let message =
+                    format!("no row of split `{split}` fits the model's context of {most}");
                 return Err(user(message).hint("cut prompts by `max_prompt_tokens`").into());
             }
         }

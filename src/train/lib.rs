@@ -39,6 +39,7 @@ use posttrain_rl as rl;
 use posttrain_tokenizer as tokenizer;
 
 pub mod archive;
+pub mod average;
 pub mod classifier;
 pub mod critic;
 pub mod direct;
