@@ -47,6 +47,7 @@ pub mod contrast;
 pub mod conversations;
 pub mod dataset;
 pub mod decontamination;
+pub mod fitting;
 pub mod lineage;
 pub mod load;
 mod message_records;

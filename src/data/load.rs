@@ -82,6 +82,7 @@ pub fn load(files: &Files) -> Result<Loaded> {
         .keep
         .iter()
         .map(|filter| &filter.column)
+        .chain(&files.margin)
         .chain(files.cut.as_ref().map(|cut| &cut.column))
     {
         ignored.columns.remove(column.split('.').next().unwrap_or(column));
@@ -146,12 +147,21 @@ impl<'a> Reader<'a> {
         if files.share.is_some_and(|share| !share.has(&laid.content.prompt())) {
             return Ok(None);
         }
+        let is_pair = matches!(laid.content, Content::Preference { .. });
+        let margin = match &files.margin {
+            Some(_) if !is_pair => {
+                let message = "`margin` is of preference pairs, and this row is none";
+                return Err(user(message).hint("remove `margin` from this split").into());
+            }
+            Some(column) => Some(margin(&row, column)?),
+            None => None,
+        };
         let of_several = files.path.path() != place.file;
         let file = of_several
             .then(|| place.file.file_name().unwrap_or_default().to_string_lossy().into_owned());
         let origin =
             (of_several || files.id.is_some()).then_some(Origin { row: place.number, file });
-        Ok(Some(Read { id, origin, laid }))
+        Ok(Some(Read { id, origin, margin, laid }))
     }
 
     /// The content of a row: by the given templates, else by the format's, else by its columns.
@@ -189,12 +199,24 @@ impl<'a> Reader<'a> {
 struct Read {
     id: String,
     origin: Option<Origin>,
+    margin: Option<f64>,
     laid: Laid,
+}
+
+/// The number in a column.
+fn margin(row: &Row, column: &str) -> Result<f64> {
+    let text = column_text(row, column)?;
+    let number = text.trim().parse::<f64>().ok().filter(|number| number.is_finite());
+    number.ok_or_else(|| {
+        user(format!("the column `{column}` has `{text}`, which is no finite number"))
+            .hint("`margin` names a column of numbers")
+            .into()
+    })
 }
 
 /// Adds a row to those of its kind.
 fn add(rows: &mut Option<Rows>, read: Read, ignored: &mut Ignored) -> Result<()> {
-    let Read { id, origin, laid: Laid { content, ignored: more } } = read;
+    let Read { id, origin, margin, laid: Laid { content, ignored: more } } = read;
     let rows = rows.get_or_insert_with(|| match content {
         Content::Example { .. } => Rows::Examples(Vec::new()),
         Content::Preference { .. } => Rows::Preferences(Vec::new()),
@@ -210,7 +232,7 @@ fn add(rows: &mut Option<Rows>, read: Read, ignored: &mut Ignored) -> Result<()>
                 prompt,
                 chosen,
                 rejected,
-                margin: None,
+                margin,
                 clean: None,
                 source: None,
                 chat,

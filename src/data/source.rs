@@ -31,6 +31,10 @@ pub struct Files {
     /// Template of the other completion of a pair.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejected: Option<String>,
+    /// Column of pairs with the margin that `reward_model` takes by `margin: rows`: a number, by
+    /// how much the chosen text is better. `null` reads none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub margin: Option<String>,
     /// The model whose chat template writes messages out as texts. Without one, conversations stay
     /// messages, for `sft`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -38,6 +38,17 @@ impl Tokenised {
         !self.others.iter().any(|range| range.contains(&at))
     }
 
+    /// The positions whose tokens are learned. Nothing comes before the first token, so it never
+    /// is.
+    pub fn learned(&self) -> impl Iterator<Item = usize> {
+        (self.prompt.max(1)..self.tokens.len()).filter(|at| self.is_own(*at))
+    }
+
+    /// The same row, of which all tokens are learned but the first.
+    pub fn whole(self) -> Self {
+        Tokenised { tokens: self.tokens, ..Tokenised::default() }
+    }
+
     /// The tokens of the response, the end-of-text token included.
     pub fn response(&self) -> &[u32] {
         &self.tokens[self.prompt..]

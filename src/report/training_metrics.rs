@@ -90,6 +90,8 @@ pub(super) const TRAINING: &[Entry] = &[
     ("num_desirable", "desirable answers of the batch", "answers", Neither, CURVES),
     ("num_undesirable", "undesirable answers of the batch", "answers", Neither, CURVES),
     ("num_prompts", "prompts of the batch", "prompts", Neither, CURVES),
+    ("rows_cut", "rows of the split that lost their end", "rows", Neither, CURVES),
+    ("rows_skipped", "rows of the split that were left out", "rows", Neither, CURVES),
     ("num_samples", "samples drawn", "samples", Neither, CURVES),
     (
         "grad_norm",

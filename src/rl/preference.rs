@@ -8,10 +8,14 @@
 //!    `center_rewards_coefficient`) adds a coefficient times
 //!    (chosen + rejected)^2 to the loss of a pair: it moves both scores towards 0 and leaves their
 //!    margin alone.
-//! 4. Losses of pairs are added up with the weight of each in the batch's mean, so micro-batching
+//! 4. With a margin m the loss is -log sigmoid(chosen - rejected - m): the scores of a pair are to
+//!    differ by more than m (Touvron et al. 2023, "Llama 2", eq. 2).
+//! 5. With label smoothing e it is (1 - e) L(chosen, rejected) + e L(rejected, chosen), the mean
+//!    loss where a label is wrong with the chance e (Mitchell 2023, of DPO).
+//! 6. Losses of pairs are added up with the weight of each in the batch's mean, so micro-batching
 //!    changes nothing.
-//! 5. A tie counts half in accuracy.
-//! 6. Normalisation pools the scores of both texts of all training pairs: output = (raw - mean) /
+//! 7. A tie counts half in accuracy.
+//! 8. Normalisation pools the scores of both texts of all training pairs: output = (raw - mean) /
 //!    std (Kirk et al. 2024, released code).
 
 use serde::{Deserialize, Serialize};
@@ -30,10 +34,9 @@ pub struct PairStatistics {
 }
 
 impl PairStatistics {
-    /// `loss`, the one that is optimised: weighted, centring included. Over pairs, each of the same
-    /// weight: `accuracy`, `margin` (chosen -
-    /// rejected), and `min_reward`, `mean_reward`, `max_reward` over both texts. `num_pairs`. All 0
-    /// before any pair.
+    /// `loss`, the one that is optimised: weighted, with margins, smoothing and centring. Over
+    /// pairs, each of the same weight: `accuracy`, `margin` (chosen - rejected), and `min_reward`,
+    /// `mean_reward`, `max_reward` over both texts. `num_pairs`. All 0 before any pair.
     pub fn metrics(&self) -> Metrics {
         let (low, high) = self.extremes.unwrap_or((0.0, 0.0));
         vec![
@@ -48,17 +51,28 @@ impl PairStatistics {
     }
 }
 
-/// How much pairs weigh in the loss of a batch, and how it centres scores.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct PairWeight {
-    /// What the loss of a pair is divided by.
-    pub divisor: usize,
+/// What the loss of a pair is made of beside its scores; the default is Bradley-Terry's.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct PairLoss {
     /// Coefficient of (chosen + rejected)^2; 0 does not centre.
     pub centre: f64,
+    /// Chance that a label is wrong, at least 0 and below 0.5.
+    pub smoothing: f64,
 }
 
-/// The loss of some pairs of a batch, as their part of the batch's mean; gradients are ADDED to
-/// `dchosen` and `drejected`.
+/// The scores of some pairs, and by how much those of a pair are to differ.
+#[derive(Clone, Copy, Debug)]
+pub struct Scored<'a> {
+    /// Scores of the preferred texts.
+    pub chosen: &'a [f32],
+    /// Scores of the others.
+    pub rejected: &'a [f32],
+    /// Margins.
+    pub margins: &'a [f64],
+}
+
+/// The loss of some pairs of a batch, each divided by `divisor`: their part of the batch's mean.
+/// Gradients are ADDED to `dchosen` and `drejected`.
 ///
 /// # Panics
 /// If the slices differ in length.
@@ -66,21 +80,24 @@ pub fn pair_loss(
     dchosen: &mut [f32],
     drejected: &mut [f32],
     statistics: &mut PairStatistics,
-    chosen: &[f32],
-    rejected: &[f32],
-    weight: PairWeight,
+    scored: Scored<'_>,
+    divisor: usize,
+    loss: PairLoss,
 ) -> f64 {
+    let Scored { chosen, rejected, margins } = scored;
     let n = chosen.len();
-    assert!(
-        rejected.len() == n && dchosen.len() == n && drejected.len() == n,
-        "one of each a pair"
-    );
-    let (mut sum, PairWeight { divisor, centre }) = (0.0, weight);
+    let lengths = [rejected.len(), margins.len(), dchosen.len(), drejected.len()];
+    assert_eq!(lengths, [n; 4], "one of each a pair");
+    let (mut sum, PairLoss { centre, smoothing }) = (0.0, loss);
     for i in 0..n {
         let (chosen, rejected) = (f64::from(chosen[i]), f64::from(rejected[i]));
         let (margin, both) = (chosen - rejected, chosen + rejected);
-        sum += softplus(-margin) + centre * both * both;
-        let (apart, together) = (sigmoid(-margin), 2.0 * centre * both);
+        // By how much the pair is ordered as labelled, and as it would be the other way round.
+        let (right, wrong) = (margin - margins[i], -margin - margins[i]);
+        let ordered = (1.0 - smoothing) * softplus(-right) + smoothing * softplus(-wrong);
+        sum += ordered + centre * both * both;
+        let apart = (1.0 - smoothing) * sigmoid(-right) - smoothing * sigmoid(-wrong);
+        let together = 2.0 * centre * both;
         dchosen[i] += ratio_or_zero(together - apart, divisor) as f32;
         drejected[i] += ratio_or_zero(together + apart, divisor) as f32;
         statistics.correct += preferred(chosen, rejected);
@@ -147,6 +164,12 @@ impl Normalisation {
         Normalisation { mean, std: if variance > 0.0 { variance.sqrt() } else { 1.0 } }
     }
 
+    /// The one that takes the mean of raw scores off and keeps their scale.
+    pub fn shift(scores: &[f32]) -> Self {
+        let sum: f64 = scores.iter().map(|&x| f64::from(x)).sum();
+        Normalisation { mean: ratio_or_zero(sum, scores.len()), std: 1.0 }
+    }
+
     /// The normalised score.
     pub fn apply(&self, raw: f64) -> f64 {
         (raw - self.mean) / self.std
@@ -162,10 +185,57 @@ mod tests {
     fn loss(chosen: &[f32], rejected: &[f32]) -> (f64, Vec<f32>, Vec<f32>, Metrics) {
         let (mut dchosen, mut drejected) = (vec![0.0; chosen.len()], vec![0.0; chosen.len()]);
         let mut statistics = PairStatistics::default();
-        let weight = PairWeight { divisor: chosen.len(), centre: 0.0 };
-        let loss =
-            pair_loss(&mut dchosen, &mut drejected, &mut statistics, chosen, rejected, weight);
+        let scored = Scored { chosen, rejected, margins: &vec![0.0; chosen.len()] };
+        let loss = pair_loss(
+            &mut dchosen,
+            &mut drejected,
+            &mut statistics,
+            scored,
+            chosen.len(),
+            PairLoss::default(),
+        );
         (loss, dchosen, drejected, statistics.metrics())
+    }
+
+    /// The loss of one pair and its slopes.
+    fn one(scores: [f32; 2], margin: f64, with: PairLoss) -> (f64, f64, f64) {
+        let (mut dchosen, mut drejected, mut statistics) =
+            ([0.0], [0.0], PairStatistics::default());
+        let scored = Scored { chosen: &scores[..1], rejected: &scores[1..], margins: &[margin] };
+        let loss = pair_loss(&mut dchosen, &mut drejected, &mut statistics, scored, 1, with);
+        assert_eq!(
+            statistics.metrics()[0],
+            ("loss", loss),
+            "the loss that is logged is the one that is optimised"
+        );
+        (loss, f64::from(dchosen[0]), f64::from(drejected[0]))
+    }
+
+    /// Values of an independent implementation, to six digits: (1.3, -0.4); (0.2, 0.9) with a
+    /// margin of 0.5; (1, -1) smoothed by 0.1.
+    #[test]
+    fn margin_and_smoothing() {
+        for (scores, margin, smoothing, loss, slope) in [
+            ([1.3, -0.4], 0.0, 0.0, 0.167_786, -0.154_465),
+            ([0.2, 0.9], 0.5, 0.0, 1.463_282, -0.768_525),
+            ([1.0, -1.0], 0.0, 0.1, 0.326_928, -0.019_203),
+        ] {
+            let found = one(scores, margin, PairLoss { centre: 0.0, smoothing });
+            assert!(
+                (found.0 - loss).abs() < 1e-6
+                    && (found.1 - slope).abs() < 1e-6
+                    && (found.2 + slope).abs() < 1e-6,
+                "{scores:?}, margin {margin}, smoothing {smoothing}: {found:?}"
+            );
+        }
+        // Margin 0.5, smoothing 0.2: 0.8 log(1 + e^-(1 - 0.5)) + 0.2 log(1 + e^(1 + 0.5)), and
+        // slope -0.8 / (1 + e^0.5) + 0.2 / (1 + e^-1.5).
+        let (loss, dchosen, drejected) =
+            one([1.0, 0.0], 0.5, PairLoss { centre: 0.0, smoothing: 0.2 });
+        let expected = 0.8 * (-0.5f64).exp().ln_1p() + 0.2 * 1.5f64.exp().ln_1p();
+        let slope = -0.8 / (1.0 + 0.5f64.exp()) + 0.2 / (1.0 + (-1.5f64).exp());
+        assert!((loss - expected).abs() < 1e-12, "{loss} for {expected}");
+        assert!((dchosen - slope).abs() < 1e-7 && (drejected + slope).abs() < 1e-7);
     }
 
     /// torchtune's constants for -log sigmoid of 0, 1, 2.
@@ -191,23 +261,7 @@ mod tests {
     #[test]
     fn centring_is_of_the_sum_of_both_scores() {
         let centred = |chosen: f32, rejected: f32, centre: f64| {
-            let (mut dchosen, mut drejected, mut statistics) =
-                ([0.0], [0.0], PairStatistics::default());
-            let weight = PairWeight { divisor: 1, centre };
-            let loss = pair_loss(
-                &mut dchosen,
-                &mut drejected,
-                &mut statistics,
-                &[chosen],
-                &[rejected],
-                weight,
-            );
-            assert_eq!(
-                statistics.metrics()[0],
-                ("loss", loss),
-                "the loss that is logged is the one that is optimised"
-            );
-            (loss, dchosen[0], drejected[0])
+            one([chosen, rejected], 0.0, PairLoss { centre, smoothing: 0.0 })
         };
         let (loss, dchosen, drejected) = centred(2.0, 1.0, 0.01);
         assert!(
@@ -241,22 +295,27 @@ mod tests {
                 && (normalisation.std - 6.4f64.sqrt()).abs() < 1e-12
         );
         assert_eq!(normalisation.apply(2.0), 0.0);
+        let shift = Normalisation::shift(&[3.0, -1.0, 4.0]);
+        assert_eq!((shift, shift.apply(5.0)), (Normalisation { mean: 2.0, std: 1.0 }, 3.0));
         assert_eq!(Normalisation::of(&[2.0], &[2.0]), Normalisation { mean: 2.0, std: 1.0 });
         assert_eq!(Normalisation::of(&[], &[]), Normalisation::IDENTITY);
     }
 
     proptest! {
         #[test]
-        fn gradients_are_the_slopes(chosen in -4.0f32..4.0, rejected in -4.0f32..4.0) {
+        fn gradients_are_the_slopes(chosen in -4.0f32..4.0, rejected in -4.0f32..4.0,
+            margin in 0.0f64..2.0, smoothing in 0.0f64..0.5, centre in 0.0f64..0.1) {
             let step = 1.0 / 512.0;
-            let at = |c: f32, r: f32| loss(&[c], &[r]).0;
-            let (_, dchosen, drejected, _) = loss(&[chosen], &[rejected]);
-            let width = |x: f32| f64::from(x + step) - f64::from(x - step);
-            let slope = (at(chosen + step, rejected) - at(chosen - step, rejected)) / width(chosen);
-            prop_assert!((slope - f64::from(dchosen[0])).abs() < 1e-6);
-            let slope = (at(chosen, rejected + step) - at(chosen,
-                rejected - step)) / width(rejected);
-            prop_assert!((slope - f64::from(drejected[0])).abs() < 1e-6);
+            let given = (margin, PairLoss { centre, smoothing });
+            for (margin, with) in [(0.0, PairLoss::default()), given] {
+                let at = |c: f32, r: f32| one([c, r], margin, with).0;
+                let (_, dchosen, drejected) = one([chosen, rejected], margin, with);
+                let width = |x: f32| f64::from(x + step) - f64::from(x - step);
+                let rise = at(chosen + step, rejected) - at(chosen - step, rejected);
+                prop_assert!((rise / width(chosen) - dchosen).abs() < 2e-6);
+                let rise = at(chosen, rejected + step) - at(chosen, rejected - step);
+                prop_assert!((rise / width(rejected) - drejected).abs() < 2e-6);
+            }
         }
 
         #[test]
@@ -271,9 +330,9 @@ mod tests {
             let mut parts = 0.0;
             for range in [0..cut, cut..n] {
                 let (c, r) = (&chosen[range.clone()], &rejected[range.clone()]);
-                let weight = PairWeight { divisor: n, centre: 0.0 };
+                let scored = Scored { chosen: c, rejected: r, margins: &vec![0.0; c.len()] };
                 parts += pair_loss(&mut dchosen[range.clone()], &mut drejected[range],
-                    &mut statistics, c, r, weight);
+                    &mut statistics, scored, n, PairLoss::default());
             }
             prop_assert!((whole - parts).abs() < 1e-12);
             prop_assert_eq!(dwhole, dchosen);

@@ -26,6 +26,7 @@ use crate::model::params::Trainable;
 use crate::model::transformer::Recompute;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, ReferenceLogprobs};
 use crate::rl::direct::{DirectLoss, Objective};
+use crate::train::average::AverageConfig;
 use crate::train::direct::{self, Pair, pairs};
 use crate::train::minimise::Minimise;
 use crate::train::optimiser::{OptimiserConfig, TrainState};
@@ -85,6 +86,10 @@ pub struct DpoStage {
     /// measures nothing and keeps the last step.
     #[serde(default)]
     pub validation: Option<ValidationConfig>,
+    /// Exponential moving average of the weights, which is measured and saved instead of the last
+    /// weights. `null` saves the last weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub average: Option<AverageConfig>,
     /// Activations that the backward pass computes again instead of keeping them.
     #[serde(default)]
     pub recompute: Recompute,
@@ -184,6 +189,7 @@ impl Stage for DpoStage {
             .positive_or_null(self.max_prompt_tokens, "max_prompt_tokens");
         self.check_loss(&mut checks);
         validation::check(&mut checks, &self.validation, std::slice::from_ref(&self.split));
+        AverageConfig::check(&self.average, &mut checks);
         let mut problems = checks.done();
         problems.extend(self.optimiser.problems());
         problems
@@ -198,7 +204,8 @@ impl Stage for DpoStage {
         let (spec, head) = shapes.model(&self.policy)?;
         let trainable = Trainable::frozen_fraction(&spec, self.frozen);
         let (recompute, keeps_best) = (self.recompute, validation::keeps_best(&self.validation));
-        Training { spec, head, trainable, recompute, keeps_best }.direct(shapes)
+        let averages = self.average.is_some();
+        Training { spec, head, trainable, recompute, keeps_best, averages }.direct(shapes)
     }
 
     fn readings(&self, shapes: &ArtefactShapes) -> Vec<Reading> {
@@ -248,7 +255,13 @@ impl Stage for DpoStage {
             measure: &measure,
         });
         let shown = &["loss", "rewards/accuracies", "validation/loss"];
-        let minimise = Minimise { batches: &batches, optimiser: &self.optimiser, shown, validator };
+        let minimise = Minimise {
+            batches: &batches,
+            optimiser: &self.optimiser,
+            shown,
+            validator,
+            average: self.average,
+        };
         let (state, kept) = minimise.run(b, context, state, |state, batch| {
             let own: Vec<&Pair> = batch.iter().map(|pair| &pairs[*pair]).collect();
             let of: Vec<[f64; 2]> = batch.iter().map(|pair| reference[*pair]).collect();

@@ -14,6 +14,7 @@ use crate::model::transformer::Recompute;
 use crate::model::weights::Model;
 use crate::rl::direct::{DirectLoss, Objective};
 use crate::rl::kto::KtoLoss;
+use crate::rl::preference::PairLoss;
 use crate::sample::PREFILL;
 use crate::sample::footprint::first_tokens;
 use crate::train::answers::Answered;
@@ -34,6 +35,8 @@ pub(super) struct Training {
     pub(super) recompute: Recompute,
     /// Whether the trained tensors of the best step are kept on the host.
     pub(super) keeps_best: bool,
+    /// Whether an average of the trained tensors is kept there.
+    pub(super) averages: bool,
 }
 
 impl Training {
@@ -64,11 +67,13 @@ impl Training {
             let group = |text: Vec<u32>| PreferenceGroup {
                 sequences: vec![text.clone(), text],
                 pairs: vec![(0, 1)],
+                margins: vec![0.0],
             };
             let longest = self.spec.context.min(MICRO_BATCH_TOKENS / 2);
             let groups: Vec<PreferenceGroup> =
                 sequences(MICRO_BATCH_TOKENS / 2, longest).into_iter().map(group).collect();
-            reward::accumulate(b, &mut state, &groups.iter().collect::<Vec<_>>(), 0.0);
+            let groups: Vec<&PreferenceGroup> = groups.iter().collect();
+            reward::accumulate(b, &mut state, &groups, PairLoss::default());
             Ok(self.memory(b, &state))
         })
     }
@@ -125,8 +130,9 @@ impl Training {
 
     /// What is counted.
     fn memory(&self, b: &Counting, state: &TrainState<Counting>) -> Memory {
-        let training = state.memory(b);
-        Memory::of(b, if self.keeps_best { with_best(training, training) } else { training })
+        let own = state.memory(b);
+        let copies = usize::from(self.keeps_best) + usize::from(self.averages);
+        Memory::of(b, (0..copies).fold(own, |training, _| with_best(training, own)))
     }
 
     /// The sequences of one pass.
@@ -135,8 +141,9 @@ impl Training {
     }
 }
 
-/// `training` with the best step's tensors of the training state `own`. They are on the host all
-/// the time, and in a checkpoint next to the last step's, of which it has three with the moments.
+/// `training` with the best step's tensors, or the averages, of the training state `own`. They are
+/// on the host all the time, and in a checkpoint next to the last step's, of which it has three
+/// with the moments.
 pub(super) fn with_best(training: Memory, own: Memory) -> Memory {
     Memory { checkpoint: training.checkpoint + 2 * own.checkpoint / 3, ..training }
 }

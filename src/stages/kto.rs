@@ -30,6 +30,7 @@ use crate::model::transformer::Recompute;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, ReferenceLogprobs};
 use crate::rl::kto::{KtoLoss, ReferencePoint};
 use crate::tokenizer::tokens::Tokenizer;
+use crate::train::average::AverageConfig;
 use crate::train::kto::{self, LabelledRow, Referenced};
 use crate::train::minimise::Minimise;
 use crate::train::optimiser::{OptimiserConfig, TrainState};
@@ -82,6 +83,10 @@ pub struct KtoStage {
     /// `null` measures nothing and keeps the last step.
     #[serde(default)]
     pub validation: Option<ValidationConfig>,
+    /// Exponential moving average of the weights, which is measured and saved instead of the last
+    /// weights. `null` saves the last weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub average: Option<AverageConfig>,
     /// Activations that the backward pass computes again instead of keeping them.
     #[serde(default)]
     pub recompute: Recompute,
@@ -183,6 +188,7 @@ impl Stage for KtoStage {
             );
         let trained: Vec<String> = self.trained().into_iter().cloned().collect();
         validation::check(&mut checks, &self.validation, &trained);
+        AverageConfig::check(&self.average, &mut checks);
         let mut problems = checks.done();
         problems.extend(self.optimiser.problems());
         problems
@@ -197,7 +203,8 @@ impl Stage for KtoStage {
         let (spec, head) = shapes.model(&self.policy)?;
         let trainable = Trainable::frozen_fraction(&spec, self.frozen);
         let (recompute, keeps_best) = (self.recompute, validation::keeps_best(&self.validation));
-        Training { spec, head, trainable, recompute, keeps_best }.labelled(shapes)
+        let averages = self.average.is_some();
+        Training { spec, head, trainable, recompute, keeps_best, averages }.labelled(shapes)
     }
 
     fn readings(&self, shapes: &ArtefactShapes) -> Vec<Reading> {
@@ -252,7 +259,13 @@ impl Stage for KtoStage {
             measure: &measure,
         });
         let shown = &["loss", "kl", "validation/loss"];
-        let minimise = Minimise { batches: &batches, optimiser: &self.optimiser, shown, validator };
+        let minimise = Minimise {
+            batches: &batches,
+            optimiser: &self.optimiser,
+            shown,
+            validator,
+            average: self.average,
+        };
         let (state, kept) = minimise.run(b, context, state, |state, batch| {
             let own: Vec<&LabelledRow> = batch.iter().map(|row| &rows[*row]).collect();
             let metrics = kto::accumulate(b, state, &own, &loss);

@@ -51,6 +51,7 @@ const SOURCES: &[&str] = &[
     include_str!("../artefacts/leaks.rs"),
     include_str!("../artefacts/metric.rs"),
     include_str!("../data/contrast.rs"),
+    include_str!("../data/fitting.rs"),
     include_str!("../data/subset.rs"),
     include_str!("../data/record_formats.rs"),
     include_str!("../data/source.rs"),
@@ -70,7 +71,9 @@ const SOURCES: &[&str] = &[
     include_str!("../rl/kto.rs"),
     include_str!("../rl/ppo.rs"),
     include_str!("../rl/rewards.rs"),
+    include_str!("../train/average.rs"),
     include_str!("../train/optimiser.rs"),
+    include_str!("../train/preference.rs"),
     include_str!("../train/schedule.rs"),
     include_str!("../train/validation.rs"),
 ];

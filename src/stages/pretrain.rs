@@ -24,6 +24,7 @@ use crate::model::transformer::Recompute;
 use crate::model::weights::Model;
 use crate::reference::{Dataset as DatasetArtefact, Ref, Tokenizer as TokenizerArtefact};
 use crate::tokenizer::tokens::Tokenizer;
+use crate::train::average::AverageConfig;
 use crate::train::optimiser::OptimiserConfig;
 use crate::train::supervised::Supervised;
 use crate::train::validation::ValidationConfig;
@@ -49,6 +50,10 @@ pub struct PretrainStage {
     /// measures nothing and keeps the last step.
     #[serde(default)]
     pub validation: Option<ValidationConfig>,
+    /// Exponential moving average of the weights, which is measured and saved instead of the last
+    /// weights. `null` saves the last weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub average: Option<AverageConfig>,
     /// Activations that the backward pass computes again instead of keeping them.
     #[serde(default)]
     pub recompute: Recompute,
@@ -118,6 +123,7 @@ impl Stage for PretrainStage {
             }
         }
         validation::check(&mut checks, &self.validation, &self.phases);
+        AverageConfig::check(&self.average, &mut checks);
         let mut problems = checks.done();
         problems.extend(self.optimiser.problems());
         problems
@@ -139,6 +145,7 @@ impl Stage for PretrainStage {
             trainable: Trainable::ALL,
             recompute: self.recompute,
             keeps_best: validation::keeps_best(&self.validation),
+            averages: self.average.is_some(),
         };
         training.supervised(shapes)
     }
@@ -168,9 +175,7 @@ impl Stage for PretrainStage {
             let mut warn = |message| context.warn(message);
             let folder = self.tokenizer.path();
             let read = rows_of(&mut warn, &dataset, split, &tokenizer, self.limits(), folder)?;
-            let document =
-                |row: Tokenised| Tokenised { tokens: row.tokens, ..Tokenised::default() };
-            Ok(read.into_iter().map(document).collect())
+            Ok(read.into_iter().map(Tokenised::whole).collect())
         };
         for split in &self.phases {
             let start = rows.len();
@@ -195,6 +200,8 @@ impl Stage for PretrainStage {
             trainable: Trainable::ALL,
             from: None,
             validation: self.validation.as_ref().zip(Some(measured.as_slice())),
+            average: self.average,
+            of_rows: &[],
         };
         let (model, kept) = training.run(b, context, &model)?;
         let special = SpecialTokens { bos: None, eos: Some(tokenizer.eos()), pad: tokenizer.pad() };

@@ -14,7 +14,8 @@ use crate::data::tokenised::{Limits, MODEL, tokenise};
 use crate::error::Result;
 use crate::reference::{Dataset as DatasetArtefact, Ref};
 use crate::tokenizer::tokens::Tokenizer;
-use crate::train::{answers, preference};
+use crate::train::answers;
+use crate::train::preference::{self, BatchOf, Margin};
 
 /// Rows of a dataset that a model is given.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -135,16 +136,20 @@ impl Reading {
                 supervised::rows_of(&mut silent, data, split, tokens, limits, tokenizer)?;
             }
             Part::Text => {
-                tokenise(&data.rows(split)?.texts(), tokens, limits, split)?;
+                let mut texts = data.rows(split)?.texts();
+                texts.truncate(rows.unwrap_or(usize::MAX));
+                tokenise(&texts, tokens, limits, split)?;
             }
             Part::Pair => {
                 let mut pairs: Vec<Preference> = data.split(split)?;
                 pairs.truncate(rows.unwrap_or(usize::MAX));
-                preference::groups(&pairs, tokens, limits, reader, split)?;
+                let plain = (BatchOf::default(), Margin::default());
+                preference::groups(&pairs, tokens, limits, (reader, split), plain)?;
             }
             Part::Answers => match data.rows(split)? {
                 Rows::Preferences(pairs) => {
-                    preference::groups(&pairs, tokens, limits, reader, split)?;
+                    let plain = (BatchOf::default(), Margin::default());
+                    preference::groups(&pairs, tokens, limits, (reader, split), plain)?;
                 }
                 Rows::Examples(rows) => {
                     answers::completions(&rows, tokens, limits, reader, split)?;

@@ -22,7 +22,7 @@ use crate::rl::Metrics;
 /// Adds the gradient of the mean loss over `batch` to the gradients of `state`; returns `loss`,
 /// `entropy` (both in nats a token) and `num_tokens`.
 pub fn accumulate<B: Backend>(b: &B, state: &mut TrainState<B>, batch: &[&Tokenised]) -> Metrics {
-    let count: usize = batch.iter().map(|row| learned(row).count()).sum();
+    let count: usize = batch.iter().map(|row| row.learned().count()).sum();
     let (mut loss, mut entropy) = (0.0, 0.0);
     for run in micro_batches(batch.iter().map(|row| row.tokens.len())) {
         let rows = &batch[run];
@@ -58,7 +58,7 @@ pub fn accumulate<B: Backend>(b: &B, state: &mut TrainState<B>, batch: &[&Tokeni
 /// gradient.
 pub fn measure<B: Backend>(b: &B, model: &Model<B>, rows: &[Tokenised]) -> Metrics {
     let rows: Vec<&Tokenised> = rows.iter().collect();
-    let count: usize = rows.iter().map(|row| learned(row).count()).sum();
+    let count: usize = rows.iter().map(|row| row.learned().count()).sum();
     let mut loss = 0.0;
     for run in micro_batches(rows.iter().map(|row| row.tokens.len())) {
         loss -= logprobs(b, model, &rows[run]).iter().sum::<f64>();
@@ -74,7 +74,7 @@ pub fn losses<B: Backend>(b: &B, model: &Model<B>, rows: &[Tokenised]) -> Vec<(f
         let part = &rows[run];
         let mut logprobs = logprobs(b, model, part).into_iter();
         for row in part {
-            let count = learned(row).count();
+            let count = row.learned().count();
             found.push((-logprobs.by_ref().take(count).sum::<f64>(), count));
         }
     }
@@ -90,17 +90,12 @@ fn logprobs<B: Backend>(b: &B, model: &Model<B>, part: &[&Tokenised]) -> Vec<f64
     b.download_f64(&heads::token_logprobs(b, model, &hidden, scored, false).logprobs)
 }
 
-/// The positions whose tokens are learned. Nothing comes before the first token, so it never is.
-fn learned(row: &Tokenised) -> impl Iterator<Item = usize> {
-    (row.prompt.max(1)..row.tokens.len()).filter(|at| row.is_own(*at))
-}
-
 /// For packed sequences, the rows whose next token is learned, and those tokens.
 fn learned_tokens(sequences: &[&Tokenised]) -> (Vec<u32>, Vec<u32>) {
     let (mut rows, mut targets, mut start) = (Vec::new(), Vec::new(), 0);
     for sequence in sequences {
-        rows.extend(learned(sequence).map(|at| (start + at - 1) as u32));
-        targets.extend(learned(sequence).map(|at| sequence.tokens[at]));
+        rows.extend(sequence.learned().map(|at| (start + at - 1) as u32));
+        targets.extend(sequence.learned().map(|at| sequence.tokens[at]));
         start += sequence.tokens.len();
     }
     (rows, targets)

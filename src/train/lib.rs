@@ -40,6 +40,7 @@ use posttrain_tokenizer as tokenizer;
 
 pub mod answers;
 pub mod archive;
+pub mod average;
 pub mod classifier;
 pub mod critic;
 pub mod direct;

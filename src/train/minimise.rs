@@ -2,6 +2,7 @@
 //! step. Every loss of fixed rows is trained so: supervised fine-tuning and the reward model.
 
 use super::archive::Archive;
+use super::average::{Average, AverageConfig};
 use super::optimiser::{OptimiserConfig, TrainState};
 use super::steps::{self, State, StepReport};
 use super::validation::{Kept, Validator, WithBest};
@@ -14,15 +15,29 @@ use crate::rl::Metrics;
 struct Training<'a, B: Backend> {
     b: &'a B,
     state: TrainState<B>,
+    average: Option<Average>,
+}
+
+impl<B: Backend> Training<'_, B> {
+    /// Exchanges the weights with their average, where there is one.
+    fn exchange(&mut self) {
+        if let Some(average) = &mut self.average {
+            average.exchange(self.b, &mut self.state);
+        }
+    }
 }
 
 impl<B: Backend> State for Training<'_, B> {
     fn save(&self, archive: &mut Archive) {
         self.state.save(self.b, "model", archive);
+        if let Some(average) = &self.average {
+            average.save(archive);
+        }
     }
 
     fn load(&mut self, archive: &Archive) -> Result<()> {
-        self.state.load(self.b, "model", archive)
+        self.state.load(self.b, "model", archive)?;
+        self.average.as_mut().map_or(Ok(()), |average| average.load(archive))
     }
 }
 
@@ -36,6 +51,8 @@ pub struct Minimise<'a, B: Backend> {
     pub shown: &'static [&'static str],
     /// How the model is measured meanwhile, if it is.
     pub validator: Option<Validator<'a, B>>,
+    /// The average of weights that is measured and returned instead of the last weights, if one is.
+    pub average: Option<AverageConfig>,
 }
 
 impl<B: Backend> Minimise<'_, B> {
@@ -53,8 +70,9 @@ impl<B: Backend> Minimise<'_, B> {
         state: TrainState<B>,
         mut accumulate: impl FnMut(&mut TrainState<B>, &[usize]) -> (Metrics, usize),
     ) -> Result<(TrainState<B>, Option<Kept>)> {
-        let Minimise { batches, optimiser, shown, validator } = self;
-        let mut training = WithBest::new(Training { b, state });
+        let Minimise { batches, optimiser, shown, validator, average } = self;
+        let average = average.map(|config| Average::new(b, config, &state));
+        let mut training = WithBest::new(Training { b, state, average });
         steps::run(context, &mut training, batches.len(), |training, step| {
             let state = &mut training.run.state;
             state.clear_gradients(b);
@@ -62,12 +80,19 @@ impl<B: Backend> Minimise<'_, B> {
             let rate = optimiser.rate(step, batches.len());
             let norm = state.update(b, optimiser, rate, 1.0, |_| true);
             metrics.extend([("grad_norm", norm), ("learning_rate", rate)]);
-            if let Some(validator) = validator {
-                let steps = (step + 1, batches.len());
+            let Training { state, average, .. } = &mut training.run;
+            if let Some(average) = average {
+                average.follow(b, state);
+            }
+            let steps = (step + 1, batches.len());
+            if let Some(validator) = validator.as_ref().filter(|it| it.is_due(steps)) {
+                training.run.exchange();
                 metrics.extend(training.after(b, validator, |run| &run.state, steps)?);
+                training.run.exchange();
             }
             Ok(StepReport { metrics, shown, tokens })
         })?;
+        training.run.exchange();
         let (run, kept) = training.finish(b, |run| &mut run.state);
         Ok((run.state, kept))
     }

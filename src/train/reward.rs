@@ -3,7 +3,7 @@
 //!
 //! 1. The score is read at the last token, which is the end-of-text token.
 //! 2. After training, scores are normalised: mean 0 and standard deviation 1 over both texts of
-//!    training pairs.
+//!    training pairs, or mean 0 over reference completions, the scale kept.
 
 use super::optimiser::TrainState;
 use super::preference::{PreferenceGroup, score_gradients};
@@ -16,7 +16,7 @@ use crate::model::heads;
 use crate::model::score::last_scalars;
 use crate::model::weights::Model;
 use crate::rl::Metrics;
-use crate::rl::preference::{Normalisation, PairStatistics};
+use crate::rl::preference::{Normalisation, PairLoss, PairStatistics};
 
 /// Prompt, response and the end-of-text token: a reward model always sees the end that it saw in
 /// training (Kirk et al. 2024, released code), behind a response that another token ended as well.
@@ -29,13 +29,13 @@ pub fn reward_sequence(prompt: &[u32], response: &[u32], eos: u32) -> Vec<u32> {
     sequence
 }
 
-/// Adds the gradient of the mean loss over prompts to the gradients of `state`; returns the metrics
-/// of [`PairStatistics`] and `num_prompts`. `centre` is the weight of (chosen + rejected)^2.
+/// Adds the gradient of the mean loss over groups to the gradients of `state`; returns the metrics
+/// of [`PairStatistics`].
 pub fn accumulate<B: Backend>(
     b: &B,
     state: &mut TrainState<B>,
     batch: &[&PreferenceGroup],
-    centre: f64,
+    loss: PairLoss,
 ) -> Metrics {
     let mut statistics = PairStatistics::default();
     for run in micro_batches(batch.iter().map(|group| group.tokens())) {
@@ -48,7 +48,7 @@ pub fn accumulate<B: Backend>(
             .into_iter()
             .map(|score| score as f32)
             .collect();
-        let dscores = score_gradients(&mut statistics, groups, &scores, batch.len(), centre);
+        let dscores = score_gradients(&mut statistics, groups, &scores, batch.len(), loss);
         let mut dhidden = state.hidden_gradient(b, &packed);
         heads::scalar_scores_backward(
             b,
@@ -61,23 +61,21 @@ pub fn accumulate<B: Backend>(
         );
         state.backward(b, &packed, &activations, &dhidden);
     }
-    let mut metrics = statistics.metrics();
-    metrics.push(("num_prompts", batch.len() as f64));
-    metrics
+    statistics.metrics()
 }
 
 /// The mean loss of `groups`, `validation/loss`, and the share of pairs that are ordered as
-/// labelled, `validation/accuracy`: those of [`accumulate`], without a gradient. `centre` as there.
+/// labelled, `validation/accuracy`: those of [`accumulate`], without a gradient.
 pub fn measure<B: Backend>(
     b: &B,
     model: &Model<B>,
     groups: &[PreferenceGroup],
-    centre: f64,
+    loss: PairLoss,
 ) -> Metrics {
     let mut statistics = PairStatistics::default();
     for group in groups {
         let scores = last_scalars(b, model, &group.slices().collect::<Vec<_>>());
-        score_gradients(&mut statistics, &[group], &scores, groups.len(), centre);
+        score_gradients(&mut statistics, &[group], &scores, groups.len(), loss);
     }
     let figure = |wanted| {
         let metrics = statistics.metrics();
@@ -102,13 +100,25 @@ pub fn normalisation<B: Backend>(
         chosen.extend(group.pairs.iter().map(|pair| scores[pair.0]));
         rejected.extend(group.pairs.iter().map(|pair| scores[pair.1]));
     }
-    let normalisation = Normalisation::of(&chosen, &rejected);
+    checked(Normalisation::of(&chosen, &rejected), "the training pairs")
+}
+
+/// The shift that gives `sequences` a mean score of 0 (Huang et al. 2024, detail 15).
+///
+/// # Errors
+/// As of [`normalisation`].
+pub fn shift<B: Backend>(b: &B, model: &Model<B>, sequences: &[&[u32]]) -> Result<Normalisation> {
+    checked(Normalisation::shift(&last_scalars(b, model, sequences)), "the references")
+}
+
+/// Refuses what is not finite; `of` says what was scored.
+fn checked(normalisation: Normalisation, of: &str) -> Result<Normalisation> {
     let Normalisation { mean, std } = normalisation;
     match mean.is_finite() && std.is_finite() {
         true => Ok(normalisation),
-        false => Err(diverged(format!(
-            "scores of the training pairs have mean {mean} and standard deviation {std}"
-        ))
-        .into()),
+        false => {
+            let found = format!("scores of {of} have mean {mean} and standard deviation {std}");
+            Err(diverged(found).into())
+        }
     }
 }

@@ -4,6 +4,7 @@
 use std::ops::Range;
 use std::path::Path;
 
+use super::average::AverageConfig;
 use super::language;
 use super::minimise::Minimise;
 use super::optimiser::{OptimiserConfig, TrainState};
@@ -39,6 +40,10 @@ pub struct Supervised<'a> {
     pub from: Option<&'a Path>,
     /// How the model is measured meanwhile, and the rows, if it is.
     pub validation: Option<(&'a ValidationConfig, &'a [Tokenised])>,
+    /// The average of weights that is measured and returned instead of the last ones, if one is.
+    pub average: Option<AverageConfig>,
+    /// Figures of the rows, which every step has.
+    pub of_rows: &'a [(&'static str, f64)],
 }
 
 impl Supervised<'_> {
@@ -71,11 +76,14 @@ impl Supervised<'_> {
             measure: &measure,
         });
         let (optimiser, shown) = (self.optimiser, &["loss", "validation/loss"]);
-        let minimise = Minimise { batches: &batches, optimiser, shown, validator };
+        let average = self.average;
+        let minimise = Minimise { batches: &batches, optimiser, shown, validator, average };
         let (state, kept) = minimise.run(b, context, state, |state, batch| {
             let batch: Vec<&Tokenised> = batch.iter().map(|row| &self.rows[*row]).collect();
             let tokens = batch.iter().map(|row| row.tokens.len()).sum();
-            (language::accumulate(b, state, &batch), tokens)
+            let mut metrics = language::accumulate(b, state, &batch);
+            metrics.extend(self.of_rows);
+            (metrics, tokens)
         })?;
         Ok((state.finished(), kept))
     }

@@ -63,6 +63,13 @@ pub struct Validator<'a, B: Backend> {
     pub measure: &'a dyn Fn(&TrainState<B>) -> Result<Metrics>,
 }
 
+impl<B: Backend> Validator<'_, B> {
+    /// Whether the model is measured after `step` of `total` steps.
+    pub(super) fn is_due(&self, (step, total): (usize, usize)) -> bool {
+        step.is_multiple_of(self.every) || step >= total
+    }
+}
+
 /// The step whose model is kept, from 1, and the figure that decided it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Kept {
@@ -89,7 +96,7 @@ impl Best {
         state: &TrainState<B>,
         (step, total): (usize, usize),
     ) -> Result<Metrics> {
-        if !step.is_multiple_of(validator.every) && step < total {
+        if !validator.is_due((step, total)) {
             return Ok(Metrics::new());
         }
         let figures = (validator.measure)(state)?;

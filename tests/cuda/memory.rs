@@ -15,7 +15,7 @@ use posttrain::model::weights::Model;
 use posttrain::rl::direct::{DirectLoss, Objective};
 use posttrain::rl::kto::KtoLoss;
 use posttrain::rl::ppo::{PolicyClip, ValueClip};
-use posttrain::rl::preference::Normalisation;
+use posttrain::rl::preference::{Normalisation, PairLoss};
 use posttrain::sample::{GenerateOptions, Limits, Sample, generate};
 use posttrain::train::answers::Answered;
 use posttrain::train::critic::Critic;
@@ -154,8 +154,12 @@ impl Computation for Preferences<'_> {
         let model = from.with_scalar(b, head);
         let trainable = Trainable::above(spec, 1);
         let mut state = TrainState::new(b, &model, trainable).unwrap().with(*recompute);
-        let group = PreferenceGroup { sequences: sequences(spec, &[100, 28]), pairs: vec![(0, 1)] };
-        reward::accumulate(b, &mut state, &[&group], 0.0);
+        let group = PreferenceGroup {
+            sequences: sequences(spec, &[100, 28]),
+            pairs: vec![(0, 1)],
+            margins: vec![0.0],
+        };
+        reward::accumulate(b, &mut state, &[&group], PairLoss::default());
     }
 }
 

@@ -297,3 +297,13 @@ fn bytes_are_what_counts_and_not_where_they_came_from() {
     assert_eq!(run("hub:tiny/base"), (1, 0));
     assert_eq!(run(&format!("hub:tiny/base@{commit}")), (0, 1));
 }
+
+#[test]
+fn a_recipe_is_planned_without_a_network() {
+    let world = World::new();
+    world.server.down(true);
+    let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines/recipes/nplus.yaml");
+    let said = world.program(BASE, &["plan", recipe, "--set", "size=1b", "news"], &[]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.out.contains("until hub:") && said.err.contains("warning: "), "{}", said.out);
+}

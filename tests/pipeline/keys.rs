@@ -1,6 +1,6 @@
 //! Keys of the shipped pipelines, recorded; and fields at their defaults, which are in no key.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use posttrain::backend::Backend;
 use posttrain::dag::context::Context;
@@ -10,6 +10,7 @@ use posttrain::dag::node::{Graph, Node, Numerics};
 use posttrain::error::Result;
 use posttrain::pipeline::defaults::{Defaults, whole_config, without_defaults};
 use posttrain::pipeline::expand::{load, parse};
+use posttrain::pipeline::fetch::place;
 use posttrain::pipeline::overrides::Overrides;
 use posttrain::pipeline::registry::{Builtin, Registry};
 use posttrain::reference::{Dataset, Input, Policy, Ref};
@@ -58,6 +59,7 @@ fn keys_of_the_shipped_pipelines_are_as_recorded() {
         let named = names.iter().map(|name| format!("{name}={}", at(name)));
         named.chain([base_model.clone()]).collect()
     };
+    let sets = |sets: &[&str]| sets.iter().map(|set| set.to_string()).collect();
     let pipelines = [
         ("first", Vec::new()),
         ("own_metric", Vec::new()),
@@ -72,12 +74,21 @@ fn keys_of_the_shipped_pipelines_are_as_recorded() {
         ("instruction_following", Vec::new()),
         ("headlines", files(&["posts", "articles"])),
         ("alpaca", files(&["demonstrations", "pairs", "easy", "hard"])),
+        ("recipes/paper_summarisation", sets(&["model=facebook/opt-125m", "shift=sentiment"])),
+        ("recipes/paper_kl", Vec::new()),
+        ("recipes/paper_search", sets(&["ppo_learning_rate=1.5e-5"])),
+        ("recipes/paper_gpt4", Vec::new()),
+        ("recipes/paper_instructions", Vec::new()),
+        ("recipes/nplus", sets(&["size=1b", "seed=44413"])),
     ];
     let mut lines = HEADER.to_owned();
     for (name, sets) in pipelines {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("pipelines/{name}.yaml"));
         let overrides = Overrides { profiles: Vec::new(), sets };
-        for node in load(&path, &overrides, &Builtin).unwrap().graph.nodes {
+        let mut pipeline = load(&path, &overrides, &Builtin).unwrap();
+        // What is named in a hub is told apart by its name.
+        place(&mut pipeline, &[], &mut |name| Ok(Some(PathBuf::from(name)))).unwrap();
+        for node in pipeline.graph.nodes {
             let key = preimage(&node).key();
             lines += &format!("{name} {} {} {}\n", node.name, node.version, key.short());
         }

@@ -8,6 +8,7 @@ mod lengths;
 mod memory;
 mod mistakes;
 mod noise;
+mod recipes;
 mod select;
 mod sweeps;
 mod toys;

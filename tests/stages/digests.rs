@@ -209,6 +209,7 @@ pub fn cases() -> Vec<(&'static str, Value)> {
     cases.extend(of_direct());
     cases.extend(of_rewards(&best_of_n(json!({})), &ppo(json!({}))));
     cases.extend(of_labelled());
+    cases.extend(of_supervised(&sft(0.0), &reward_model(0.0), &pretrain(&form)));
     cases
 }
 
@@ -289,6 +290,49 @@ fn of_labelled() -> [(&'static str, Value); 5] {
         ("kto/pairs", kto(json!({"validation": validation}))),
         ("kto/single", kto(single)),
         ("kto/frozen", kto(json!({"frozen": 0.8, "z0": "none"}))),
+    ]
+}
+
+/// Options of supervised stages beyond the plain runs.
+fn of_supervised(
+    sft: &Value,
+    reward_model: &Value,
+    pretrain: &Value,
+) -> [(&'static str, Value); 6] {
+    let at = |name| fixture().at(name);
+    let with = |config: &Value, more: Value| {
+        let mut config = config.clone();
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        config
+    };
+    let average = json!({"decay": 0.9});
+    let measured = json!({"average": average, "validation": {"split": "test/ood", "every": 2}});
+    [
+        ("sft/all", with(sft, json!({"loss_on": "all", "too_long": "cut"}))),
+        ("sft/average", with(sft, measured)),
+        (
+            "reward_model/pairs",
+            with(
+                reward_model,
+                json!({"batch_of": "pairs", "margin": "rows",
+                "label_smoothing": 0.1}),
+            ),
+        ),
+        (
+            "reward_model/references",
+            with(
+                reward_model,
+                json!({"margin": {"constant": 0.25}, "average": average,
+                "normalise": {"references": {"dataset": at("dataset"), "rows": 5}}}),
+            ),
+        ),
+        ("pretrain/average", with(pretrain, json!({"average": average}))),
+        (
+            "dataset/margin",
+            json!({"source": {"files": {"preferences": {"path": at("preferences/preferences.jsonl"),
+                "prompt": "{prompt}", "chosen": "{chosen}", "rejected": "{rejected}", "id": "id",
+                "margin": "margin"}}}}),
+        ),
     ]
 }
 

@@ -30,6 +30,7 @@ mod seeds;
 mod shared;
 pub mod sheets;
 mod similarity;
+mod supervised;
 mod training;
 mod trajectories;
 mod validation;

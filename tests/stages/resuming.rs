@@ -65,6 +65,27 @@ fn kto_goes_on_where_it_stopped() {
     stops_change_nothing("kto", config);
 }
 
+#[test]
+fn an_average_of_weights_goes_on_where_it_stopped() {
+    let more = json!({"batch_size": 4, "optimiser": optimiser(), "average": {"decay": 0.7},
+        "policy": fixture().at("policy")});
+    let with = |fields: Value| {
+        let mut config = more.clone();
+        config.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        config
+    };
+    let measured = json!({"split": "test/ood", "every": 2});
+    for validation in [json!(null), measured] {
+        let rows = json!({"dataset": fixture().at("dataset"), "validation": validation});
+        stops_change_nothing("sft", with(rows));
+    }
+    let pairs = json!({"dataset": fixture().at("preferences"), "batch_of": "pairs", "frozen": 0.8});
+    stops_change_nothing("reward_model", with(pairs));
+    let direct = json!({"dataset": fixture().at("preferences"),
+        "reference": fixture().at("logprobs"), "beta": 0.1});
+    stops_change_nothing("dpo", with(direct));
+}
+
 /// After its last step it measures itself on the test pairs, where it listens too: only what comes
 /// before is disturbed.
 #[test]

@@ -60,6 +60,11 @@ fn files(others: &Others) -> Vec<Pair> {
         ("source.files.key.chosen", json!(" {name} {gist}"), two()),
         ("source.files.key.rejected", json!(" {name} {name}"), two()),
         (
+            "source.files.key.margin",
+            json!("by"),
+            only(json!({"path": others.at("margins.jsonl"), "margin": "gap"})),
+        ),
+        (
             "source.files.key.chat",
             others.at("chat"),
             only(json!({"path": fixture().at("chats.jsonl")})),

@@ -102,6 +102,11 @@ impl Others {
         let laid = json!({"prompt": "p", "completion": " c", "instruction": "i", "input": "",
             "output": "o"});
         write(&self.path("laid.jsonl"), &jsonl([laid]));
+        let pair = |at: usize| {
+            json!({"prompt": format!("p{at}"), "chosen": " c", "rejected": " r", "gap": at,
+                "by": "0.5"})
+        };
+        write(&self.path("margins.jsonl"), &jsonl((0..3).map(pair)));
         // The facts of other rows.
         let rows = (40..44).map(|at| {
             let mut row = example(at);

@@ -62,6 +62,7 @@ pub fn pretrain(others: &Others) -> Case {
         ("model.init.normal.std", json!(0.1), json!({"model.init": {"normal": {"std": 0.02}}})),
         plain("seed", json!(1)),
         plain("batch_size", json!(3)),
+        ("average.decay", json!(0.5), json!({"average": {"decay": 0.9}})),
     ];
     validation(&mut pairs);
     optimiser(&mut pairs, json!({}));
@@ -82,6 +83,9 @@ pub fn sft(others: &Others) -> Case {
         plain("epochs", json!(2)),
         plain("frozen", json!(0.6)),
         plain("max_prompt_tokens", json!(5)),
+        plain("loss_on", json!("all")),
+        plain("too_long", json!("skip")),
+        ("average.decay", json!(0.5), json!({"average": {"decay": 0.9}})),
     ];
     validation(&mut pairs);
     optimiser(&mut pairs, json!({}));
@@ -93,6 +97,7 @@ pub fn reward_model(others: &Others) -> Case {
     let optimised = json!({"learning_rate": 0.01});
     let base = json!({"policy": at("policy"), "dataset": at("preferences"), "batch_size": 4,
         "optimiser": optimised});
+    let references = || json!({"normalise": {"references": {"dataset": at("dataset"), "split": "sft", "rows": 3}}});
     let mut pairs = vec![
         plain("policy", at("other")),
         plain("dataset", others.at("preferences")),
@@ -104,6 +109,15 @@ pub fn reward_model(others: &Others) -> Case {
         plain("max_prompt_tokens", json!(5)),
         plain("center_rewards_coefficient", json!(0.1)),
         plain("normalisation_prompts", json!(3)),
+        plain("batch_of", json!("pairs")),
+        plain("margin", json!("rows")),
+        ("margin.constant", json!(0.5), json!({"margin": {"constant": 1.0}})),
+        plain("label_smoothing", json!(0.1)),
+        plain("normalise", json!("none")),
+        ("normalise.references.dataset", others.at("dataset"), references()),
+        ("normalise.references.split", json!("notes"), references()),
+        ("normalise.references.rows", json!(2), references()),
+        ("average.decay", json!(0.5), json!({"average": {"decay": 0.9}})),
     ];
     validation(&mut pairs);
     optimiser(&mut pairs, json!({}));
@@ -146,6 +160,7 @@ pub fn dpo(others: &Others) -> Case {
         ("gamma_over_beta", json!(0.6), simple),
         ("entropy_weight", json!(0.3), soft),
         plain("sft_weight", json!(0.5)),
+        ("average.decay", json!(0.5), json!({"average": {"decay": 0.9}})),
     ];
     validation(&mut pairs);
     optimiser(&mut pairs, json!({}));
