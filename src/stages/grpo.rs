@@ -213,7 +213,6 @@ impl Stage for GrpoStage {
             );
         self.on_policy().check(&mut checks);
         self.check_rules(&mut checks);
-        self.reward().check(&mut checks);
         let mut problems = checks.done();
         problems.extend(self.optimiser.problems());
         problems
@@ -315,14 +314,10 @@ impl<B: Backend> Method<B> for Grpo<'_, B> {
 }
 
 impl GrpoStage {
-    fn reward(&self) -> Reward<'_> {
-        Reward { model: self.reward_model.as_ref(), parts: &self.rewards }
-    }
-
     fn on_policy(&self) -> OnPolicy<'_> {
         OnPolicy {
             policy: &self.policy,
-            reward: self.reward(),
+            reward: Reward { model: self.reward_model.as_ref(), parts: &self.rewards },
             dataset: &self.dataset,
             split: &self.split,
             seed: self.seed,
@@ -432,20 +427,13 @@ impl GrpoStage {
         let in_loss = rules.estimator.in_loss().filter(|_| rules.kl_in == KlIn::Loss);
         let charges = self.kl.coef > 0.0;
         let estimator = rules.estimator.in_reward().filter(|_| rules.kl_in != KlIn::Loss);
+        let own = self.on_policy().rollouts(pad);
+        let kl = Kl { estimator: estimator.unwrap_or(Estimator::K1), ..Kl::default() };
         Settings {
             steps: self.steps,
             minibatches: self.minibatches,
             epochs: self.epochs,
-            rollouts: RolloutSettings {
-                temperature: self.temperature as f32,
-                max_new_tokens: self.max_new_tokens,
-                pad,
-                conventions: Conventions {
-                    kl: Kl { estimator: estimator.unwrap_or(Estimator::K1), ..Kl::default() },
-                    missing_eos: self.missing_eos,
-                    ..Conventions::default()
-                },
-            },
+            rollouts: RolloutSettings { conventions: Conventions { kl, ..own.conventions }, ..own },
             baseline: rules.baseline,
             scale: rules.scale,
             kl_in: rules.kl_in,

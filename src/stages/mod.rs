@@ -10,6 +10,7 @@ pub mod description;
 mod diversity;
 mod dpo;
 mod evaluate;
+mod expert_iteration;
 pub mod fields;
 mod footprint;
 mod generate;
@@ -27,6 +28,7 @@ mod metric_validation;
 mod model_files;
 pub mod models;
 mod on_policy;
+mod online_dpo;
 mod over_seeds;
 mod people;
 mod policy_validation;
@@ -223,6 +225,8 @@ stages![
     select::SelectStage,
     ppo::PpoStage,
     grpo::GrpoStage,
+    online_dpo::OnlineDpoStage,
+    expert_iteration::ExpertIterationStage,
     generate::GenerateStage,
     best_of_n::BestOfNStage,
     score::ScoreStage,

@@ -24,11 +24,12 @@ use crate::model::transformer::Recompute;
 use crate::model::weights::Model;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref};
 use crate::rl::Metrics;
-use crate::rl::advantage::MissingEos;
+use crate::rl::advantage::{Conventions, MissingEos};
+use crate::rl::group::Rewarded;
 use crate::sample::footprint::first_tokens;
 use crate::tokenizer::tokens::Tokenizer;
 use crate::train::optimiser::TrainState;
-use crate::train::rollouts::Rollout;
+use crate::train::rollouts::{Rollout, RolloutSettings};
 use crate::train::steps::{self, State, StepReport};
 use crate::train::validation::{Keep, SCORE, Validator, WithBest};
 
@@ -92,9 +93,15 @@ pub(super) struct Turn<'a, B: Backend> {
 impl<'a> OnPolicy<'a> {
     /// Notes values out of range.
     pub(super) fn check(&self, checks: &mut Checks) {
+        self.check_as(checks, ("steps", "batch_size"));
+    }
+
+    /// The same where the config has other names for the number of steps, and for that of prompts
+    /// of a step.
+    pub(super) fn check_as(&self, checks: &mut Checks, (steps, batch_size): (&str, &str)) {
         checks
-            .positive(self.steps, "steps")
-            .positive(self.batch_size, "batch_size")
+            .positive(self.steps, steps)
+            .positive(self.batch_size, batch_size)
             .positive(self.samples, "samples_per_prompt")
             .require(
                 self.temperature > 0.0,
@@ -105,9 +112,30 @@ impl<'a> OnPolicy<'a> {
             .positive_or_null(self.max_prompt_tokens, "max_prompt_tokens")
             .fraction(self.frozen, "frozen", "the blocks")
             .require(self.missing_eos.is_finite(), "missing_eos", "expected a finite number");
+        self.reward.check(checks);
         if let Some(validation) = self.validation {
             validation.check(checks, self.split);
         }
+    }
+
+    /// Rules of responses whose KL is measured by k1; `pad` fills up responses.
+    pub(super) fn rollouts(&self, pad: u32) -> RolloutSettings {
+        RolloutSettings {
+            temperature: self.temperature as f32,
+            max_new_tokens: self.max_new_tokens,
+            pad,
+            conventions: Conventions { missing_eos: self.missing_eos, ..Conventions::default() },
+        }
+    }
+
+    /// Equal rewards of the responses of a step, for counting.
+    pub(super) fn all_rewarded(&self, rollouts: &[Rollout]) -> Vec<Rewarded> {
+        let response = |(at, rollout): (usize, &Rollout)| Rewarded {
+            group: at / self.samples,
+            reward: Some(0.0),
+            tokens: rollout.length(),
+        };
+        rollouts.iter().enumerate().map(response).collect()
     }
 
     /// What is read of the dataset.
@@ -295,12 +323,15 @@ impl<'a> Drawn<'a> {
         drawn
     }
 
-    /// What is optimised of each response; `None` where no reward applies.
-    pub(super) fn rewards(&self, missing_eos: MissingEos) -> Vec<Option<f64>> {
-        let reward = |(rollout, total): (&Rollout, &Option<f64>)| {
-            Some(missing_eos.apply((*total)?, rollout.ended))
-        };
-        self.rollouts.iter().zip(&self.scored.total).map(reward).collect()
+    /// What is optimised of each response.
+    pub(super) fn rewarded(&self, missing_eos: MissingEos) -> Vec<Rewarded> {
+        let own = self.rollouts.iter().zip(&self.scored.total).zip(&self.groups);
+        own.map(|((rollout, total), group)| Rewarded {
+            group: *group,
+            reward: total.map(|total| missing_eos.apply(total, rollout.ended)),
+            tokens: rollout.length(),
+        })
+        .collect()
     }
 }
 

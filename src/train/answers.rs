@@ -1,8 +1,8 @@
 //! Answers to prompts as tokens: their log-probabilities under a model, the gradient of a function
 //! of these, and prompts with answers to other prompts. Knows no loss.
 //!
-//! 1. The log-probability of an answer is the sum over its tokens, EOS included, at temperature 1,
-//!    added up in `f64` in the order of the tokens.
+//! 1. The log-probability of an answer is the sum over its tokens, EOS included, added up in `f64`
+//!    in the order of the tokens; at temperature 1, if nothing else is said.
 //! 2. A mismatched row is a prompt with the answer of the nearest row before it, cyclically, that
 //!    has another prompt and fits the context. It follows from the order of the rows of a split
 //!    alone, whatever batch a row is in, so its reference log-probability is computed once.
@@ -153,6 +153,7 @@ pub(super) struct Packed<'a> {
     batch: Batch,
     rows: Vec<u32>,
     targets: Vec<u32>,
+    temperature: f32,
 }
 
 impl<'a> Packed<'a> {
@@ -161,11 +162,17 @@ impl<'a> Packed<'a> {
             answers.iter().map(|answer| answer.tokens.as_slice()).collect();
         let from: Vec<usize> = answers.iter().map(|answer| answer.prompt).collect();
         let (rows, targets) = scored_tokens(&sequences, &from);
-        Packed { answers, batch: Batch::new(&sequences), rows, targets }
+        Packed { answers, batch: Batch::new(&sequences), rows, targets, temperature: 1.0 }
+    }
+
+    /// With log-probabilities at another temperature.
+    pub(super) fn at(self, temperature: f32) -> Self {
+        Packed { temperature, ..self }
     }
 
     fn scored(&self) -> TargetTokens<'_> {
-        TargetTokens { rows: &self.rows, targets: &self.targets, temperature: 1.0 }
+        let Packed { rows, targets, temperature, .. } = self;
+        TargetTokens { rows, targets, temperature: *temperature }
     }
 
     /// Sums over the tokens of each answer.

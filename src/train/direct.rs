@@ -93,12 +93,27 @@ pub fn accumulate<B: Backend>(
     reference: &[[f64; 2]],
     loss: &DirectLoss,
 ) -> Metrics {
+    accumulate_at(b, state, batch, reference, loss, 1.0)
+}
+
+/// The same with log-probabilities at a temperature, that of `reference`.
+///
+/// # Panics
+/// If there is not one of `reference` a pair.
+pub(super) fn accumulate_at<B: Backend>(
+    b: &B,
+    state: &mut TrainState<B>,
+    batch: &[&Pair],
+    reference: &[[f64; 2]],
+    loss: &DirectLoss,
+    temperature: f32,
+) -> Metrics {
     assert_eq!(batch.len(), reference.len(), "a reference for each pair");
     let mut statistics = DirectStatistics::default();
     for run in micro_batches(batch.iter().map(|pair| pair.tokens())) {
         let (part, reference) = (&batch[run.clone()], &reference[run]);
         let sides: Vec<&Answered> = part.iter().flat_map(|pair| &pair.sides).collect();
-        Packed::new(&sides).accumulate(b, state, |sums| {
+        Packed::new(&sides).at(temperature).accumulate(b, state, |sums| {
             let mut gradients = Vec::with_capacity(sums.len());
             for ((pair, policy), reference) in part.iter().zip(sums.as_chunks().0).zip(reference) {
                 let [chosen, rejected] = answers(pair, *policy, *reference);

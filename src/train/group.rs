@@ -13,9 +13,8 @@
 //!    ratio of the first minibatch is exactly 1, which is checked at every step.
 
 use super::archive::Archive;
-use super::critic::Critic;
 use super::optimiser::{OptimiserConfig, TrainState};
-use super::rollouts::{FrozenModels, Rollout, RolloutSettings, Scoring};
+use super::rollouts::{Rollout, RolloutSettings, score_reference};
 use super::steps::State;
 use super::trunk::Trunk;
 use crate::backend::Backend;
@@ -121,12 +120,7 @@ impl<B: Backend> GroupPolicy<'_, B> {
     ) -> Result<Metrics> {
         assert_eq!(rollouts.len(), members.len(), "a member for each rollout");
         let rules = &settings.rollouts;
-        let trunk = {
-            let frozen = FrozenModels { reference, reward: None };
-            let (policy, critic) = (&self.policy, &Critic::None);
-            let scoring = Scoring { b: self.b, policy, critic, frozen: &frozen, settings: rules };
-            scoring.score(rollouts, &[])?
-        };
+        let trunk = score_reference(self.b, &self.policy, reference, rollouts, rules)?;
         let rollouts = &*rollouts;
         let responses: Vec<Response<'_>> =
             rollouts.iter().map(|rollout| rollout.response(rules)).collect();

@@ -272,5 +272,22 @@ impl<B: Backend> Scoring<'_, B> {
     }
 }
 
+/// Fills in the log-probabilities of `rollouts` under the reference, for methods without a critic
+/// whose scores the caller has filled in.
+///
+/// # Errors
+/// The user's, if a number is not finite: training diverged.
+pub(super) fn score_reference<B: Backend>(
+    b: &B,
+    policy: &TrainState<B>,
+    reference: &Model<B>,
+    rollouts: &mut [Rollout],
+    settings: &RolloutSettings,
+) -> Result<Trunk<B>> {
+    let frozen = FrozenModels { reference, reward: None };
+    let critic = &Critic::None;
+    Scoring { b, policy, critic, frozen: &frozen, settings }.score(rollouts, &[])
+}
+
 /// The place of a separate critic among the other models of the trunk.
 pub(super) const CRITIC: usize = 0;

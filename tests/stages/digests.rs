@@ -239,6 +239,12 @@ fn of_rewards(best_of_n: &Value, ppo: &Value) -> Vec<(&'static str, Value)> {
         "dataset": at("dataset"), "steps": 3, "batch_size": 3, "samples_per_prompt": 3,
         "minibatches": 2, "epochs": 2, "max_new_tokens": 12, "kl": {"coef": 0.05},
         "optimiser": optimiser()});
+    let of_own = |more: Value| {
+        let mut config = json!({"policy": at("policy"), "reward_model": at("reward"),
+            "dataset": at("dataset"), "max_new_tokens": 12, "optimiser": optimiser()});
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        config
+    };
     let grpo = |more: Value| {
         let mut config = base.clone();
         config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -260,6 +266,22 @@ fn of_rewards(best_of_n: &Value, ppo: &Value) -> Vec<(&'static str, Value)> {
         (
             "grpo/validation",
             grpo(json!({"validation": {"split": "test/id", "every": 2, "by": "gold"}})),
+        ),
+        ("online_dpo/sigmoid", of_own(json!({"steps": 3, "batch_size": 4, "beta": 0.1}))),
+        (
+            "online_dpo/frozen",
+            of_own(json!({"steps": 3, "batch_size": 3, "samples_per_prompt": 4, "beta": 0.1,
+                "loss": "ipo", "frozen": 0.8})),
+        ),
+        (
+            "expert_iteration/last",
+            of_own(json!({"rounds": 3, "prompts_per_round": 4, "samples_per_prompt": 3,
+                "batch_size": 2, "epochs": 2, "least_reward": 0.0})),
+        ),
+        (
+            "expert_iteration/original",
+            of_own(json!({"rounds": 3, "prompts_per_round": 4, "samples_per_prompt": 3,
+                "batch_size": 2, "begin": "original", "frozen": 0.8})),
         ),
     ]
 }

@@ -142,6 +142,25 @@ fn grpo_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn online_dpo_and_expert_iteration_go_on_where_they_stopped() {
+    let of = |more: Value| {
+        let mut config = json!({"policy": fixture().at("policy"),
+            "dataset": fixture().at("dataset"), "reward_model": fixture().at("reward"),
+            "samples_per_prompt": 3, "max_new_tokens": 12, "frozen": 0.4,
+            "validation": {"split": "test/id", "every": 2, "by": "gold"},
+            "optimiser": optimiser()});
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        config
+    };
+    stops_change_nothing("online_dpo", of(json!({"steps": 4, "batch_size": 3, "beta": 0.1})));
+    for begin in ["last", "original"] {
+        let rounds = json!({"rounds": 4, "prompts_per_round": 4, "batch_size": 2, "epochs": 2,
+            "begin": begin});
+        stops_change_nothing("expert_iteration", of(rounds));
+    }
+}
+
+#[test]
 fn stages_without_checkpoints_begin_again() {
     let generate = json!({"policy": fixture().at("policy"), "dataset": fixture().at("dataset"),
         "samples": 8, "sampling": {"max_new_tokens": 12}});

@@ -318,6 +318,9 @@ kinds! {
     "select": every_field_of_select_has_an_effect => training::select;
     "ppo": every_field_of_ppo_has_an_effect => training::ppo;
     "grpo": every_field_of_grpo_has_an_effect => training::grpo;
+    "online_dpo": every_field_of_online_dpo_has_an_effect => training::online_dpo;
+    "expert_iteration": every_field_of_expert_iteration_has_an_effect
+        => training::expert_iteration;
     "generate": every_field_of_generate_has_an_effect => training::generate;
     "best_of_n": every_field_of_best_of_n_has_an_effect => training::best_of_n;
     "score": every_field_of_score_has_an_effect => measuring::score;
@@ -378,6 +381,7 @@ fn a_field_without_effect_beside_another_is_refused() {
         ("grpo", json!({"kl.estimator": "k3_plus", "kl.in": "reward"}), "kl.estimator"),
         ("grpo", json!({"loss.form": "cispo", "loss.clip.low": 0.1}), "loss.clip.low"),
         ("grpo", json!({"loss.form": "cispo", "loss.clip.dual": 2.0}), "loss.clip.dual"),
+        ("online_dpo", json!({"loss": "simpo"}), "loss"),
         ("dpo", json!({"label_smoothing": 0.1}), "label_smoothing"),
         ("dpo", json!({"gamma_over_beta": 0.1}), "gamma_over_beta"),
         ("dpo", json!({"entropy_weight": 0.1}), "entropy_weight"),
@@ -426,6 +430,7 @@ fn a_field_without_effect_beside_another_is_refused() {
         ("sft", training::sft(&others).base),
         ("ppo", training::ppo(&others).base),
         ("grpo", training::grpo(&others).base),
+        ("online_dpo", training::online_dpo(&others).base),
         ("dpo", training::dpo(&others).base),
         ("dataset", data::dataset(&others).base),
         ("judge", measuring::judge(&others).base),

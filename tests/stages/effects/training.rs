@@ -189,6 +189,7 @@ pub fn kto(others: &Others) -> Case {
         plain("desirable_weight", json!(1.5)),
         plain("undesirable_weight", json!(1.5)),
         plain("z0", json!("none")),
+        ("average.decay", json!(0.5), json!({"average": {"decay": 0.9}})),
     ];
     validation(&mut pairs);
     optimiser(&mut pairs, json!({}));
@@ -264,6 +265,57 @@ pub fn grpo(others: &Others) -> Case {
     ];
     pairs.extend(policy_validation());
     optimiser(&mut pairs, json!({"steps": 3}));
+    rewarded(others, Case::new(base, pairs))
+}
+
+/// What methods on a policy's own responses share; `size` is the field with the prompts of a step.
+fn on_policy(others: &Others, steps: &'static str, size: &'static str) -> Vec<Pair> {
+    let mut pairs = vec![
+        plain("policy", fixture().at("other")),
+        plain("reward_model", others.at("reward")),
+        plain("dataset", others.at("dataset")),
+        plain("split", json!("sft")),
+        plain("seed", json!(1)),
+        plain(steps, json!(3)),
+        plain(size, json!(2)),
+        plain("samples_per_prompt", json!(4)),
+        plain("temperature", json!(0.7)),
+        plain("max_new_tokens", json!(10)),
+        plain("max_prompt_tokens", json!(5)),
+        plain("frozen", json!(0.6)),
+        plain("missing_eos", json!({"replace": -3.0})),
+        ("missing_eos.replace", json!(-2.0), json!({"missing_eos": {"replace": -3.0}})),
+        ("missing_eos.subtract", json!(2.0), json!({"missing_eos": {"subtract": 1.0}})),
+    ];
+    pairs.extend(policy_validation());
+    optimiser(&mut pairs, json!({steps: 3}));
+    pairs
+}
+
+pub fn online_dpo(others: &Others) -> Case {
+    let at = |name| fixture().at(name);
+    let optimised = json!({"learning_rate": 0.01});
+    let base = json!({"policy": at("policy"), "reward_model": at("reward"),
+        "dataset": at("dataset"), "steps": 2, "batch_size": 3, "max_new_tokens": 20, "beta": 0.1,
+        "optimiser": optimised});
+    let mut pairs = on_policy(others, "steps", "batch_size");
+    pairs.extend([plain("loss", json!("ipo")), plain("beta", json!(0.3))]);
+    rewarded(others, Case::new(base, pairs))
+}
+
+pub fn expert_iteration(others: &Others) -> Case {
+    let at = |name| fixture().at(name);
+    let optimised = json!({"learning_rate": 0.01});
+    let base = json!({"policy": at("policy"), "reward_model": at("reward"),
+        "dataset": at("dataset"), "rounds": 2, "prompts_per_round": 3, "samples_per_prompt": 3,
+        "batch_size": 2, "max_new_tokens": 20, "optimiser": optimised});
+    let mut pairs = on_policy(others, "rounds", "prompts_per_round");
+    pairs.extend([
+        plain("begin", json!("original")),
+        plain("least_reward", json!(90.0)),
+        plain("batch_size", json!(3)),
+        plain("epochs", json!(2)),
+    ]);
     rewarded(others, Case::new(base, pairs))
 }
 

@@ -649,19 +649,21 @@ def ppo(config):
     )
 
 
-class Grpo:
-    """Policies without a value function: `groups.py` has the rules."""
+class OnPolicy:
+    """Groups of responses to the prompts of a step, scored by a reward model."""
 
     def __init__(self, config):
-        self.config, self.rule = config, groups.rules(config)
+        self.config = config
         self.reward = inputs(config["reward_model"])
         self.normal = json.loads(
             (HERE / "inputs" / config["reward_model"] / "normalisation.json").read_text()
         )
         self.reference = inputs(config["policy"])
-        self.policy = Trained(self.reference, config["optimiser"], config.get("frozen", 0))
+        self.policy = self.begun()
         self.prompts = rows_of(config["dataset"], "prompts")
-        self.clipped = set()
+
+    def begun(self):
+        return Trained(self.reference, self.config["optimiser"], self.config.get("frozen", 0))
 
     def rollout(self, row, at, draws):
         config, prompt = self.config, prompt_of(row, self.config)
@@ -680,6 +682,70 @@ class Grpo:
             score=told,
             reward=missing(config.get("missing_eos", "keep"), told, ended),
         )
+
+    def drawn(self, step, size):
+        """The responses of a step, and the places of those to each prompt."""
+        seed, samples = self.config.get("seed", 0), self.config["samples_per_prompt"]
+        an_epoch = len(self.prompts) // size
+        order = Draws(seed, "prompts").shuffled(range(len(self.prompts)), step // an_epoch)
+        chosen = order[step % an_epoch * size :][:size]
+        draws = Draws(seed, "rollouts")
+        with torch.no_grad():
+            batch = [
+                self.rollout(self.prompts[row], (step * size + at) * samples + sample, draws)
+                for at, row in enumerate(chosen)
+                for sample in range(samples)
+            ]
+        return batch, [list(range(at * samples, (at + 1) * samples)) for at in range(size)]
+
+    def objective(self, batch, places, coef, estimator="k1", in_reward=False):
+        kls = lambda kind: [
+            groups.estimate(kind, torch.tensor(r["logp"]).double() - torch.tensor(r["ref"]).double())
+            for r in batch
+        ]
+        each = lambda of: sum(of(r) for r in batch) / len(batch)
+        distance = sum(kl.sum().item() for kl in kls("k1"))
+        non_score = -coef * sum(kl.sum().item() for kl in kls(estimator)) / len(batch)
+        lengths, scores = [len(r["logp"]) for r in batch], each(lambda r: r["reward"])
+        rewards = torch.tensor([r["reward"] for r in batch], dtype=torch.float64)
+        if in_reward:
+            rewards -= coef * torch.stack([kl.sum() for kl in kls(estimator)])
+        deviations = [rewards[own].std().item() for own in places]
+        return {
+            "objective/kl": distance / len(batch),
+            "objective/kl_token": distance / sum(lengths),
+            "objective/kl_coef": coef,
+            "objective/entropy": each(lambda r: -sum(r["logp"])),
+            "objective/non_score_reward": non_score,
+            "objective/rlhf_reward": scores + non_score,
+            "objective/scores": scores,
+            "objective/raw_scores": each(lambda r: r["score"]),
+            "val/num_eos_tokens": sum(r["ended"] for r in batch),
+            "response_length/mean": sum(lengths) / len(batch),
+            "response_length/max": max(lengths),
+            "response_length/clip_ratio": each(lambda r: not r["ended"]),
+            "reward_std": sum(deviations) / len(deviations),
+            "frac_reward_zero_std": sum(x == 0 for x in deviations) / len(deviations),
+            "frac_without_reward": 0.0,
+        }
+
+    def best(self, batch, places):
+        """The first of the best, and the last of the worst."""
+        return [
+            (
+                max(own, key=lambda at: (batch[at]["reward"], -at)),
+                min(own, key=lambda at: (batch[at]["reward"], -at)),
+            )
+            for own in places
+        ]
+
+
+class Grpo(OnPolicy):
+    """Policies without a value function: `groups.py` has the rules."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.rule, self.clipped = groups.rules(config), set()
 
     def minibatch(self, members, tally, learning_rate):
         config, rule, losses, kls = self.config, self.rule, [], []
@@ -711,19 +777,8 @@ class Grpo:
 
     def step(self, step):
         config, seed = self.config, self.config.get("seed", 0)
-        size, samples = config["batch_size"], config["samples_per_prompt"]
         parts, epochs = config.get("minibatches", 1), config.get("epochs", 1)
-        an_epoch = len(self.prompts) // size
-        order = Draws(seed, "prompts").shuffled(range(len(self.prompts)), step // an_epoch)
-        chosen = order[step % an_epoch * size :][:size]
-        draws = Draws(seed, "rollouts")
-        with torch.no_grad():
-            batch = [
-                self.rollout(self.prompts[row], (step * size + at) * samples + sample, draws)
-                for at, row in enumerate(chosen)
-                for sample in range(samples)
-            ]
-        places = [list(range(at * samples, (at + 1) * samples)) for at in range(size)]
+        batch, places = self.drawn(step, config["batch_size"])
         coef = config["kl"]["coef"]
         for r, a in zip(batch, groups.advantages(batch, places, self.rule, coef)):
             r["advantages"] = a
@@ -737,35 +792,9 @@ class Grpo:
                 self.minibatch([batch[at] for at in members], tally, lr)
         mean = {name: sum(numbers) / len(numbers) for name, numbers in tally.items()}
         self.clipped |= {name for name in ("low", "high") if mean[name] > 0}
-        kls = lambda kind: [
-            groups.estimate(kind, torch.tensor(r["logp"]).double() - torch.tensor(r["ref"]).double())
-            for r in batch
-        ]
-        estimator = self.rule["estimator"] if self.rule["kl_in"] != "loss" else "k1"
-        each = lambda of: sum(of(r) for r in batch) / len(batch)
-        distance = sum(kl.sum().item() for kl in kls("k1"))
-        non_score = -coef * sum(kl.sum().item() for kl in kls(estimator)) / len(batch)
-        lengths, scores = [len(r["logp"]) for r in batch], each(lambda r: r["reward"])
-        rewards = torch.tensor([r["reward"] for r in batch], dtype=torch.float64)
-        if self.rule["kl_in"] == "reward":
-            rewards -= coef * torch.stack([kl.sum() for kl in kls(estimator)])
-        deviations = [rewards[own].std().item() for own in places]
-        return {
-            "objective/kl": distance / len(batch),
-            "objective/kl_token": distance / sum(lengths),
-            "objective/kl_coef": coef,
-            "objective/entropy": each(lambda r: -sum(r["logp"])),
-            "objective/non_score_reward": non_score,
-            "objective/rlhf_reward": scores + non_score,
-            "objective/scores": scores,
-            "objective/raw_scores": each(lambda r: r["score"]),
-            "val/num_eos_tokens": sum(r["ended"] for r in batch),
-            "response_length/mean": sum(lengths) / len(batch),
-            "response_length/max": max(lengths),
-            "response_length/clip_ratio": each(lambda r: not r["ended"]),
-            "reward_std": sum(deviations) / len(deviations),
-            "frac_reward_zero_std": sum(x == 0 for x in deviations) / len(deviations),
-            "frac_without_reward": 0.0,
+        where = self.rule["kl_in"]
+        estimator = self.rule["estimator"] if where != "loss" else "k1"
+        return self.objective(batch, places, coef, estimator, where == "reward") | {
             "loss/policy_avg": mean["policy"],
             "loss/kl_avg": mean["kl"],
             "policy/approxkl_avg": sum(x * x for x in tally["change"]) / len(tally["change"]) / 2,
@@ -780,6 +809,90 @@ class Grpo:
         }, batch
 
 
+class OnlineDpo(OnPolicy):
+    """Guo et al. 2024: the best and the worst response to each prompt are a pair."""
+
+    def step(self, step):
+        config, losses, rewards, logps = self.config, [], [], []
+        batch, places = self.drawn(step, config["batch_size"])
+        for ends in self.best(batch, places):
+            p, ref, n = [], [], []
+            for r in (batch[at] for at in ends):
+                first, tokens = r["prompt"], r["tokens"]
+                states = hidden(self.policy.p, tokens)[first - 1 : -1]
+                own = logprobs(self.policy.p, states, config["temperature"])
+                p.append(own[range(len(own)), tokens[first:]].sum())
+                ref.append(sum(r["ref"]))
+                n.append(len(own))
+            losses.append(pair_loss(config, p, ref, n))
+            logps.append([x.item() for x in p])
+            rewards.append([reward(config, *of).item() for of in zip(p, ref, n)])
+        # Equal policies differ here by rounding alone.
+        gaps = [0.0 if abs(c - r) < 1e-12 else c - r for c, r in rewards]
+        assert all(gap == 0 or abs(gap) > MARGIN for gap in gaps), gaps
+        loss, lr = torch.stack(losses).mean(), rate(config["optimiser"], step, config["steps"])
+        mean = lambda numbers: sum(numbers) / len(losses)
+        return self.objective(batch, places, config["beta"]) | {
+            "loss": loss.item(),
+            "rewards/chosen": mean([c for c, _ in rewards]),
+            "rewards/rejected": mean([r for _, r in rewards]),
+            "rewards/margins": mean(gaps),
+            "rewards/accuracies": mean([0.5 if gap == 0 else float(gap > 0) for gap in gaps]),
+            "logps/chosen": mean([c for c, _ in logps]),
+            "logps/rejected": mean([r for _, r in logps]),
+            "num_pairs": len(losses),
+            "grad_norm": self.policy.update(loss, lr),
+            "learning_rate": lr,
+            "episode": (step + 1) * len(batch),
+        }, batch
+
+
+class ExpertIteration(OnPolicy):
+    """Best of N, then likelihood: from the last policy (Dong et al. 2023) or the first (Singh et
+    al. 2023)."""
+
+    def step(self, step):
+        config, seed = self.config, self.config.get("seed", 0)
+        size, epochs, rounds = config["prompts_per_round"], config.get("epochs", 1), config["rounds"]
+        batch, places = self.drawn(step, size)
+        least = config.get("least_reward", -math.inf)
+        winners = [batch[at] for at, _ in self.best(batch, places) if batch[at]["reward"] >= least]
+        metrics = self.objective(batch, places, 0.0)
+        most, original = epochs * -(-size // config["batch_size"]), config.get("begin") == "original"
+        if original:
+            self.policy = self.begun()
+        before, total = (0, most) if original else (step * most, rounds * most)
+        lengths = [len(r["tokens"]) for r in winners]
+        order = [
+            own
+            for epoch in range(epochs)
+            for own in batches(lengths, config["batch_size"], seed, step * epochs + epoch)
+        ]
+        told = []
+        for at, own in enumerate(order):
+            losses, entropies = [], []
+            for r in (winners[place] for place in own):
+                first, tokens = r["prompt"], r["tokens"]
+                logp = logprobs(self.policy.p, hidden(self.policy.p, tokens))[first - 1 : -1]
+                losses.append(-logp[range(len(logp)), tokens[first:]])
+                entropies.append(-(logp.exp() * logp).sum(-1))
+            loss, lr = torch.cat(losses).mean(), rate(config["optimiser"], before + at, total)
+            entropy = torch.cat(entropies).mean().item()
+            norm = self.policy.update(loss, lr)
+            told.append((loss.item(), entropy, norm, sum(map(len, losses)), lr))
+        mean = lambda at: sum(own[at] for own in told) / len(told)
+        return metrics | {
+            "num_winners": len(winners),
+            "objective/winners_scores": sum(r["reward"] for r in winners) / len(winners),
+            "loss": mean(0),
+            "entropy": mean(1),
+            "grad_norm": mean(2),
+            "num_tokens": sum(own[3] for own in told),
+            "learning_rate": told[-1][4],
+            "episode": (step + 1) * len(batch),
+        }, batch
+
+
 def missing(rule, score, ended):
     """The score after the missing-EOS rule."""
     if ended or rule == "keep":
@@ -787,11 +900,12 @@ def missing(rule, score, ended):
     return rule["replace"] if "replace" in rule else score - rule["subtract"]
 
 
-def grpo(config):
-    run = Grpo(config)
-    steps = [run.step(step) for step in range(config["steps"])]
-    wanted = {"high"} if run.rule["form"] == "clip" else set()
-    assert run.clipped >= wanted, f"{config}: {run.clipped} clipped"
+def on_policy(kind, config):
+    run = {"grpo": Grpo, "online_dpo": OnlineDpo, "expert_iteration": ExpertIteration}[kind](config)
+    steps = [run.step(step) for step in range(config.get("steps") or config["rounds"])]
+    if kind == "grpo":
+        wanted = {"high"} if run.rule["form"] == "clip" else set()
+        assert run.clipped >= wanted, f"{config}: {run.clipped} clipped"
     ends = {r["ended"] for _, batch in steps for r in batch}
     assert ends == {True, False}, f"{config}: not every kind of response"
     text = lambda tokens: "".join(CHARACTERS[t - 2] for t in tokens if t > EOS)
@@ -996,6 +1110,16 @@ GRPO = dict(
     kl=dict(coef=0.1),
     optimiser=dict(CONSTANT, learning_rate=0.01),
 )
+ONLINE = {key: GRPO[key] for key in GRPO if key not in ("kl", "minibatches", "epochs")} | {
+    "beta": 0.1
+}
+EXPERTS = dict(
+    {key: GRPO[key] for key in GRPO if key not in ("kl", "minibatches", "epochs", "steps")},
+    rounds=3,
+    prompts_per_round=4,
+    batch_size=2,
+    optimiser=dict(ADAM, schedule=WARM),
+)
 SEPARATE = {"critic": "separate"}
 # All 15 pairs in each of six steps.
 DPO = dict(
@@ -1180,6 +1304,19 @@ CASES = (
                 optimiser=dict(ADAM, schedule=WARM),
             ),
         ),
+        "online_dpo": (
+            "online_dpo",
+            dict(ONLINE, loss="sigmoid", samples_per_prompt=2, batch_size=4),
+        ),
+        "online_dpo_ipo": (
+            "online_dpo",
+            dict(ONLINE, loss="ipo_sum", beta=0.3, temperature=0.8, frozen=0.5, seed=6),
+        ),
+        "expert_iteration": ("expert_iteration", dict(EXPERTS, least_reward=0.0, epochs=2)),
+        "expert_iteration_original": (
+            "expert_iteration",
+            dict(EXPERTS, begin="original", frozen=0.5, seed=7, temperature=0.9),
+        ),
         "grpo_batch": (
             "grpo",
             dict(
@@ -1217,8 +1354,9 @@ def main():
     write_model("reward", trained)
     write(HERE / "inputs/reward/normalisation.json", json.dumps(told["normalisation"]) + "\n")
     for name, (kind, config) in CASES.items():
-        stages = {"sft": sft, "reward_model": reward_model, "ppo": ppo, "grpo": grpo}
-        told, weights = stages[kind](config)
+        stages = {"sft": sft, "reward_model": reward_model, "ppo": ppo}
+        on_own = lambda config: on_policy(kind, config)
+        told, weights = stages.get(kind, on_own)(config)
         write_case(name, kind, config, told, weights)
     for name, (config, reference_policy) in DIRECT.items():
         told, weights = dpo(config, reference_policy)

@@ -287,6 +287,11 @@ fn critic_free_methods_are_pytorchs_under_every_algorithm() {
 }
 
 #[test]
+fn online_preference_optimisation_and_expert_iteration_are_pytorchs() {
+    check_all(&["online_dpo", "expert"], |name| check(&Cpu::<f32>::new(), name, F32));
+}
+
+#[test]
 fn every_algorithm_has_a_trajectory() {
     let unknown =
         serde_json::from_value::<Algorithm>(json!("?")).expect_err("it is none").to_string();

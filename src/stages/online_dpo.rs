@@ -1,0 +1,244 @@
+//! `online_dpo`: direct preference optimisation of a policy's own responses, of which a reward
+//! chooses the better one at every step.
+//!
+//! 1. A step takes `batch_size` prompts with `samples_per_prompt` responses each. Best and worst of
+//!    each prompt are a pair; one optimiser step learns from the pairs (`train/online.rs`).
+//! 2. The reference is the policy at its start.
+
+use serde::{Deserialize, Serialize};
+
+use super::models::{ArtefactShape, ArtefactShapes};
+use super::on_policy::{Drawing, Drawn, Method, OnPolicy, Turn};
+use super::policy_validation::PolicyValidation;
+use super::reading::Reading;
+use super::rewards::{Reward, Rewards};
+use super::{Checks, KindInfo, Problem, Stage};
+use crate::backend::Backend;
+use crate::dag::context::Context;
+use crate::data::dataset;
+use crate::error::Result;
+use crate::model::memory::Memory;
+use crate::model::transformer::Recompute;
+use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel};
+use crate::rl::Metrics;
+use crate::rl::advantage::MissingEos;
+use crate::rl::direct::{DirectLoss, Objective};
+use crate::train::archive::Archive;
+use crate::train::online::{OnlinePairs, Settings};
+use crate::train::optimiser::{OptimiserConfig, TrainState};
+use crate::train::steps::State;
+
+/// The config of `uses: online_dpo`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OnlineDpoStage {
+    /// Policy to begin with, which is also the reference.
+    pub policy: Ref<Policy>,
+    /// Reward model that scores responses; `null` where `rewards` do.
+    #[serde(default)]
+    pub reward_model: Option<Ref<RewardModel>>,
+    /// Parts of the reward by name, instead of `reward_model`: the reward is their weighted sum.
+    #[serde(default)]
+    pub rewards: Rewards,
+    /// Dataset with the prompts.
+    pub dataset: Ref<DatasetArtefact>,
+    /// Split of `dataset` with the prompts.
+    #[serde(default = "split")]
+    pub split: String,
+    /// Seed of the order of prompts and of sampling.
+    #[serde(default)]
+    pub seed: u64,
+    /// Number of steps.
+    pub steps: usize,
+    /// Prompts of a step, each of which gives a pair.
+    pub batch_size: usize,
+    /// Responses to each prompt, of which the best and the worst are compared.
+    #[serde(default = "two")]
+    pub samples_per_prompt: usize,
+    /// Temperature of sampling and of all log-probabilities.
+    #[serde(default = "unit")]
+    pub temperature: f64,
+    /// Longest response in tokens, EOS included.
+    pub max_new_tokens: usize,
+    /// Longest prompt in tokens; a longer prompt loses its beginning. `null` cuts nothing.
+    #[serde(default)]
+    pub max_prompt_tokens: Option<usize>,
+    /// Fraction of the lowest blocks that is frozen, and with them the embedding and the language
+    /// head; 0 trains everything.
+    #[serde(default)]
+    pub frozen: f64,
+    /// Loss of a pair: one of `dpo` that has a reference and no further option.
+    #[serde(default)]
+    pub loss: Objective,
+    /// Strength of the pull to the reference.
+    pub beta: f64,
+    /// Score of a response without EOS: as `conventions.missing_eos` of `ppo`, with the same
+    /// default.
+    #[serde(default)]
+    pub missing_eos: MissingEos,
+    /// Measurement of the policy on other prompts during training, and the step that is kept.
+    /// `null` measures nothing and keeps the last step.
+    #[serde(default)]
+    pub validation: Option<PolicyValidation>,
+    /// Activations that the backward pass computes again instead of keeping them.
+    #[serde(default)]
+    pub recompute: Recompute,
+    /// Optimiser and learning rate.
+    pub optimiser: OptimiserConfig,
+}
+
+fn split() -> String {
+    dataset::PROMPTS.into()
+}
+
+fn two() -> usize {
+    2
+}
+
+fn unit() -> f64 {
+    1.0
+}
+
+impl Stage for OnlineDpoStage {
+    const INFO: KindInfo = KindInfo {
+        byte_neutral: &["recompute"],
+        trains: true,
+        held_out: &[("validation.by.reward_model", &["policy", "reward_model"])],
+        ..KindInfo::on_device("online_dpo", 1, "policy")
+    };
+
+    fn problems(&self) -> Vec<Problem> {
+        let mut checks = Checks::default();
+        self.on_policy().check(&mut checks);
+        checks
+            .require(
+                self.samples_per_prompt >= 2,
+                "samples_per_prompt",
+                "expected at least 2: a pair is of two responses",
+            )
+            .require(self.beta.is_finite() && self.beta > 0.0, "beta", "expected above 0")
+            .require(
+                self.loss.has_reference()
+                    && !self.loss.is_smoothed()
+                    && self.loss != Objective::Decoupled,
+                "loss",
+                "expected sigmoid, hinge, ipo, ipo_sum, sigmoid_norm, apo_zero or apo_down",
+            );
+        let mut problems = checks.done();
+        problems.extend(self.optimiser.problems());
+        problems
+    }
+
+    fn makes(&self, shapes: &ArtefactShapes) -> Option<ArtefactShape> {
+        let (_, head) = shapes.model(&self.policy)?;
+        shapes.trained(&self.policy, head, self.frozen)
+    }
+
+    fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
+        let own = self.on_policy();
+        own.memory(shapes, "online_dpo", |b, policy, mut rollouts| {
+            let mut training = OnlinePairs { b, policy: own.state(b, policy)? };
+            let rewarded = own.all_rewarded(&rollouts);
+            // The gradient of a tied head is there from the end of the first step on.
+            for step in 0..2 {
+                let settings = self.settings(0);
+                training.step(step, &mut rollouts, &rewarded, policy, &settings)?;
+            }
+            Ok(training.policy.memory(b))
+        })
+    }
+
+    fn readings(&self, shapes: &ArtefactShapes) -> Vec<Reading> {
+        self.on_policy().readings(shapes)
+    }
+
+    fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
+        self.on_policy().run(b, context, |from, policy| {
+            let settings = self.settings(from.tokenizer.pad().unwrap_or(from.tokenizer.eos()));
+            let missing_eos = self.missing_eos;
+            Ok(OnlineDpo { training: OnlinePairs { b, policy }, settings, missing_eos })
+        })
+    }
+}
+
+/// The method at work.
+struct OnlineDpo<'a, B: Backend> {
+    training: OnlinePairs<'a, B>,
+    settings: Settings<'a>,
+    missing_eos: MissingEos,
+}
+
+impl<B: Backend> State for OnlineDpo<'_, B> {
+    fn save(&self, archive: &mut Archive) {
+        self.training.save(archive);
+    }
+
+    fn load(&mut self, archive: &Archive) -> Result<()> {
+        self.training.load(archive)
+    }
+}
+
+impl<B: Backend> Method<B> for OnlineDpo<'_, B> {
+    fn policy(&self) -> &TrainState<B> {
+        &self.training.policy
+    }
+
+    fn policy_mut(&mut self) -> &mut TrainState<B> {
+        &mut self.training.policy
+    }
+
+    fn into_policy(self) -> TrainState<B> {
+        self.training.policy
+    }
+
+    fn step<'a>(
+        &mut self,
+        Turn { step, from, .. }: Turn<'_, B>,
+        drawing: &mut Drawing<'a, B>,
+    ) -> Result<(Metrics, Drawn<'a>)> {
+        let mut drawn = Drawn::of(drawing.batch(&self.training.policy.model, step)?);
+        let rewarded = drawn.rewarded(self.missing_eos);
+        let (reference, settings) = (&from.model, &self.settings);
+        let metrics =
+            self.training.step(step, &mut drawn.rollouts, &rewarded, reference, settings)?;
+        Ok((metrics, drawn))
+    }
+}
+
+impl OnlineDpoStage {
+    fn on_policy(&self) -> OnPolicy<'_> {
+        OnPolicy {
+            policy: &self.policy,
+            reward: Reward { model: self.reward_model.as_ref(), parts: &self.rewards },
+            dataset: &self.dataset,
+            split: &self.split,
+            seed: self.seed,
+            steps: self.steps,
+            batch_size: self.batch_size,
+            samples: self.samples_per_prompt,
+            temperature: self.temperature,
+            max_new_tokens: self.max_new_tokens,
+            max_prompt_tokens: self.max_prompt_tokens,
+            missing_eos: self.missing_eos,
+            frozen: self.frozen,
+            recompute: self.recompute,
+            validation: self.validation.as_ref(),
+        }
+    }
+
+    fn settings(&self, pad: u32) -> Settings<'_> {
+        Settings {
+            steps: self.steps,
+            rollouts: self.on_policy().rollouts(pad),
+            loss: DirectLoss {
+                objective: self.loss,
+                beta: self.beta,
+                smoothing: 0.0,
+                gamma_over_beta: 0.0,
+                entropy: 0.0,
+                likelihood: 0.0,
+            },
+            optimiser: &self.optimiser,
+        }
+    }
+}
