@@ -21,6 +21,7 @@ mod judgements;
 mod kto;
 mod lineage;
 mod meanings;
+mod merge;
 mod metric;
 mod metric_validation;
 mod model_files;
@@ -219,6 +220,7 @@ stages![
     kto::KtoStage,
     select::SelectStage,
     ppo::PpoStage,
+    merge::MergeStage,
     generate::GenerateStage,
     best_of_n::BestOfNStage,
     score::ScoreStage,

@@ -208,7 +208,25 @@ pub fn cases() -> Vec<(&'static str, Value)> {
     cases.extend(of_people(&evaluate("gold")));
     cases.extend(of_direct());
     cases.extend(of_labelled());
+    cases.extend(of_merges());
     cases
+}
+
+/// `merge` in every way.
+fn of_merges() -> [(&'static str, Value); 3] {
+    let at = |name| fixture().at(name);
+    let merge = |weights: [f64; 2], more: Value| {
+        let mut config = json!({"models": [{"model": at("policy"), "weight": weights[0]},
+            {"model": at("other"), "weight": weights[1]}]});
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        config
+    };
+    let base = at("measured/a");
+    [
+        ("merge/linear", merge([0.3, 0.7], json!({}))),
+        ("merge/base", merge([0.8, -0.4], json!({"base": base}))),
+        ("merge/slerp", merge([0.3, 0.7], json!({"base": base, "how": "slerp"}))),
+    ]
 }
 
 /// `kto` on pairs and on answers that are none, and what it reads.

@@ -18,6 +18,7 @@ pub mod fixture;
 mod invariants;
 mod labelled;
 mod lineage;
+mod merge;
 mod metric_validation;
 mod optimum;
 mod own_metrics;

@@ -312,6 +312,7 @@ kinds! {
     "kto": every_field_of_kto_has_an_effect => training::kto;
     "select": every_field_of_select_has_an_effect => training::select;
     "ppo": every_field_of_ppo_has_an_effect => training::ppo;
+    "merge": every_field_of_merge_has_an_effect => training::merge;
     "generate": every_field_of_generate_has_an_effect => training::generate;
     "best_of_n": every_field_of_best_of_n_has_an_effect => training::best_of_n;
     "score": every_field_of_score_has_an_effect => measuring::score;
