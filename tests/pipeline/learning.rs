@@ -10,16 +10,33 @@ use posttrain::pipeline::registry::Builtin;
 /// `MISMATCHED`, `Z0` and `MODELS` are put in.
 const PIPELINE: &str = "\
 stages:
-  world: {uses: dataset, source: {world: {notes: 0, pretrain: 9, sft: 9, compare: 3, prompts: 3, validation: 0, test: 2}}}
+  world:
+    uses: dataset
+    source:
+      world: {notes: 0, pretrain: 9, sft: 9, compare: 3, prompts: 3, validation: 0, test: 2}
   words: {uses: tokenizer, dataset: world, vocabulary: 300}
-  base: {uses: pretrain, dataset: world, tokenizer: words, phases: [pretrain], batch_size: 4, optimiser: {learning_rate: 0.01},
-    model: {width: 16, layers: 1, heads: 2, feed_forward: 24, context: 128}}
-  scores: {uses: reward_model, policy: base, dataset: world, batch_size: 4, optimiser: {learning_rate: 0.01}}
-  reference: {uses: reference_logprobs, policy: base, dataset: world, splits: [sft, prompts]MISMATCHED}
-  kto: {uses: kto, policy: base, reference: reference, dataset: world, desirable: sft, undesirable: prompts, batch_size: 4, beta: 0.1,
-    optimiser: {learning_rate: 0.01}Z0}
+  base:
+    uses: pretrain
+    dataset: world
+    tokenizer: words
+    phases: [pretrain]
+    batch_size: 4
+    optimiser: {learning_rate: 0.01}
+    model: {width: 16, layers: 1, heads: 2, feed_forward: 24, context: 128}
+  scores:
+    uses: reward_model
+    policy: base
+    dataset: world
+    batch_size: 4
+    optimiser: {learning_rate: 0.01}
+  reference:
+    {uses: reference_logprobs, policy: base, dataset: world, splits: [sft, prompts]MISMATCHED}
+  kto:
+    {uses: kto, policy: base, reference: reference, dataset: world, desirable: sft,
+     undesirable: prompts, batch_size: 4, beta: 0.1, optimiser: {learning_rate: 0.01}Z0}
   merged: {uses: merge, models: [{model: kto, weight: 0.5}, {model: MODEL, weight: 0.5}]}
-  more: {uses: sft, policy: merged, dataset: world, batch_size: 4, optimiser: {learning_rate: 0.1}}
+  more:
+    {uses: sft, policy: merged, dataset: world, batch_size: 4, optimiser: {learning_rate: 0.1}}
 ";
 
 fn read(mismatched: &str, z0: &str, model: &str) -> Result<Pipeline, String> {
