@@ -38,6 +38,7 @@ pub mod heads;
 pub mod init;
 pub mod linear;
 pub mod memory;
+pub mod merge;
 mod norm;
 pub mod pairs;
 pub mod params;

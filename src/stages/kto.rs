@@ -15,7 +15,7 @@ use super::answer_rows::{self, Answers};
 use super::footprint::Training;
 use super::models::{ArtefactShape, ArtefactShapes};
 use super::reading::{Part, Reading};
-use super::{Checks, KindInfo, Problem, Stage, model_files, validation};
+use super::{Checks, Constraint, KindInfo, Problem, Rule, Stage, model_files, validation};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::batches::batches;
@@ -27,7 +27,7 @@ use crate::error::{Result, user};
 use crate::model::memory::Memory;
 use crate::model::params::Trainable;
 use crate::model::transformer::Recompute;
-use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, ReferenceLogprobs};
+use crate::reference::{Dataset as DatasetArtefact, Place, Policy, Ref, ReferenceLogprobs};
 use crate::rl::kto::{KtoLoss, ReferencePoint};
 use crate::tokenizer::tokens::Tokenizer;
 use crate::train::average::AverageConfig;
@@ -192,6 +192,18 @@ impl Stage for KtoStage {
         let mut problems = checks.done();
         problems.extend(self.optimiser.problems());
         problems
+    }
+
+    fn constraints(&self) -> Vec<Constraint> {
+        match self.reference.place() {
+            Place::Stage(node) if self.z0.has_mismatched_rows() => vec![Constraint {
+                field: "reference".into(),
+                node: node.to_owned(),
+                inner: "mismatched".into(),
+                rule: Rule::IsSet,
+            }],
+            _ => Vec::new(),
+        }
     }
 
     fn makes(&self, shapes: &ArtefactShapes) -> Option<ArtefactShape> {

@@ -23,6 +23,7 @@ mod judgements;
 mod kto;
 mod lineage;
 mod meanings;
+mod merge;
 mod metric;
 mod metric_validation;
 mod model_files;
@@ -227,6 +228,7 @@ stages![
     grpo::GrpoStage,
     online_dpo::OnlineDpoStage,
     expert_iteration::ExpertIterationStage,
+    merge::MergeStage,
     generate::GenerateStage,
     best_of_n::BestOfNStage,
     score::ScoreStage,

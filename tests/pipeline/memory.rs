@@ -46,6 +46,8 @@ stages:
     kl: {coef: 0.05}
     value: {critic: \"${critic}\"}
     optimiser: {learning_rate: 1e-6}
+  merged:
+    {uses: merge, base: sft, models: [{model: ppo, weight: 0.5}, {model: sft, weight: 1.5}]}
   best:
     {uses: best_of_n, policy: sft, reward_model: judge, dataset: posts, n: 16, max_prompt_tokens: 512, sampling: {max_new_tokens: 48}}
 ";
@@ -98,6 +100,15 @@ fn ppo_of_seven_billion_parameters_fits_80_gb_with_four_fifths_frozen() {
     assert_eq!(ppo.weights, 2 * weights + 4 * angles);
     let trained = 4 * (trained + 4097);
     assert_eq!((ppo.masters, ppo.gradients, ppo.moments), (trained, trained, 2 * trained));
+}
+
+/// One tensor of each of three models and the merged one, in float32: the embedding, of 32,000
+/// tokens, is the largest beside a head of the same size.
+#[test]
+fn a_merge_holds_one_tensor_of_each_model() {
+    let merged = memory(&[], "merged");
+    assert_eq!(merged.bytes(), 4 * 4 * 32000 * 4096);
+    assert!(merged.words().contains("weights"), "{}", merged.words());
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 mod extends;
 mod keys;
+mod learning;
 mod lengths;
 mod memory;
 mod mistakes;

@@ -210,6 +210,7 @@ pub fn cases() -> Vec<(&'static str, Value)> {
     cases.extend(of_rewards(&best_of_n(json!({})), &ppo(json!({}))));
     cases.extend(of_labelled());
     cases.extend(of_supervised(&sft(0.0), &reward_model(0.0), &pretrain(&form)));
+    cases.extend(of_merges());
     cases
 }
 
@@ -283,6 +284,23 @@ fn of_rewards(best_of_n: &Value, ppo: &Value) -> Vec<(&'static str, Value)> {
             of_own(json!({"rounds": 3, "prompts_per_round": 4, "samples_per_prompt": 3,
                 "batch_size": 2, "begin": "original", "frozen": 0.8})),
         ),
+    ]
+}
+
+/// `merge` in every way.
+fn of_merges() -> [(&'static str, Value); 3] {
+    let at = |name| fixture().at(name);
+    let merge = |weights: [f64; 2], more: Value| {
+        let mut config = json!({"models": [{"model": at("policy"), "weight": weights[0]},
+            {"model": at("other"), "weight": weights[1]}]});
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        config
+    };
+    let base = at("measured/a");
+    [
+        ("merge/linear", merge([0.3, 0.7], json!({}))),
+        ("merge/base", merge([0.8, -0.4], json!({"base": base}))),
+        ("merge/slerp", merge([0.3, 0.7], json!({"base": base, "how": "slerp"}))),
     ]
 }
 

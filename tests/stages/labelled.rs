@@ -3,12 +3,15 @@
 
 use posttrain::backend::cpu::Cpu;
 use posttrain::backend::{Backend, Buffers};
+use posttrain::data::tokenised::{Limits, MODEL};
 use posttrain::model::params::Trainable;
 use posttrain::model::score::response_logprobs;
 use posttrain::model::weights::Model;
 use posttrain::random::Stream;
 use posttrain::rl::Metrics;
 use posttrain::rl::kto::KtoLoss;
+use posttrain::stages::reading::{Part, Reading, Splits};
+use posttrain::stages::source::Source;
 use posttrain::train::answers::Answered;
 use posttrain::train::kto::{LabelledRow, Referenced, accumulate, measure};
 use posttrain::train::optimiser::TrainState;
@@ -307,4 +310,40 @@ fn rows_without_what_the_loss_needs_are_refused() {
         reference_logprobs(config),
         &["void", "prompt and `completion` are empty"],
     );
+}
+
+/// What the run checks before anything trains says what the stages say.
+#[test]
+fn rows_that_cannot_be_read_are_found_before_anything_trains() {
+    let tokenizer = fixture().path("tokenizer");
+    let found = |folder: &tempfile::TempDir, split: &str| -> Vec<String> {
+        let dataset = Source::Folder(folder.path().to_owned());
+        let reading = Reading {
+            dataset,
+            splits: Splits::Named(vec![split.to_owned()]),
+            rows: None,
+            tokenizer: Source::Folder(tokenizer.clone()),
+            limits: Limits::of_stage(128, None),
+            reader: MODEL,
+            part: Part::Answers,
+        };
+        let problems = reading.problems(folder.path(), &tokenizer);
+        problems.iter().map(|error| format!("{error:#}")).collect()
+    };
+    let pairs = dataset("preferences", [preference(20), preference(21)]);
+    assert!(found(&pairs, "preferences").is_empty());
+    let completions = dataset("sft", [example(20), example(21)]);
+    assert!(found(&completions, "sft").is_empty());
+    let mut long = preference(20);
+    long["rejected"] = json!("r".repeat(100));
+    let long = found(&dataset("preferences", [long]), "preferences");
+    assert!(long.len() == 1 && long[0].contains("context of 128"), "{long:?}");
+    let mut long = example(20);
+    long["completion"] = json!("r".repeat(100));
+    let long = found(&dataset("sft", [long]), "sft");
+    assert!(long.len() == 1 && long[0].contains("context of 128"), "{long:?}");
+    let messages = json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]);
+    let chats = dataset("sft", [json!({"id": "1", "messages": messages})]);
+    let chats = found(&chats, "sft");
+    assert!(chats.len() == 1 && chats[0].contains("`sft` has conversations"), "{chats:?}");
 }

@@ -19,6 +19,7 @@ mod groups;
 mod invariants;
 mod labelled;
 mod lineage;
+mod merge;
 mod metric_validation;
 mod optimum;
 mod own_metrics;

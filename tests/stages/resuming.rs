@@ -173,6 +173,8 @@ fn stages_without_checkpoints_begin_again() {
             "samples": fixture().at("samples")}]});
     let reference_logprobs = json!({"policy": fixture().at("policy"),
         "dataset": fixture().at("preferences")});
+    let merge = json!({"models": [{"model": fixture().at("policy"), "weight": 0.5},
+        {"model": fixture().at("other"), "weight": 0.5}]});
     let mut mismatched = reference_logprobs.clone();
     mismatched["mismatched"] = json!(true);
     for (kind, config) in [
@@ -181,6 +183,7 @@ fn stages_without_checkpoints_begin_again() {
         ("evaluate", evaluate),
         ("reference_logprobs", reference_logprobs),
         ("reference_logprobs", mismatched),
+        ("merge", merge),
     ] {
         let work = Work::new();
         let stopped = work.attempt(kind, config.clone(), Some(1));

@@ -198,6 +198,21 @@ pub fn kto(others: &Others) -> Case {
     Case { refused: vec![cut], ..Case::new(base, pairs) }
 }
 
+pub fn merge(_: &Others) -> Case {
+    let at = |name| fixture().at(name);
+    let base = json!({"models": [{"model": at("policy"), "weight": 0.25},
+        {"model": at("other"), "weight": 0.75}]});
+    let from = || json!({"base": at("measured/a")});
+    let pairs = vec![
+        plain("models.0.model", at("measured/c")),
+        ("models.0.weight", json!(0.5), from()),
+        // Where weights sum to 1, a base cancels in a linear merge.
+        ("base", at("measured/b"), json!({"base": at("measured/a"), "models.0.weight": 0.5})),
+        ("how", json!("slerp"), from()),
+    ];
+    Case::new(base, pairs)
+}
+
 pub fn select(_: &Others) -> Case {
     let at = |name| fixture().at(name);
     let base = json!({"of": [at("measured/a"), at("measured/b")]});
