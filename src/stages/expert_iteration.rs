@@ -133,6 +133,7 @@ impl Stage for ExpertIterationStage {
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
         self.on_policy().check_as(&mut checks, ("rounds", "prompts_per_round"));
+        self.reward().check(&mut checks);
         checks.positive(self.batch_size, "batch_size").positive(self.epochs, "epochs").require(
             self.least_reward.is_none_or(f64::is_finite),
             "least_reward",
@@ -230,10 +231,15 @@ impl<B: Backend> Method<B> for ExpertIteration<'_, B> {
 }
 
 impl ExpertIterationStage {
+    fn reward(&self) -> Reward<'_> {
+        Reward { model: self.reward_model.as_ref(), parts: &self.rewards }
+    }
+
     fn on_policy(&self) -> OnPolicy<'_> {
         OnPolicy {
             policy: &self.policy,
-            reward: Reward { model: self.reward_model.as_ref(), parts: &self.rewards },
+            reward: self.reward(),
+            teacher: None,
             dataset: &self.dataset,
             split: &self.split,
             seed: self.seed,

@@ -212,6 +212,7 @@ impl Stage for GrpoStage {
                 "expected at least 2, or `dynamic_sampling: null`",
             );
         self.on_policy().check(&mut checks);
+        self.reward().check(&mut checks);
         self.check_rules(&mut checks);
         let mut problems = checks.done();
         problems.extend(self.optimiser.problems());
@@ -314,10 +315,15 @@ impl<B: Backend> Method<B> for Grpo<'_, B> {
 }
 
 impl GrpoStage {
+    fn reward(&self) -> Reward<'_> {
+        Reward { model: self.reward_model.as_ref(), parts: &self.rewards }
+    }
+
     fn on_policy(&self) -> OnPolicy<'_> {
         OnPolicy {
             policy: &self.policy,
-            reward: Reward { model: self.reward_model.as_ref(), parts: &self.rewards },
+            reward: self.reward(),
+            teacher: None,
             dataset: &self.dataset,
             split: &self.split,
             seed: self.seed,

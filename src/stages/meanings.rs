@@ -11,6 +11,7 @@ const SOURCES: &[&str] = &[
     include_str!("classifier.rs"),
     include_str!("command.rs"),
     include_str!("dataset.rs"),
+    include_str!("distill.rs"),
     include_str!("diversity.rs"),
     include_str!("dpo.rs"),
     include_str!("evaluate/classes.rs"),

@@ -7,6 +7,7 @@ mod classifier;
 mod command;
 mod dataset;
 pub mod description;
+mod distill;
 mod diversity;
 mod dpo;
 mod evaluate;
@@ -228,6 +229,7 @@ stages![
     grpo::GrpoStage,
     online_dpo::OnlineDpoStage,
     expert_iteration::ExpertIterationStage,
+    distill::DistillStage,
     merge::MergeStage,
     generate::GenerateStage,
     best_of_n::BestOfNStage,

@@ -17,6 +17,7 @@ use crate::dag::context::Context;
 use crate::data::lineage::Lineage;
 use crate::data::tokenised::Limits;
 use crate::error::{Context as _, Result};
+use crate::model::checkpoint;
 use crate::model::memory::{self, Memory};
 use crate::model::params::{HeadKind, Trainable};
 use crate::model::spec::Spec;
@@ -40,6 +41,8 @@ const SHOWN: &[&str] = &["objective/scores", "objective/kl", "loss", SCORE];
 pub(super) struct OnPolicy<'a> {
     pub(super) policy: &'a Ref<Policy>,
     pub(super) reward: Reward<'a>,
+    /// A model that the method learns from besides.
+    pub(super) teacher: Option<&'a Ref<Policy>>,
     pub(super) dataset: &'a Ref<DatasetArtefact>,
     pub(super) split: &'a String,
     pub(super) seed: u64,
@@ -112,7 +115,6 @@ impl<'a> OnPolicy<'a> {
             .positive_or_null(self.max_prompt_tokens, "max_prompt_tokens")
             .fraction(self.frozen, "frozen", "the blocks")
             .require(self.missing_eos.is_finite(), "missing_eos", "expected a finite number");
-        self.reward.check(checks);
         if let Some(validation) = self.validation {
             validation.check(checks, self.split);
         }
@@ -142,6 +144,11 @@ impl<'a> OnPolicy<'a> {
     pub(super) fn readings(&self, shapes: &ArtefactShapes) -> Vec<Reading> {
         let Some((tokenizer, policy)) = shapes.reader(self.policy) else { return Vec::new() };
         let Some(reward_model) = self.reward.reader(shapes, &tokenizer) else { return Vec::new() };
+        let policy = match self.teacher.map(|teacher| shapes.reader(teacher)) {
+            None => policy,
+            Some(Some((_, teacher))) => policy.min(teacher),
+            Some(None) => return Vec::new(),
+        };
         let Room { context, response, reader } =
             Room::of(policy, reward_model, self.max_new_tokens);
         let reading = |split: &String, rows| Reading {
@@ -168,6 +175,10 @@ impl<'a> OnPolicy<'a> {
     ) -> Option<Memory> {
         let policy = shapes.model(self.policy)?;
         let rewards = self.reward.shapes(shapes, self.policy)?;
+        let teacher = match self.teacher {
+            Some(teacher) => Some((shapes.model(teacher)?, shapes.shared(self.policy, teacher))),
+            None => None,
+        };
         let judge = match self.validation.and_then(PolicyValidation::judge) {
             Some(judge) => Some((shapes.model(judge)?.0, shapes.shared(self.policy, judge))),
             None => None,
@@ -175,13 +186,20 @@ impl<'a> OnPolicy<'a> {
         let sizes = (self.batch_size, self.samples, self.max_prompt_tokens, self.max_new_tokens);
         let keep = self.validation.map(|validation| validation.keep);
         let trains = (self.frozen, self.recompute, keep);
-        shapes.counted((&policy, &rewards, &judge, sizes, trains, more), |b| {
+        let models = (&policy, &rewards, &teacher, &judge);
+        shapes.counted((models, sizes, trains, more), |b| {
             let policy = memory::model(b, &policy.0, policy.1);
             let beside = |(spec, shared): &(Spec, Option<usize>)| {
                 memory::model_beside(b, spec, HeadKind::Reward, &policy, *shared)
             };
             let judges: Vec<Model<Counting>> = rewards.iter().chain(&judge).map(beside).collect();
             judges.iter().for_each(|judge| footprint::score(b, judge));
+            let teacher = teacher.as_ref().map(|((spec, head), shared)| {
+                memory::model_beside(b, spec, *head, &policy, *shared)
+            });
+            if let Some(teacher) = &teacher {
+                self.longest(b, teacher)?;
+            }
             let rollouts = self.longest(b, &policy)?;
             let own = step(b, &policy, rollouts)?;
             let keeps_best = keep == Some(Keep::Best);
@@ -227,7 +245,12 @@ impl<'a> OnPolicy<'a> {
         let scorer = self.reward.scorer(b, context, &from, self.policy.path(), new)?;
         let sizes = (self.batch_size, self.max_prompt_tokens);
         let prompts = rollouts::prompts(self.dataset.path(), self.split, sizes, &from.tokenizer)?;
-        Room::of(from.model.spec.context, scorer.context(), new).check(&prompts)?;
+        let own = from.model.spec.context;
+        let least = match self.teacher {
+            None => own,
+            Some(teacher) => own.min(checkpoint::describe(teacher.path())?.spec.context),
+        };
+        Room::of(least, scorer.context(), new).check(&prompts)?;
         let optimised = self.reward.lineage()?;
         let measured = Measured {
             policy: &from,
@@ -254,6 +277,7 @@ impl<'a> OnPolicy<'a> {
         let names = Names::new(self.reward.parts);
         let files = RolloutFiles::new(context)?;
         let sampler = Sampler {
+            purpose: "rollouts",
             samples: self.samples,
             temperature: self.temperature as f32,
             max_new_tokens: new,
@@ -284,7 +308,9 @@ impl<'a> OnPolicy<'a> {
         let model = method.into_policy().finished();
         model_files::save(b, context.out(), &model, &from.origin, self.policy.path())?;
         let policys = Lineage::read(self.policy.path())?;
-        let made_of = optimised.iter().fold(policys, |all, own| all.with(own.clone()));
+        let teachers = self.teacher.map(|teacher| Lineage::read(teacher.path())).transpose()?;
+        let made_of =
+            optimised.iter().chain(&teachers).fold(policys, |all, own| all.with(own.clone()));
         let mut learned = made_of.with(rollouts::lineage_of(&prompts, &used));
         if let (Some(config), Some(by), Some(kept)) = (self.validation, &by, kept) {
             validation::save(context, (&config.split, config.keep), SCORE, kept)?;
@@ -368,6 +394,19 @@ pub(super) struct Drawing<'a, B: Backend> {
 }
 
 impl<'a, B: Backend> Drawing<'a, B> {
+    /// The responses of another model with the same tokenizer to the batch of prompts number
+    /// `number`, drawn for `purpose`.
+    pub(super) fn of_model(
+        &self,
+        model: &Model<B>,
+        purpose: &'static str,
+        number: usize,
+    ) -> Result<Vec<Rollout>> {
+        let batch = rollouts::batch(self.prompts, self.batch_size, self.seed, number);
+        let sampler = Sampler { purpose, ..self.sampler };
+        sampler.rollouts(self.b, self.context, model, &batch, number)
+    }
+
     /// The responses of a policy to the batch of prompts number `number`, with scores.
     pub(super) fn batch(&mut self, policy: &Model<B>, number: usize) -> Result<Vec<Group<'a>>> {
         let Drawing { b, context, tokenizer, prompts, sampler, scorer, .. } = self;

@@ -110,6 +110,7 @@ impl Stage for OnlineDpoStage {
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
         self.on_policy().check(&mut checks);
+        self.reward().check(&mut checks);
         checks
             .require(
                 self.samples_per_prompt >= 2,
@@ -206,10 +207,15 @@ impl<B: Backend> Method<B> for OnlineDpo<'_, B> {
 }
 
 impl OnlineDpoStage {
+    fn reward(&self) -> Reward<'_> {
+        Reward { model: self.reward_model.as_ref(), parts: &self.rewards }
+    }
+
     fn on_policy(&self) -> OnPolicy<'_> {
         OnPolicy {
             policy: &self.policy,
-            reward: Reward { model: self.reward_model.as_ref(), parts: &self.rewards },
+            reward: self.reward(),
+            teacher: None,
             dataset: &self.dataset,
             split: &self.split,
             seed: self.seed,

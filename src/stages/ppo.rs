@@ -362,6 +362,7 @@ impl Stage for PpoStage {
         let frozen = FrozenModels { reference: &from.model, reward };
         let settings = self.settings(from.tokenizer.pad().unwrap_or(from.tokenizer.eos()));
         let sampler = Sampler {
+            purpose: "rollouts",
             samples: 1,
             temperature: settings.rollouts.temperature,
             max_new_tokens: self.max_new_tokens,

@@ -32,7 +32,10 @@ pub(super) fn batch(prompts: &[Prompt], size: usize, seed: u64, step: usize) -> 
 }
 
 /// How the responses of a run are sampled.
+#[derive(Clone, Copy)]
 pub(super) struct Sampler<'a> {
+    /// What the draws are for: other purposes have other draws.
+    pub(super) purpose: &'static str,
     /// Responses to each prompt.
     pub(super) samples: usize,
     pub(super) temperature: f32,
@@ -103,7 +106,7 @@ impl Sampler<'_> {
             max_new_tokens: self.max_new_tokens,
             sampling: Sampling::plain(self.temperature),
             ends: self.ends,
-            stream: Stream::new(self.seed, "rollouts"),
+            stream: Stream::new(self.seed, self.purpose),
             first_row: (number * batch.len()) as u64,
             limits: models::limits(b, &policy.spec),
         };

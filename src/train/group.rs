@@ -14,13 +14,13 @@
 
 use super::archive::Archive;
 use super::optimiser::{OptimiserConfig, TrainState};
+use super::policy_pass::{self, TokenFigures, by_response, check_unmoved, wide};
 use super::rollouts::{Rollout, RolloutSettings, score_reference};
 use super::steps::State;
 use super::trunk::Trunk;
 use crate::backend::Backend;
-use crate::error::{Failure, Kind, Result};
-use crate::model::batch::{Batch, micro_batches, scored_tokens};
-use crate::model::heads::{self, TargetTokens};
+use crate::error::Result;
+use crate::model::batch::micro_batches;
 use crate::model::weights::Model;
 use crate::random::Stream;
 use crate::rl::advantage::{self, Response};
@@ -178,63 +178,35 @@ impl<B: Backend> GroupPolicy<'_, B> {
         size: Size,
         is_first: bool,
     ) -> Result<()> {
-        let (b, Step { settings, rollouts, advantages, trunk, .. }) = (self.b, data);
+        let Step { settings, rollouts, advantages, trunk, .. } = data;
         let own = || members.iter().map(|member| &rollouts[*member]);
-        let sequences: Vec<&[u32]> = own().map(|rollout| rollout.tokens.as_slice()).collect();
-        let from: Vec<usize> = own().map(|rollout| rollout.prompt).collect();
-        let (rows, targets) = scored_tokens(&sequences, &from);
-        let temperature = settings.rollouts.temperature;
-        let scored = TargetTokens { rows: &rows, targets: &targets, temperature };
-        let batch = Batch::new(&sequences);
-        let x = trunk.input(b, &self.policy.model, &batch, members);
-        let activations = self.policy.forward_from(b, x, &batch);
-        let mut dhidden = self.policy.hidden_gradient(b, &batch);
-        let TrainState { model, gradients, .. } = &mut self.policy;
-        let scores = heads::token_logprobs(b, model, &activations.hidden, scored, true);
-        let new = b.download_f64(&scores.logprobs);
-        let old: Vec<f64> =
-            own().flat_map(|rollout| rollout.logprobs.iter().copied()).map(f64::from).collect();
-        if is_first && new.iter().zip(&old).any(|(new, old)| f64::from(*new as f32) != *old) {
-            let message = "the first minibatch scores other log-probabilities than were sampled: \
-                the ratio is not 1";
-            return Err(Failure::new(Kind::Bug, message).into());
-        }
-        sums.entropy += b.download_f64(&scores.entropies).iter().sum::<f64>();
-        sums.tokens += new.len();
-        let mut dlogprobs = Vec::with_capacity(new.len());
-        let policy = by_response(&new, own().map(Rollout::length));
-        for (policy, member) in policy.iter().zip(members) {
-            let rollout = &rollouts[*member];
-            let wide = |numbers: &[f32]| numbers.iter().map(|x| f64::from(*x)).collect::<Vec<_>>();
-            let (old, reference) = (wide(&rollout.logprobs), wide(&rollout.reference));
-            let advantages = &advantages[*member];
-            let scored = Scored { policy, old: &old, reference: &reference, advantages };
-            dlogprobs.extend(settings.loss.gradients(scored, size, &mut sums.losses));
-        }
-        heads::token_logprobs_backward(
-            b,
-            model,
-            &mut dhidden,
-            gradients,
-            &activations.hidden,
-            scored,
-            scores,
-            &b.upload_wide_f64(&dlogprobs),
-        );
-        self.policy.backward(b, &batch, &activations, &dhidden);
-        Ok(())
+        let (policy, temperature) = (&mut self.policy, settings.rollouts.temperature);
+        policy_pass::accumulate(
+            self.b,
+            policy,
+            trunk,
+            (rollouts, members),
+            temperature,
+            |figures| {
+                let TokenFigures { logprobs, entropies } = figures;
+                sums.entropy += entropies.iter().sum::<f64>();
+                sums.tokens += logprobs.len();
+                let mut derivatives = Vec::with_capacity(logprobs.len());
+                let by_response = by_response(logprobs, own().map(Rollout::length));
+                for (policy, member) in by_response.iter().zip(members) {
+                    let rollout = &rollouts[*member];
+                    let (old, reference) = (wide(&rollout.logprobs), wide(&rollout.reference));
+                    if is_first {
+                        check_unmoved(policy, &old)?;
+                    }
+                    let advantages = &advantages[*member];
+                    let scored = Scored { policy, old: &old, reference: &reference, advantages };
+                    derivatives.extend(settings.loss.gradients(scored, size, &mut sums.losses));
+                }
+                Ok(derivatives)
+            },
+        )
     }
-}
-
-/// `numbers` in pieces of these lengths.
-fn by_response(numbers: &[f64], lengths: impl Iterator<Item = usize>) -> Vec<&[f64]> {
-    let mut rest = numbers;
-    let piece = |length| {
-        let (own, after) = rest.split_at(length);
-        rest = after;
-        own
-    };
-    lengths.map(piece).collect()
 }
 
 /// The advantage of every token of every response, and the metrics of the objective.

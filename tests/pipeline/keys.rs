@@ -71,6 +71,7 @@ fn keys_of_the_shipped_pipelines_are_as_recorded() {
         ("diversity_audit", Vec::new()),
         ("evidence", vec!["matrix.seed=[10, 11]".to_owned()]),
         ("dpo", Vec::new()),
+        ("methods", Vec::new()),
         ("instruction_following", Vec::new()),
         ("headlines", files(&["posts", "articles"])),
         ("alpaca", files(&["demonstrations", "pairs", "easy", "hard"])),

@@ -206,9 +206,8 @@ pub fn cases() -> Vec<(&'static str, Value)> {
     cases.extend(of_validated_metrics());
     cases.extend(of_programs());
     cases.extend(of_people(&evaluate("gold")));
-    cases.extend(of_direct());
+    cases.extend(of_direct().into_iter().chain(of_labelled()));
     cases.extend(of_rewards(&best_of_n(json!({})), &ppo(json!({}))));
-    cases.extend(of_labelled());
     cases.extend(of_supervised(&sft(0.0), &reward_model(0.0), &pretrain(&form)));
     cases.extend(of_merges());
     cases
@@ -240,6 +239,13 @@ fn of_rewards(best_of_n: &Value, ppo: &Value) -> Vec<(&'static str, Value)> {
         "dataset": at("dataset"), "steps": 3, "batch_size": 3, "samples_per_prompt": 3,
         "minibatches": 2, "epochs": 2, "max_new_tokens": 12, "kl": {"coef": 0.05},
         "optimiser": optimiser()});
+    let student = |more: Value| {
+        let mut config = json!({"policy": at("policy"), "teacher": at("other"),
+            "dataset": at("dataset"), "steps": 3, "batch_size": 4, "samples_per_prompt": 2,
+            "max_new_tokens": 12, "optimiser": optimiser()});
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        config
+    };
     let of_own = |more: Value| {
         let mut config = json!({"policy": at("policy"), "reward_model": at("reward"),
             "dataset": at("dataset"), "max_new_tokens": 12, "optimiser": optimiser()});
@@ -284,6 +290,8 @@ fn of_rewards(best_of_n: &Value, ppo: &Value) -> Vec<(&'static str, Value)> {
             of_own(json!({"rounds": 3, "prompts_per_round": 4, "samples_per_prompt": 3,
                 "batch_size": 2, "begin": "original", "frozen": 0.8})),
         ),
+        ("distill/reverse", student(json!({}))),
+        ("distill/mixed", student(json!({"forward": 0.5, "frozen": 0.8}))),
     ]
 }
 

@@ -142,7 +142,7 @@ fn grpo_goes_on_where_it_stopped() {
 }
 
 #[test]
-fn online_dpo_and_expert_iteration_go_on_where_they_stopped() {
+fn methods_on_own_responses_go_on_where_they_stopped() {
     let of = |more: Value| {
         let mut config = json!({"policy": fixture().at("policy"),
             "dataset": fixture().at("dataset"), "reward_model": fixture().at("reward"),
@@ -158,6 +158,10 @@ fn online_dpo_and_expert_iteration_go_on_where_they_stopped() {
             "begin": begin});
         stops_change_nothing("expert_iteration", of(rounds));
     }
+    let mut student = of(json!({"teacher": fixture().at("other"), "steps": 4, "batch_size": 3,
+        "forward": 0.4}));
+    student.as_object_mut().unwrap().remove("reward_model");
+    stops_change_nothing("distill", student);
 }
 
 #[test]

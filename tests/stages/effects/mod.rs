@@ -321,6 +321,7 @@ kinds! {
     "online_dpo": every_field_of_online_dpo_has_an_effect => training::online_dpo;
     "expert_iteration": every_field_of_expert_iteration_has_an_effect
         => training::expert_iteration;
+    "distill": every_field_of_distill_has_an_effect => training::distill;
     "merge": every_field_of_merge_has_an_effect => training::merge;
     "generate": every_field_of_generate_has_an_effect => training::generate;
     "best_of_n": every_field_of_best_of_n_has_an_effect => training::best_of_n;

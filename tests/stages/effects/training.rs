@@ -283,11 +283,22 @@ pub fn grpo(others: &Others) -> Case {
     rewarded(others, Case::new(base, pairs))
 }
 
+pub fn distill(others: &Others) -> Case {
+    let at = |name| fixture().at(name);
+    let optimised = json!({"learning_rate": 0.01});
+    let base = json!({"policy": at("policy"), "teacher": at("other"), "dataset": at("dataset"),
+        "steps": 2, "batch_size": 3, "max_new_tokens": 20, "optimiser": optimised});
+    let mut pairs = on_policy(others, "steps", "batch_size");
+    let of_rewards = |field: &str| field.starts_with("missing_eos");
+    pairs.retain(|(field, ..)| !of_rewards(field));
+    pairs.extend([plain("teacher", at("policy")), plain("forward", json!(0.5))]);
+    Case::new(base, pairs)
+}
+
 /// What methods on a policy's own responses share; `size` is the field with the prompts of a step.
 fn on_policy(others: &Others, steps: &'static str, size: &'static str) -> Vec<Pair> {
     let mut pairs = vec![
         plain("policy", fixture().at("other")),
-        plain("reward_model", others.at("reward")),
         plain("dataset", others.at("dataset")),
         plain("split", json!("sft")),
         plain("seed", json!(1)),
@@ -314,6 +325,7 @@ pub fn online_dpo(others: &Others) -> Case {
         "dataset": at("dataset"), "steps": 2, "batch_size": 3, "max_new_tokens": 20, "beta": 0.1,
         "optimiser": optimised});
     let mut pairs = on_policy(others, "steps", "batch_size");
+    pairs.push(plain("reward_model", others.at("reward")));
     pairs.extend([plain("loss", json!("ipo")), plain("beta", json!(0.3))]);
     rewarded(others, Case::new(base, pairs))
 }
@@ -326,6 +338,7 @@ pub fn expert_iteration(others: &Others) -> Case {
         "batch_size": 2, "max_new_tokens": 20, "optimiser": optimised});
     let mut pairs = on_policy(others, "rounds", "prompts_per_round");
     pairs.extend([
+        plain("reward_model", others.at("reward")),
         plain("begin", json!("original")),
         plain("least_reward", json!(90.0)),
         plain("batch_size", json!(3)),

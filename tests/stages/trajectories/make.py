@@ -893,6 +893,60 @@ class ExpertIteration(OnPolicy):
         }, batch
 
 
+class Distill(OnPolicy):
+    """Agarwal et al. 2024: reverse KL of the policy's tokens, likelihood of the teacher's."""
+
+    def __init__(self, config):
+        super().__init__(dict(config, reward_model="reward"))
+        self.teacher = inputs(config["teacher"])
+
+    def told(self, p, r):
+        first, tokens = r["prompt"], r["tokens"]
+        own = logprobs(p, hidden(p, tokens)[first - 1 : -1], self.config["temperature"])
+        return own[range(len(own)), tokens[first:]], -(own.exp() * own).sum(-1)
+
+    def step(self, step):
+        config, size = self.config, self.config["batch_size"]
+        forward, samples = config.get("forward", 0.0), config["samples_per_prompt"]
+        batch, places = self.drawn(step, size)
+        losses, nlls, gaps, entropies = [], [], [], []
+        for r in batch:
+            new, entropy = self.told(self.policy.p, r)
+            with torch.no_grad():
+                gap = new.detach() - self.told(self.teacher, r)[0]
+            gaps.append(gap)
+            # The gradient of the reverse KL of single tokens, as of a policy gradient.
+            losses.append(gap * (new - new.detach()).exp())
+            entropies.append(entropy)
+        loss = (1 - forward) * torch.cat(losses).mean()
+        if forward > 0:
+            draws = Draws(config.get("seed", 0), "teacher")
+            for at, r in enumerate(batch):
+                prompt, row = r["tokens"][: r["prompt"]], step * size * samples + at
+                with torch.no_grad():
+                    tokens, _, _ = sampled(self.teacher, prompt, config, row, draws)
+                nlls.append(-self.told(self.policy.p, dict(r, tokens=prompt + tokens))[0])
+            loss = loss + forward * torch.cat(nlls).mean()
+        lr, token = rate(config["optimiser"], step, config["steps"]), torch.cat(gaps).mean().item()
+        likelihood = torch.cat(nlls).mean().item() if nlls else 0.0
+        kept = {
+            name: value
+            for name, value in self.objective(batch, places, 0.0).items()
+            if name.startswith(("objective/kl", "objective/entropy", "val", "response"))
+            and name != "objective/kl_coef"
+        }
+        told = {"distill/teacher_loss": likelihood} if nlls else {}
+        return kept | told | {
+            "loss": (1 - forward) * token + forward * likelihood,
+            "distill/reverse_kl": sum(gap.sum().item() for gap in gaps) / len(batch),
+            "distill/reverse_kl_token": token,
+            "policy/entropy_avg": torch.cat(entropies).mean().item(),
+            "grad_norm": self.policy.update(loss, lr),
+            "learning_rate": lr,
+            "episode": (step + 1) * len(batch),
+        }, batch
+
+
 def missing(rule, score, ended):
     """The score after the missing-EOS rule."""
     if ended or rule == "keep":
@@ -901,7 +955,13 @@ def missing(rule, score, ended):
 
 
 def on_policy(kind, config):
-    run = {"grpo": Grpo, "online_dpo": OnlineDpo, "expert_iteration": ExpertIteration}[kind](config)
+    kinds = {
+        "grpo": Grpo,
+        "online_dpo": OnlineDpo,
+        "expert_iteration": ExpertIteration,
+        "distill": Distill,
+    }
+    run = kinds[kind](config)
     steps = [run.step(step) for step in range(config.get("steps") or config["rounds"])]
     if kind == "grpo":
         wanted = {"high"} if run.rule["form"] == "clip" else set()
@@ -913,8 +973,8 @@ def on_policy(kind, config):
         "id": r["id"],
         "response": text(r["tokens"][r["prompt"] :]),
         "ended": r["ended"],
-        "score": r["reward"],
-        "raw_score": r["score"],
+        "score": None if kind == "distill" else r["reward"],
+        "raw_score": None if kind == "distill" else r["score"],
         "kl": sum(r["logp"]) - sum(r["ref"]),
     }
     rollouts = [list(map(told, batch)) for _, batch in steps]
@@ -1113,6 +1173,9 @@ GRPO = dict(
 ONLINE = {key: GRPO[key] for key in GRPO if key not in ("kl", "minibatches", "epochs")} | {
     "beta": 0.1
 }
+STUDENT = {
+    key: ONLINE[key] for key in ONLINE if key not in ("beta", "reward_model", "missing_eos")
+} | {"max_new_tokens": 8}
 EXPERTS = dict(
     {key: GRPO[key] for key in GRPO if key not in ("kl", "minibatches", "epochs", "steps")},
     rounds=3,
@@ -1316,6 +1379,11 @@ CASES = (
         "expert_iteration_original": (
             "expert_iteration",
             dict(EXPERTS, begin="original", frozen=0.5, seed=7, temperature=0.9),
+        ),
+        "distill": ("distill", dict(STUDENT, policy="policy", teacher="tuned")),
+        "distill_mixed": (
+            "distill",
+            dict(STUDENT, teacher="policy", forward=0.3, frozen=0.5, temperature=0.8, seed=8),
         ),
         "grpo_batch": (
             "grpo",
