@@ -91,8 +91,9 @@ impl Rollout {
         settings.conventions.fitted(self.length(), settings.max_new_tokens)
     }
 
-    /// Refuses numbers that are not finite; `row` is its place in the step.
-    fn check(&self, row: usize) -> Result<()> {
+    /// Refuses numbers that are not finite; `row` is its place in the step, `score` what errors call
+    /// its score.
+    fn check(&self, row: usize, score: &str) -> Result<()> {
         let lists = [
             ("log-probability", &self.logprobs),
             ("reference log-probability", &self.reference),
@@ -112,7 +113,8 @@ impl Rollout {
         match self.score.is_finite() {
             true => Ok(()),
             false => {
-                Err(diverged(format!("the score of response {} is {}", row + 1, self.score)).into())
+                let message = format!("{score} of response {} is {}", row + 1, self.score);
+                Err(diverged(message).into())
             }
         }
     }
@@ -174,7 +176,11 @@ impl<B: Backend> Scoring<'_, B> {
         if settings.conventions.scope == Scope::Padded {
             self.padded_values(rollouts);
         }
-        rollouts.iter().enumerate().try_for_each(|(row, rollout)| rollout.check(row))?;
+        let score = match frozen.reward {
+            Some(_) => "the reward model's score",
+            None => "the score",
+        };
+        rollouts.iter().enumerate().try_for_each(|(row, rollout)| rollout.check(row, score))?;
         Ok(trunk)
     }
 

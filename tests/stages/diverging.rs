@@ -141,7 +141,7 @@ fn scores_that_are_no_numbers_end_whoever_asks_for_them() {
     says(
         "best_of_n",
         best_of_n,
-        &["the reward model's score of candidate 1 of row `row-70` of split `test/id`"],
+        &["the reward model's score of a response to row `row-70` of split `test/id`"],
     );
     let score = json!({"dataset": fixture().at("dataset"), "splits": ["sft"],
         "by": {"reward_model": {"model": at(&reward)}}});
