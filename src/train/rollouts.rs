@@ -91,8 +91,8 @@ impl Rollout {
         settings.conventions.fitted(self.length(), settings.max_new_tokens)
     }
 
-    /// Refuses numbers that are not finite; `row` is its place in the step, `score` what errors call
-    /// its score.
+    /// Refuses numbers that are not finite; `row` is its place in the step, and errors call its
+    /// score `score`.
     fn check(&self, row: usize, score: &str) -> Result<()> {
         let lists = [
             ("log-probability", &self.logprobs),
