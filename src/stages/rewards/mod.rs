@@ -198,12 +198,12 @@ impl<'a> Reward<'a> {
             );
         for (name, part) in self.parts {
             let field = format!("rewards.{name}");
-            let unfit = unfit_as_name(name);
             checks
                 .require(
-                    unfit.is_none(),
+                    unfit_as_name(name).is_none(),
                     &field,
-                    format!("expected a short name, but {}", unfit.unwrap_or_default()),
+                    "expected a short name without a slash or control characters, and without a dot \
+                     at its beginning",
                 )
                 .require(
                     part.weight.is_finite() && part.weight != 0.0,
