@@ -87,7 +87,7 @@ mod tests {
         assert_eq!(cut(7).rows, [row(1, 7, &[2..4, 6..7])]);
         assert_eq!(cut(5).rows, [row(1, 5, &others[..1])]);
         assert_eq!((cut(2).cut, cut(2).skipped), (1, 0));
-        // Position 1 is the only one of its own before 4; with 1 token there is none.
+        // Before 4 the model wrote position 1 alone; with 1 token there is none.
         assert_eq!((cut(1).cut, cut(1).skipped), (0, 1));
     }
 }

@@ -8,7 +8,7 @@
 //!    nothing.
 //! 2. The difference is divided by a scale: the standard deviation of the group's rewards, or of
 //!    the batch's, each plus 1e-4; or advantages are whitened over responses, or over tokens.
-//! 3. A group of one response has no baseline of its own: under the group's baselines its
+//! 3. A group of one response has nothing to compare with: under the group's baselines its
 //!    advantage is 0, as TRL's. `whiten_tokens` (REINFORCE++, Hu 2025, arXiv 2501.03262) keeps its
 //!    reward, as verl's.
 //! 4. A response without a reward has the advantage 0 and is in no mean and no deviation.

@@ -251,7 +251,8 @@ impl Stage for PpoStage {
             .require(
                 self.value.critic == Critic::Shared || self.rewards.is_empty(),
                 "value.critic",
-                "a separate critic begins as the reward model: expected `reward_model`, or `shared`",
+                "a separate critic begins as the reward model: expected `reward_model`, or \
+                 `shared`",
             );
         self.reward().check(&mut checks);
         if let Some(validation) = &self.validation {

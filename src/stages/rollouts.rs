@@ -63,7 +63,9 @@ pub(super) fn prompts(
             let found = prompts.len();
             let message =
                 format!("the split `{split}` has {found} prompts, fewer than one batch of {size}");
-            Err(user(message).hint("lower `batch_size` (of `expert_iteration`: `prompts_per_round`), or give more prompts").into())
+            let hint = "lower `batch_size` (of `expert_iteration`: `prompts_per_round`), or give \
+                more prompts";
+            Err(user(message).hint(hint).into())
         }
     }
 }

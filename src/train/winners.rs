@@ -1,5 +1,5 @@
-//! Expert iteration: a policy learns, by likelihood, the best of its own responses. Works on token
-//! ids.
+//! Expert iteration: a policy samples responses and learns the best of them by likelihood. Works on
+//! token ids.
 //!
 //! 1. Of the responses to each prompt the first of those with the greatest reward is learned,
 //!    unless that is below the least reward.

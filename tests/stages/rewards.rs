@@ -61,7 +61,8 @@ fn a_reward_model_alone_is_the_field_reward_model() {
     let rewards = by(json!({"reward_model": fixture().at("reward")}));
     assert_eq!(candidates(&make("best_of_n", config)), scores(rewards.clone()));
     let ppo = |more: Value| {
-        let mut config = json!({"policy": fixture().at("policy"), "dataset": fixture().at("dataset"),
+        let mut config = json!({"policy": fixture().at("policy"),
+            "dataset": fixture().at("dataset"),
             "steps": 3, "batch_size": 4, "minibatches": 2, "epochs": 2, "max_new_tokens": 12,
             "frozen": 0.4, "kl": {"coef": 0.05}, "optimiser": {"learning_rate": 0.01}});
         config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());

@@ -202,8 +202,8 @@ impl<'a> Reward<'a> {
                 .require(
                     unfit_as_name(name).is_none(),
                     &field,
-                    "expected a short name without a slash or control characters, and without a dot \
-                     at its beginning",
+                    "expected a short name without a slash or control characters that does not \
+                     begin with a dot",
                 )
                 .require(
                     part.weight.is_finite() && part.weight != 0.0,

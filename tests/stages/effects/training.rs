@@ -97,7 +97,10 @@ pub fn reward_model(others: &Others) -> Case {
     let optimised = json!({"learning_rate": 0.01});
     let base = json!({"policy": at("policy"), "dataset": at("preferences"), "batch_size": 4,
         "optimiser": optimised});
-    let references = || json!({"normalise": {"references": {"dataset": at("dataset"), "split": "sft", "rows": 3}}});
+    let references = || {
+        let rows = json!({"dataset": at("dataset"), "split": "sft", "rows": 3});
+        json!({"normalise": {"references": rows}})
+    };
     let mut pairs = vec![
         plain("policy", at("other")),
         plain("dataset", others.at("preferences")),

@@ -699,10 +699,8 @@ class OnPolicy:
         return batch, [list(range(at * samples, (at + 1) * samples)) for at in range(size)]
 
     def objective(self, batch, places, coef, estimator="k1", in_reward=False):
-        kls = lambda kind: [
-            groups.estimate(kind, torch.tensor(r["logp"]).double() - torch.tensor(r["ref"]).double())
-            for r in batch
-        ]
+        wide = lambda numbers: torch.tensor(numbers).double()
+        kls = lambda kind: [groups.estimate(kind, wide(r["logp"]) - wide(r["ref"])) for r in batch]
         each = lambda of: sum(of(r) for r in batch) / len(batch)
         distance = sum(kl.sum().item() for kl in kls("k1"))
         non_score = -coef * sum(kl.sum().item() for kl in kls(estimator)) / len(batch)
@@ -853,12 +851,13 @@ class ExpertIteration(OnPolicy):
 
     def step(self, step):
         config, seed = self.config, self.config.get("seed", 0)
-        size, epochs, rounds = config["prompts_per_round"], config.get("epochs", 1), config["rounds"]
+        size, rounds = config["prompts_per_round"], config["rounds"]
+        epochs, original = config.get("epochs", 1), config.get("begin") == "original"
         batch, places = self.drawn(step, size)
         least = config.get("least_reward", -math.inf)
         winners = [batch[at] for at, _ in self.best(batch, places) if batch[at]["reward"] >= least]
         metrics = self.objective(batch, places, 0.0)
-        most, original = epochs * -(-size // config["batch_size"]), config.get("begin") == "original"
+        most = epochs * -(-size // config["batch_size"])
         if original:
             self.policy = self.begun()
         before, total = (0, most) if original else (step * most, rounds * most)
@@ -1341,7 +1340,7 @@ CASES = (
     }
     | {f"grpo_{name}": ("grpo", dict(GRPO, algorithm=name)) for name in groups.ALGORITHMS}
     | {
-        # The gradient of the ratio of a whole response is large: a smaller step keeps float32 close.
+        # The gradient of a response's ratio is large: a smaller step keeps float32 close.
         "grpo_rloo": (
             "grpo",
             dict(GRPO, algorithm="rloo", optimiser=dict(CONSTANT, learning_rate=0.003)),
