@@ -66,8 +66,9 @@ fn a_loss_on_all_tokens_learns_prompts_too() {
 /// The fixture's rows, and two of more tokens than the context: one with a long completion, one
 /// with a long prompt.
 fn with_long_rows() -> (tempfile::TempDir, Value) {
-    let long = |name: &str, prompt: &str, completion: &str| {
-        json!({"id": name, "prompt": prompt, "completion": completion})
+    let long = |id: &str, prompt: &str, text: &str| {
+        json!({"id": id, "prompt": prompt,
+            "completion": text})
     };
     let (words, half) = ("ab ".repeat(CONTEXT), "c ".repeat(CONTEXT / 4));
     let mut rows: Vec<Value> = (20..32).map(example).collect();
