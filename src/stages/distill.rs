@@ -26,11 +26,10 @@ use crate::reference::{Dataset as DatasetArtefact, Policy, Ref};
 use crate::rl::Metrics;
 use crate::rl::advantage::MissingEos;
 use crate::sample::scoring::{self, Group};
-use crate::train::archive::Archive;
-use crate::train::distill::{Distillation, Settings};
-use crate::train::optimiser::{OptimiserConfig, TrainState};
+use crate::train::distill::Settings;
+use crate::train::optimiser::OptimiserConfig;
+use crate::train::policy_training::PolicyTraining;
 use crate::train::rollouts::Rollout;
-use crate::train::steps::State;
 
 /// The config of `uses: distill`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -126,7 +125,7 @@ impl Stage for DistillStage {
     fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
         let own = self.on_policy();
         own.memory(shapes, ("distill", self.forward > 0.0), |b, policy, mut rollouts| {
-            let mut training = Distillation { b, policy: own.state(b, policy)? };
+            let mut training = PolicyTraining { b, policy: own.state(b, policy)? };
             let teacher: Vec<Vec<f32>> =
                 rollouts.iter().map(|rollout| vec![0.0; rollout.length()]).collect();
             let mut taught = Vec::new();
@@ -140,7 +139,7 @@ impl Stage for DistillStage {
             // The gradient of a tied head is there from the end of the first step on.
             for step in 0..2 {
                 let both = (rollouts.as_mut_slice(), taught.as_mut_slice());
-                training.step(step, both, &teacher, policy, &self.settings(0))?;
+                training.learn_teacher(step, both, &teacher, policy, &self.settings(0))?;
             }
             Ok(training.policy.memory(b))
         })
@@ -157,34 +156,23 @@ impl Stage for DistillStage {
                 .hint("the teacher scores the policy's tokens: take one with the same tokenizer")
                 .into());
         }
-        self.on_policy().run(b, context, |from, state| {
+        self.on_policy().run(b, context, |from| {
             let teacher = model_files::load_beside(b, teacher, from, policy)?;
             let settings = self.settings(from.tokenizer.pad().unwrap_or(from.tokenizer.eos()));
-            Ok(Distill { training: Distillation { b, policy: state }, teacher, settings })
+            Ok(Distill { teacher, settings })
         })
     }
 }
 
 /// The method at work.
 struct Distill<'a, B: Backend> {
-    training: Distillation<'a, B>,
     teacher: Loaded<B>,
     settings: Settings<'a>,
 }
 
-impl<B: Backend> State for Distill<'_, B> {
-    fn save(&self, archive: &mut Archive) {
-        self.training.save(archive);
-    }
-
-    fn load(&mut self, archive: &Archive) -> Result<()> {
-        self.training.load(archive)
-    }
-}
-
 impl<B: Backend> Distill<'_, B> {
     /// The teacher's log-probabilities of each rollout's tokens.
-    fn scored(&self, drawn: &Drawn<'_>) -> Vec<Vec<f32>> {
+    fn scored(&self, b: &B, drawn: &Drawn<'_>) -> Vec<Vec<f32>> {
         let mut groups: Vec<Group<'_>> = Vec::new();
         let mut last = None;
         for (rollout, group) in drawn.rollouts.iter().zip(&drawn.groups) {
@@ -196,37 +184,26 @@ impl<B: Backend> Distill<'_, B> {
             last = Some(group);
         }
         let temperature = self.settings.rollouts.temperature;
-        let (b, model) = (self.training.b, &self.teacher.model);
+        let model = &self.teacher.model;
         scoring::response_logprobs(b, model, &groups, temperature, MICRO_BATCH_TOKENS).concat()
     }
 }
 
 impl<B: Backend> Method<B> for Distill<'_, B> {
-    fn policy(&self) -> &TrainState<B> {
-        &self.training.policy
-    }
-
-    fn policy_mut(&mut self) -> &mut TrainState<B> {
-        &mut self.training.policy
-    }
-
-    fn into_policy(self) -> TrainState<B> {
-        self.training.policy
-    }
-
     fn step<'a>(
-        &mut self,
+        &self,
+        training: &mut PolicyTraining<'_, B>,
         Turn { step, from, .. }: Turn<'_, B>,
         drawing: &mut Drawing<'a, B>,
     ) -> Result<(Metrics, Drawn<'a>)> {
-        let mut drawn = Drawn::of(drawing.batch(&self.training.policy.model, step)?);
+        let mut drawn = Drawn::of(drawing.batch(&training.policy.model, step)?);
         let mut taught = match self.settings.forward > 0.0 {
             true => drawing.of_model(&self.teacher.model, "teacher", step)?,
             false => Vec::new(),
         };
-        let teacher = self.scored(&drawn);
+        let teacher = self.scored(training.b, &drawn);
         let both = (drawn.rollouts.as_mut_slice(), taught.as_mut_slice());
-        let metrics = self.training.step(step, both, &teacher, &from.model, &self.settings)?;
+        let metrics = training.learn_teacher(step, both, &teacher, &from.model, &self.settings)?;
         Ok((metrics, drawn))
     }
 }

@@ -19,15 +19,13 @@ use crate::dag::context::Context;
 use crate::data::dataset;
 use crate::error::Result;
 use crate::model::memory::Memory;
-use crate::model::params::Trainable;
 use crate::model::transformer::Recompute;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel};
 use crate::rl::Metrics;
 use crate::rl::advantage::MissingEos;
-use crate::train::archive::Archive;
-use crate::train::optimiser::{OptimiserConfig, TrainState};
-use crate::train::steps::State;
-use crate::train::winners::{Settings, Winners};
+use crate::train::optimiser::OptimiserConfig;
+use crate::train::policy_training::PolicyTraining;
+use crate::train::winners::Settings;
 
 /// The config of `uses: expert_iteration`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -152,14 +150,14 @@ impl Stage for ExpertIterationStage {
     fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
         let own = self.on_policy();
         own.memory(shapes, ("expert_iteration", self.batch_size), |b, policy, mut rollouts| {
-            let mut training = Winners { b, policy: own.state(b, policy)? };
+            let mut training = PolicyTraining { b, policy: own.state(b, policy)? };
             let rewarded = own.all_rewarded(&rollouts);
             // The gradient of a tied head is there from the end of the first round on.
             for round in 0..2 {
                 let scored = (rollouts.as_mut_slice(), rewarded.as_slice());
                 let settings = Settings { rounds: 2, from_original: false, ..self.settings(0) };
                 let original = || own.state(b, policy);
-                training.round(round, scored, policy, original, &settings, &|| Ok(()))?;
+                training.learn_winners(round, scored, policy, original, &settings, &|| Ok(()))?;
             }
             Ok(training.policy.memory(b))
         })
@@ -170,62 +168,39 @@ impl Stage for ExpertIterationStage {
     }
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
-        self.on_policy().run(b, context, |from, policy| {
+        self.on_policy().run(b, context, |from| {
             let settings = self.settings(from.tokenizer.pad().unwrap_or(from.tokenizer.eos()));
-            Ok(ExpertIteration { stage: self, training: Winners { b, policy }, settings })
+            Ok(ExpertIteration { stage: self, settings })
         })
     }
 }
 
 /// The method at work.
-struct ExpertIteration<'a, B: Backend> {
+struct ExpertIteration<'a> {
     stage: &'a ExpertIterationStage,
-    training: Winners<'a, B>,
     settings: Settings<'a>,
 }
 
-impl<B: Backend> State for ExpertIteration<'_, B> {
-    fn save(&self, archive: &mut Archive) {
-        self.training.save(archive);
-    }
-
-    fn load(&mut self, archive: &Archive) -> Result<()> {
-        self.training.load(archive)
-    }
-}
-
-impl<B: Backend> Method<B> for ExpertIteration<'_, B> {
-    fn policy(&self) -> &TrainState<B> {
-        &self.training.policy
-    }
-
-    fn policy_mut(&mut self) -> &mut TrainState<B> {
-        &mut self.training.policy
-    }
-
-    fn into_policy(self) -> TrainState<B> {
-        self.training.policy
-    }
-
+impl<B: Backend> Method<B> for ExpertIteration<'_> {
     fn step<'a>(
-        &mut self,
+        &self,
+        training: &mut PolicyTraining<'_, B>,
         Turn { context, step, from }: Turn<'_, B>,
         drawing: &mut Drawing<'a, B>,
     ) -> Result<(Metrics, Drawn<'a>)> {
         let stage = self.stage;
-        let mut drawn = Drawn::of(drawing.batch(&self.training.policy.model, step)?);
+        let mut drawn = Drawn::of(drawing.batch(&training.policy.model, step)?);
         let rewarded = drawn.rewarded(stage.missing_eos);
         let go_on = || if context.stop_requested() { context.interrupted() } else { Ok(()) };
-        let b = self.training.b;
+        let b = training.b;
         let original = || {
-            let trainable = Trainable::frozen_fraction(&from.model.spec, stage.frozen);
-            TrainState::new(b, &from.model, trainable)?
-                .with(stage.recompute)
-                .with_masters_of(b, stage.policy.path())
+            let state = stage.on_policy().state(b, &from.model)?;
+            state.with_masters_of(b, stage.policy.path())
         };
         let scored = (drawn.rollouts.as_mut_slice(), rewarded.as_slice());
         let (reference, settings) = (&from.model, &self.settings);
-        let metrics = self.training.round(step, scored, reference, original, settings, &go_on)?;
+        let metrics =
+            training.learn_winners(step, scored, reference, original, settings, &go_on)?;
         Ok((metrics, drawn))
     }
 }

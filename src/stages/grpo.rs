@@ -31,11 +31,10 @@ use crate::rl::critic_free::{Algorithm, KlEstimator, KlIn, Rules};
 use crate::rl::group::{Baseline, Scale};
 use crate::rl::kl::{Estimator, Kl};
 use crate::rl::policy_loss::{Average, Bounds, Form, PolicyLoss, Ratio};
-use crate::train::archive::Archive;
-use crate::train::group::{GroupPolicy, Member, Settings};
-use crate::train::optimiser::{OptimiserConfig, TrainState};
+use crate::train::group::{Member, Settings};
+use crate::train::optimiser::OptimiserConfig;
+use crate::train::policy_training::PolicyTraining;
 use crate::train::rollouts::RolloutSettings;
-use crate::train::steps::State;
 
 /// The config of `uses: grpo`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -227,13 +226,13 @@ impl Stage for GrpoStage {
     fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
         let own = self.on_policy();
         own.memory(shapes, ("grpo", self.minibatches), |b, policy, mut rollouts| {
-            let mut training = GroupPolicy { b, policy: own.state(b, policy)? };
+            let mut training = PolicyTraining { b, policy: own.state(b, policy)? };
             let member =
                 |at: usize| Member { group: at / self.samples_per_prompt, has_reward: true };
             let members: Vec<Member> = (0..rollouts.len()).map(member).collect();
             // The gradient of a tied head is there from the end of the first epoch on.
             let settings = Settings { epochs: 2, ..self.settings(0) };
-            training.step(0, &mut rollouts, &members, policy, &settings)?;
+            training.learn_groups(0, &mut rollouts, &members, policy, &settings)?;
             Ok(training.policy.memory(b))
         })
     }
@@ -243,45 +242,23 @@ impl Stage for GrpoStage {
     }
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
-        self.on_policy().run(b, context, |from, policy| {
+        self.on_policy().run(b, context, |from| {
             let settings = self.settings(from.tokenizer.pad().unwrap_or(from.tokenizer.eos()));
-            Ok(Grpo { stage: self, training: GroupPolicy { b, policy }, settings })
+            Ok(Grpo { stage: self, settings })
         })
     }
 }
 
 /// The method at work.
-struct Grpo<'a, B: Backend> {
+struct Grpo<'a> {
     stage: &'a GrpoStage,
-    training: GroupPolicy<'a, B>,
     settings: Settings<'a>,
 }
 
-impl<B: Backend> State for Grpo<'_, B> {
-    fn save(&self, archive: &mut Archive) {
-        self.training.save(archive);
-    }
-
-    fn load(&mut self, archive: &Archive) -> Result<()> {
-        self.training.load(archive)
-    }
-}
-
-impl<B: Backend> Method<B> for Grpo<'_, B> {
-    fn policy(&self) -> &TrainState<B> {
-        &self.training.policy
-    }
-
-    fn policy_mut(&mut self) -> &mut TrainState<B> {
-        &mut self.training.policy
-    }
-
-    fn into_policy(self) -> TrainState<B> {
-        self.training.policy
-    }
-
+impl<B: Backend> Method<B> for Grpo<'_> {
     fn step<'a>(
-        &mut self,
+        &self,
+        training: &mut PolicyTraining<'_, B>,
         Turn { step, from, .. }: Turn<'_, B>,
         drawing: &mut Drawing<'a, B>,
     ) -> Result<(Metrics, Drawn<'a>)> {
@@ -290,7 +267,7 @@ impl<B: Backend> Method<B> for Grpo<'_, B> {
         let (mut kept, mut spare): (Vec<Group<'a>>, Vec<Group<'a>>) = (Vec::new(), Vec::new());
         let mut batches = 0;
         while batches < tries && kept.len() < stage.batch_size {
-            for group in drawing.batch(&self.training.policy.model, step * tries + batches)? {
+            for group in drawing.batch(&training.policy.model, step * tries + batches)? {
                 let teaches = tries == 1 || group.has_signal(stage.missing_eos);
                 let into = if teaches { &mut kept } else { &mut spare };
                 into.push(group);
@@ -306,7 +283,7 @@ impl<B: Backend> Method<B> for Grpo<'_, B> {
             drawn.groups.iter().zip(&drawn.scored.total).map(member).collect();
         let (reference, settings) = (&from.model, &self.settings);
         let mut metrics =
-            self.training.step(step, &mut drawn.rollouts, &members, reference, settings)?;
+            training.learn_groups(step, &mut drawn.rollouts, &members, reference, settings)?;
         if stage.dynamic_sampling.is_some() {
             metrics.push(("dynamic_sampling/batches", batches as f64));
         }

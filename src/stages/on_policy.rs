@@ -30,8 +30,9 @@ use crate::rl::group::Rewarded;
 use crate::sample::footprint::first_tokens;
 use crate::tokenizer::tokens::Tokenizer;
 use crate::train::optimiser::TrainState;
+use crate::train::policy_training::PolicyTraining;
 use crate::train::rollouts::{Rollout, RolloutSettings};
-use crate::train::steps::{self, State, StepReport};
+use crate::train::steps::{self, StepReport};
 use crate::train::validation::{Keep, SCORE, Validator, WithBest};
 
 /// Figures that are shown as they come.
@@ -61,23 +62,15 @@ pub(super) struct OnPolicy<'a> {
 }
 
 /// A method that trains on its policy's responses.
-pub(super) trait Method<B: Backend>: State {
-    /// The policy in training.
-    fn policy(&self) -> &TrainState<B>;
-
-    /// The same, to be written to.
-    fn policy_mut(&mut self) -> &mut TrainState<B>;
-
-    /// The policy, when the run has ended.
-    fn into_policy(self) -> TrainState<B>;
-
+pub(super) trait Method<B: Backend> {
     /// Draws the responses of a step and learns from them. Rollouts come back with their
     /// log-probabilities under the reference.
     ///
     /// # Errors
     /// Those of drawing; the user's, if training diverged.
     fn step<'a>(
-        &mut self,
+        &self,
+        training: &mut PolicyTraining<'_, B>,
         turn: Turn<'_, B>,
         drawing: &mut Drawing<'a, B>,
     ) -> Result<(Metrics, Drawn<'a>)>;
@@ -228,8 +221,7 @@ impl<'a> OnPolicy<'a> {
         Ok(TrainState::new(b, policy, trainable)?.with(self.recompute))
     }
 
-    /// Trains, and writes the artefact. `begin` makes the method of the loaded policy and its
-    /// training state.
+    /// Trains, and writes the artefact. `begin` makes the method of the loaded policy.
     ///
     /// # Errors
     /// The user's: prompts that are too few or too long, what scorers and the method find; the
@@ -238,7 +230,7 @@ impl<'a> OnPolicy<'a> {
         &self,
         b: &B,
         context: &Context,
-        begin: impl FnOnce(&Loaded<B>, TrainState<B>) -> Result<M>,
+        begin: impl FnOnce(&Loaded<B>) -> Result<M>,
     ) -> Result<()> {
         let from = model_files::load(b, self.policy.path())?;
         let new = self.max_new_tokens;
@@ -272,8 +264,9 @@ impl<'a> OnPolicy<'a> {
             by: SCORE,
             measure: &measure,
         });
-        let state = self.state(b, &from.model)?.with_masters_of(b, self.policy.path())?;
-        let mut method = WithBest::new(begin(&from, state)?);
+        let method = begin(&from)?;
+        let policy = self.state(b, &from.model)?.with_masters_of(b, self.policy.path())?;
+        let mut training = WithBest::new(PolicyTraining { b, policy });
         let names = Names::new(self.reward.parts);
         let files = RolloutFiles::new(context)?;
         let sampler = Sampler {
@@ -288,13 +281,13 @@ impl<'a> OnPolicy<'a> {
         let tokenizer = &from.tokenizer;
         let mut drawing =
             Drawing { b, context, tokenizer, prompts: &prompts, batch_size, seed, sampler, scorer };
-        steps::run(context, &mut method, self.steps, |method, step| {
+        steps::run(context, &mut training, self.steps, |training, step| {
             let turn = Turn { context, step, from: &from };
-            let (mut metrics, drawn) = method.run.step(turn, &mut drawing)?;
+            let (mut metrics, drawn) = method.step(&mut training.run, turn, &mut drawing)?;
             metrics.extend(names.metrics(&drawn.scored));
             if let Some(validator) = &validator {
                 let steps = (step + 1, self.steps);
-                metrics.extend(method.after(b, validator, M::policy, steps)?);
+                metrics.extend(training.after(b, validator, |run| &run.policy, steps)?);
             }
             let Drawn { prompts, rollouts, scored, .. } = &drawn;
             files.write(step, tokenizer, prompts, rollouts, Some(scored), self.missing_eos)?;
@@ -304,8 +297,8 @@ impl<'a> OnPolicy<'a> {
 
         files.publish(self.steps)?;
         let used = files.ids(self.steps)?;
-        let (method, kept) = method.finish(b, M::policy_mut);
-        let model = method.into_policy().finished();
+        let (training, kept) = training.finish(b, |run| &mut run.policy);
+        let model = training.policy.finished();
         model_files::save(b, context.out(), &model, &from.origin, self.policy.path())?;
         let policys = Lineage::read(self.policy.path())?;
         let teachers = self.teacher.map(|teacher| Lineage::read(teacher.path())).transpose()?;

@@ -23,10 +23,9 @@ use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel};
 use crate::rl::Metrics;
 use crate::rl::advantage::MissingEos;
 use crate::rl::direct::{DirectLoss, Objective};
-use crate::train::archive::Archive;
-use crate::train::online::{OnlinePairs, Settings};
-use crate::train::optimiser::{OptimiserConfig, TrainState};
-use crate::train::steps::State;
+use crate::train::online::Settings;
+use crate::train::optimiser::OptimiserConfig;
+use crate::train::policy_training::PolicyTraining;
 
 /// The config of `uses: online_dpo`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -138,12 +137,12 @@ impl Stage for OnlineDpoStage {
     fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
         let own = self.on_policy();
         own.memory(shapes, "online_dpo", |b, policy, mut rollouts| {
-            let mut training = OnlinePairs { b, policy: own.state(b, policy)? };
+            let mut training = PolicyTraining { b, policy: own.state(b, policy)? };
             let rewarded = own.all_rewarded(&rollouts);
             // The gradient of a tied head is there from the end of the first step on.
             for step in 0..2 {
                 let settings = self.settings(0);
-                training.step(step, &mut rollouts, &rewarded, policy, &settings)?;
+                training.learn_pairs(step, &mut rollouts, &rewarded, policy, &settings)?;
             }
             Ok(training.policy.memory(b))
         })
@@ -154,54 +153,32 @@ impl Stage for OnlineDpoStage {
     }
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
-        self.on_policy().run(b, context, |from, policy| {
+        self.on_policy().run(b, context, |from| {
             let settings = self.settings(from.tokenizer.pad().unwrap_or(from.tokenizer.eos()));
             let missing_eos = self.missing_eos;
-            Ok(OnlineDpo { training: OnlinePairs { b, policy }, settings, missing_eos })
+            Ok(OnlineDpo { settings, missing_eos })
         })
     }
 }
 
 /// The method at work.
-struct OnlineDpo<'a, B: Backend> {
-    training: OnlinePairs<'a, B>,
+struct OnlineDpo<'a> {
     settings: Settings<'a>,
     missing_eos: MissingEos,
 }
 
-impl<B: Backend> State for OnlineDpo<'_, B> {
-    fn save(&self, archive: &mut Archive) {
-        self.training.save(archive);
-    }
-
-    fn load(&mut self, archive: &Archive) -> Result<()> {
-        self.training.load(archive)
-    }
-}
-
-impl<B: Backend> Method<B> for OnlineDpo<'_, B> {
-    fn policy(&self) -> &TrainState<B> {
-        &self.training.policy
-    }
-
-    fn policy_mut(&mut self) -> &mut TrainState<B> {
-        &mut self.training.policy
-    }
-
-    fn into_policy(self) -> TrainState<B> {
-        self.training.policy
-    }
-
+impl<B: Backend> Method<B> for OnlineDpo<'_> {
     fn step<'a>(
-        &mut self,
+        &self,
+        training: &mut PolicyTraining<'_, B>,
         Turn { step, from, .. }: Turn<'_, B>,
         drawing: &mut Drawing<'a, B>,
     ) -> Result<(Metrics, Drawn<'a>)> {
-        let mut drawn = Drawn::of(drawing.batch(&self.training.policy.model, step)?);
+        let mut drawn = Drawn::of(drawing.batch(&training.policy.model, step)?);
         let rewarded = drawn.rewarded(self.missing_eos);
         let (reference, settings) = (&from.model, &self.settings);
         let metrics =
-            self.training.step(step, &mut drawn.rollouts, &rewarded, reference, settings)?;
+            training.learn_pairs(step, &mut drawn.rollouts, &rewarded, reference, settings)?;
         Ok((metrics, drawn))
     }
 }

@@ -10,11 +10,10 @@
 //! 3. The loss is (1 - forward) times the mean of the first over tokens, and forward times the mean
 //!    of the second. A step is one optimiser step, so every ratio is 1, which is checked.
 
-use super::archive::Archive;
-use super::optimiser::{OptimiserConfig, TrainState};
+use super::optimiser::OptimiserConfig;
 use super::policy_pass::{accumulate, by_response, check_unmoved, wide};
+use super::policy_training::PolicyTraining;
 use super::rollouts::{Rollout, RolloutSettings, score_reference};
-use super::steps::State;
 use super::trunk::Trunk;
 use crate::backend::Backend;
 use crate::error::Result;
@@ -35,25 +34,7 @@ pub struct Settings<'a> {
     pub optimiser: &'a OptimiserConfig,
 }
 
-/// The policy in training.
-pub struct Distillation<'a, B: Backend> {
-    /// The back end.
-    pub b: &'a B,
-    /// The policy.
-    pub policy: TrainState<B>,
-}
-
-impl<B: Backend> State for Distillation<'_, B> {
-    fn save(&self, archive: &mut Archive) {
-        self.policy.save(self.b, "policy", archive);
-    }
-
-    fn load(&mut self, archive: &Archive) -> Result<()> {
-        self.policy.load(self.b, "policy", archive)
-    }
-}
-
-impl<B: Backend> Distillation<'_, B> {
+impl<B: Backend> PolicyTraining<'_, B> {
     /// Step number `step` (0 is the first) on the policy's responses `own`, whose `reference` it
     /// fills in, and on the teacher's responses `taught`, of which there are none where the weight
     /// of the forward KL is 0. `teacher` has the teacher's log-probabilities `[T]` of each of
@@ -61,7 +42,7 @@ impl<B: Backend> Distillation<'_, B> {
     ///
     /// # Errors
     /// The user's, if training diverged; a bug, if sampling and scoring disagree.
-    pub fn step(
+    pub fn learn_teacher(
         &mut self,
         step: usize,
         (own, taught): (&mut [Rollout], &mut [Rollout]),

@@ -12,11 +12,10 @@
 //!    of each micro-batch: a number a token. Old log-probabilities are those of sampling, so the
 //!    ratio of the first minibatch is exactly 1, which is checked at every step.
 
-use super::archive::Archive;
-use super::optimiser::{OptimiserConfig, TrainState};
+use super::optimiser::OptimiserConfig;
 use super::policy_pass::{self, TokenFigures, by_response, check_unmoved, wide};
+use super::policy_training::PolicyTraining;
 use super::rollouts::{Rollout, RolloutSettings, score_reference};
-use super::steps::State;
 use super::trunk::Trunk;
 use crate::backend::Backend;
 use crate::error::Result;
@@ -65,24 +64,6 @@ pub struct Member {
     pub has_reward: bool,
 }
 
-/// The policy in training.
-pub struct GroupPolicy<'a, B: Backend> {
-    /// The back end.
-    pub b: &'a B,
-    /// The policy.
-    pub policy: TrainState<B>,
-}
-
-impl<B: Backend> State for GroupPolicy<'_, B> {
-    fn save(&self, archive: &mut Archive) {
-        self.policy.save(self.b, "policy", archive);
-    }
-
-    fn load(&mut self, archive: &Archive) -> Result<()> {
-        self.policy.load(self.b, "policy", archive)
-    }
-}
-
 /// The data of a step that all its updates read.
 struct Step<'a, B: Backend> {
     settings: &'a Settings<'a>,
@@ -101,7 +82,7 @@ struct Sums {
     norm: f64,
 }
 
-impl<B: Backend> GroupPolicy<'_, B> {
+impl<B: Backend> PolicyTraining<'_, B> {
     /// Step number `step` (0 is the first) on sampled responses with scores, whose `reference` it
     /// fills in. `members` has one entry for each.
     ///
@@ -110,7 +91,7 @@ impl<B: Backend> GroupPolicy<'_, B> {
     ///
     /// # Panics
     /// If there is not one of `members` a rollout.
-    pub fn step(
+    pub fn learn_groups(
         &mut self,
         step: usize,
         rollouts: &mut [Rollout],

@@ -53,6 +53,7 @@ pub mod online;
 pub mod optimiser;
 mod policy_gradient;
 mod policy_pass;
+pub mod policy_training;
 pub mod ppo;
 pub mod preference;
 pub mod reward;

@@ -10,11 +10,10 @@
 //!    gives no pair, and a step without a pair leaves the policy as it is.
 
 use super::answers::Answered;
-use super::archive::Archive;
 use super::direct::{Pair, accumulate_at};
-use super::optimiser::{OptimiserConfig, TrainState};
+use super::optimiser::OptimiserConfig;
+use super::policy_training::PolicyTraining;
 use super::rollouts::{Rollout, RolloutSettings, score_reference};
-use super::steps::State;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::model::weights::Model;
@@ -35,31 +34,13 @@ pub struct Settings<'a> {
     pub optimiser: &'a OptimiserConfig,
 }
 
-/// The policy in training.
-pub struct OnlinePairs<'a, B: Backend> {
-    /// The back end.
-    pub b: &'a B,
-    /// The policy.
-    pub policy: TrainState<B>,
-}
-
-impl<B: Backend> State for OnlinePairs<'_, B> {
-    fn save(&self, archive: &mut Archive) {
-        self.policy.save(self.b, "policy", archive);
-    }
-
-    fn load(&mut self, archive: &Archive) -> Result<()> {
-        self.policy.load(self.b, "policy", archive)
-    }
-}
-
-impl<B: Backend> OnlinePairs<'_, B> {
+impl<B: Backend> PolicyTraining<'_, B> {
     /// Step number `step` (0 is the first) on sampled responses, whose `reference` it fills in.
     /// `rewarded` has one entry for each, after the missing-EOS rule.
     ///
     /// # Errors
     /// The user's, if training diverged.
-    pub fn step(
+    pub fn learn_pairs(
         &mut self,
         step: usize,
         rollouts: &mut [Rollout],

@@ -9,12 +9,11 @@
 //!    2304.06767), or with the original model (ReST-EM, Singh et al. 2023, arXiv 2312.06585); then
 //!    the schedule of the learning rate begins anew too.
 
-use super::archive::Archive;
 use super::language;
 use super::online::objective;
 use super::optimiser::{OptimiserConfig, TrainState};
+use super::policy_training::PolicyTraining;
 use super::rollouts::{Rollout, RolloutSettings, score_reference};
-use super::steps::State;
 use crate::backend::Backend;
 use crate::data::batches::batches;
 use crate::data::tokenised::Tokenised;
@@ -45,32 +44,14 @@ pub struct Settings<'a> {
     pub seed: u64,
 }
 
-/// The policy in training.
-pub struct Winners<'a, B: Backend> {
-    /// The back end.
-    pub b: &'a B,
-    /// The policy.
-    pub policy: TrainState<B>,
-}
-
-impl<B: Backend> State for Winners<'_, B> {
-    fn save(&self, archive: &mut Archive) {
-        self.policy.save(self.b, "policy", archive);
-    }
-
-    fn load(&mut self, archive: &Archive) -> Result<()> {
-        self.policy.load(self.b, "policy", archive)
-    }
-}
-
-impl<B: Backend> Winners<'_, B> {
+impl<B: Backend> PolicyTraining<'_, B> {
     /// Round number `round` (0 is the first) on sampled responses, whose `reference` it fills in.
     /// `rewarded` has one entry for each, after the missing-EOS rule. `original` gives a training
     /// state of the model that the run began with. `go_on` is asked before every optimiser step.
     ///
     /// # Errors
     /// The user's, if training diverged; those of `go_on`.
-    pub fn round(
+    pub fn learn_winners(
         &mut self,
         round: usize,
         (rollouts, rewarded): (&mut [Rollout], &[Rewarded]),

@@ -9,8 +9,9 @@ use posttrain::random::Stream;
 use posttrain::rl::advantage::Conventions;
 use posttrain::rl::critic_free::{Algorithm, KlIn};
 use posttrain::rl::policy_loss::{LossKl, PolicyLoss};
-use posttrain::train::group::{GroupPolicy, Member, Settings};
+use posttrain::train::group::{Member, Settings};
 use posttrain::train::optimiser::{OptimiserConfig, TrainState};
+use posttrain::train::policy_training::PolicyTraining;
 use posttrain::train::rollouts::{Rollout, RolloutSettings};
 use serde_json::{Value, json};
 
@@ -186,11 +187,11 @@ fn a_step_of_several_passes_has_the_gradients_of_its_responses() {
     };
     let norm = |mut rollouts: Vec<Rollout>, groups: usize| {
         let policy = TrainState::new(&b, &model, Trainable::ALL).unwrap();
-        let mut training = GroupPolicy { b: &b, policy };
+        let mut training = PolicyTraining { b: &b, policy };
         let size = rollouts.len() / groups;
         let members: Vec<Member> =
             (0..rollouts.len()).map(|at| Member { group: at / size, has_reward: true }).collect();
-        training.step(0, &mut rollouts, &members, &model, &settings).unwrap();
+        training.learn_groups(0, &mut rollouts, &members, &model, &settings).unwrap();
         let tensors = training.policy.gradients.total(&b).iter().flatten();
         let numbers: Vec<Vec<f64>> = tensors.map(|tensor| b.download_f64(tensor)).collect();
         numbers.concat()
