@@ -244,6 +244,20 @@ fn tokens<B: Backend>(kernels: &mut Kernels<'_, B>) {
                 });
             },
         );
+        let bytes = ((wide + stored) * m * v) as f64;
+        kernels.row("token_scores_backward", &shape, 0.0, bytes, &mut || {
+            b.token_scores_backward(ops::TokenScoresBackward {
+                dlogits: &mut dlogits,
+                logits: &logits,
+                dlogprob: &dlogprob,
+                dentropy: &dlogprob,
+                lse: &lse,
+                entropy: &entropy,
+                targets: &targets,
+                temperature: 1.0,
+                v,
+            });
+        });
     }
     let (m, v) = (kernels.pick(64, 3), kernels.pick(50_272, 130));
     let (logits, uniforms, shape) = (random(m * v), vec![0.4; m], format!("{m} x {v}"));

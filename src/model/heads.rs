@@ -175,11 +175,41 @@ pub fn token_logprobs_backward<B: Backend>(
     gradients: &mut Gradients<B>,
     hidden: &B::Buf,
     scored: TargetTokens<'_>,
-    mut scores: Scores<B>,
+    scores: Scores<B>,
     dlogprobs: &B::Buf,
 ) {
+    let loss = ScoreGradients { logprobs: dlogprobs, entropies: None };
+    token_scores_backward(b, model, dhidden, gradients, hidden, scored, scores, loss);
+}
+
+/// The gradient of a loss by [`Scores`]; a number for each scored row, wide.
+#[derive(Debug)]
+pub struct ScoreGradients<'a, B: Backend> {
+    /// By log-probabilities.
+    pub logprobs: &'a B::Buf,
+    /// By entropies, where the loss has them.
+    pub entropies: Option<&'a B::Buf>,
+}
+
+/// [`token_logprobs_backward`] of a loss that may depend on entropies too.
+///
+/// # Panics
+/// Where `scores` were made without `keep`, or of other rows.
+#[expect(clippy::too_many_arguments)]
+pub fn token_scores_backward<B: Backend>(
+    b: &B,
+    model: &Model<B>,
+    dhidden: &mut B::Buf,
+    gradients: &mut Gradients<B>,
+    hidden: &B::Buf,
+    scored: TargetTokens<'_>,
+    mut scores: Scores<B>,
+    loss: ScoreGradients<'_, B>,
+) {
     let (d, v) = (model.spec.embedding_width, model.spec.vocabulary);
-    assert_eq!(scored.rows.len(), b.len(dlogprobs), "a gradient for every scored row");
+    for given in [Some(loss.logprobs), loss.entropies].into_iter().flatten() {
+        assert_eq!(scored.rows.len(), b.len(given), "a gradient for every scored row");
+    }
     assert_eq!(
         scores.lses.len(),
         scored.rows.len().div_ceil(chunk_rows(v)),
@@ -189,22 +219,20 @@ pub fn token_logprobs_backward<B: Backend>(
         let x = gather(b, hidden, chunk.rows, d);
         let m = chunk.rows.len();
         let logits = scores.logits.take().unwrap_or_else(|| logits(b, model, &x, m));
-        let part = (m < scored.rows.len()).then(|| {
+        if m == scored.rows.len() {
+            let own = Chunk { scored: chunk, x, logits, lse: &lse, entropy: &scores.entropies };
+            return backward(b, model, dhidden, gradients, own, &loss);
+        }
+        let of_chunk = |whole: &B::Buf| {
             let (mut part, rows) = (b.wide(m), (first as u32..).take(m).collect::<Vec<u32>>());
-            b.gather_rows(&mut part, dlogprobs, &rows, 1);
+            b.gather_rows(&mut part, whole, &rows, 1);
             part
-        });
-        backward(
-            b,
-            model,
-            dhidden,
-            gradients,
-            x,
-            logits,
-            &lse,
-            chunk,
-            part.as_ref().unwrap_or(dlogprobs),
-        );
+        };
+        let (dlogprobs, dentropies) = (of_chunk(loss.logprobs), loss.entropies.map(of_chunk));
+        let entropy = of_chunk(&scores.entropies);
+        let own = Chunk { scored: chunk, x, logits, lse: &lse, entropy: &entropy };
+        let loss = ScoreGradients { logprobs: &dlogprobs, entropies: dentropies.as_ref() };
+        backward(b, model, dhidden, gradients, own, &loss);
     }
 }
 
@@ -227,43 +255,67 @@ pub fn token_gradients<B: Backend>(
         let logits = logits(b, model, &x, chunk.rows.len());
         let lse = chunks.push(b, &logits, chunk, v);
         let dlogprobs = b.upload_wide_f64(&vec![dlogprob; chunk.rows.len()]);
-        backward(b, model, dhidden, gradients, x, logits, &lse, chunk, &dlogprobs);
+        let entropy = chunks.entropies.last().expect("the chunk's own");
+        let own = Chunk { scored: chunk, x, logits, lse: &lse, entropy };
+        let loss = ScoreGradients { logprobs: &dlogprobs, entropies: None };
+        backward(b, model, dhidden, gradients, own, &loss);
     }
     chunks.scores(b, Vec::new(), None)
 }
 
-/// The backward pass of one chunk, whose hidden states are `x[m,e]`, with its wide `logits[m,v]`.
-#[expect(clippy::too_many_arguments)]
+/// Rows of one chunk, with their hidden states `x[m,e]`, wide `logits[m,v]`, `lse[m]` and
+/// `entropy[m]`.
+struct Chunk<'a, B: Backend> {
+    scored: TargetTokens<'a>,
+    x: B::Buf,
+    logits: B::Buf,
+    lse: &'a B::Buf,
+    entropy: &'a B::Buf,
+}
+
+/// The backward pass of one chunk.
 fn backward<B: Backend>(
     b: &B,
     model: &Model<B>,
     dhidden: &mut B::Buf,
     gradients: &mut Gradients<B>,
-    x: B::Buf,
-    logits: B::Buf,
-    lse: &B::Buf,
-    chunk: TargetTokens<'_>,
-    dlogprobs: &B::Buf,
+    chunk: Chunk<'_, B>,
+    loss: &ScoreGradients<'_, B>,
 ) {
-    let (m, d, v) = (chunk.rows.len(), model.spec.embedding_width, model.spec.vocabulary);
+    let Chunk { scored, x, logits, lse, entropy } = chunk;
+    let TargetTokens { rows, targets, temperature } = scored;
+    let (m, d, v) = (rows.len(), model.spec.embedding_width, model.spec.vocabulary);
     // logprob = logits[target] / temperature - lse
     let mut dlogits = b.zeros(m * v);
-    b.token_logprobs_backward(ops::TokenLogprobsBackward {
-        dlogits: &mut dlogits,
-        logits: &logits,
-        dlogprob: dlogprobs,
-        lse,
-        targets: chunk.targets,
-        temperature: chunk.temperature,
-        v,
-    });
+    match loss.entropies {
+        None => b.token_logprobs_backward(ops::TokenLogprobsBackward {
+            dlogits: &mut dlogits,
+            logits: &logits,
+            dlogprob: loss.logprobs,
+            lse,
+            targets,
+            temperature,
+            v,
+        }),
+        Some(dentropy) => b.token_scores_backward(ops::TokenScoresBackward {
+            dlogits: &mut dlogits,
+            logits: &logits,
+            dlogprob: loss.logprobs,
+            dentropy,
+            lse,
+            entropy,
+            targets,
+            temperature,
+            v,
+        }),
+    }
     drop(logits);
     // logits = linear(x, language_head)
     let (head, mut dx) = (language_head(b, model), b.zeros(m * d));
     head.backward_input(&mut dx, &dlogits, m);
     head.backward_weight(gradients.language_head_mut(b), None, &dlogits, &x, m);
     // x = hidden[rows]
-    b.scatter_add_rows(dhidden, &dx, chunk.rows, d);
+    b.scatter_add_rows(dhidden, &dx, rows, d);
 }
 
 /// `[m]`, wide: the scalar head's number for each of `rows`, from the `hidden[n,e]` of a forward

@@ -762,5 +762,33 @@ fn token_distributions_beside_numbers_of_bf16_agree() {
             &arguments,
         );
         close("dlogits", &out.numbers(kind, m * v), &b.download_f64(&dlogits), 5e-3);
+
+        let mut dscores = b.zeros(m * v);
+        b.token_scores_backward(ops::TokenScoresBackward {
+            dlogits: &mut dscores,
+            logits: &host,
+            dlogprob: &b.upload_f64(&dlogprob),
+            dentropy: &logprob,
+            lse: &lse,
+            entropy: &entropy,
+            targets: &targets,
+            temperature,
+            v,
+        });
+        let arguments = [
+            At(&out),
+            At(&at),
+            At(&given),
+            At(&outputs[0]),
+            At(&outputs[1]),
+            At(&outputs[2]),
+            At(&at_targets),
+            inverse(),
+            Size(v),
+        ];
+        let grid = [m, v.div_ceil(2048), 1];
+        let options = Options::ALL[3];
+        e.launch(kind, "token", "token_scores_backward", grid, 256, 0, options, &arguments);
+        close("dscores", &out.numbers(kind, m * v), &b.download_f64(&dscores), 5e-3);
     }
 }

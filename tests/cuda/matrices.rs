@@ -323,6 +323,18 @@ fn log_probabilities_and_their_gradient_agree() {
                     temperature,
                     v,
                 });
+                let mut dscores = dirty(b, m * v);
+                b.token_scores_backward(ops::TokenScoresBackward {
+                    dlogits: &mut dscores,
+                    logits: &x,
+                    dlogprob: &buffer(b, "dlogprob", m),
+                    dentropy: &buffer(b, "dentropy", m),
+                    lse: &lse,
+                    entropy: &entropy,
+                    targets: &targets,
+                    temperature,
+                    v,
+                });
                 // An offset keeps what is near 0 from being weighed against itself.
                 let shifted = |x: &_| {
                     b.upload_f64(
@@ -338,6 +350,7 @@ fn log_probabilities_and_their_gradient_agree() {
                     ("lse", shifted(&lse)),
                     ("entropy", shifted(&entropy)),
                     ("dlogits", dx),
+                    ("dlogits of entropies", dscores),
                 ]
             });
         }

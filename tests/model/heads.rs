@@ -18,6 +18,8 @@ pub enum How {
     AtOnce,
     /// Forward, then backward.
     InTurn,
+    /// The same for a loss that depends on entropies too.
+    WithEntropies,
 }
 
 /// What a head is run on.
@@ -52,11 +54,12 @@ impl<B: Backend> Case<'_, B> {
                     scored,
                     dlogprob,
                 )),
-                How::InTurn => {
+                How::InTurn | How::WithEntropies => {
                     let scores = heads::token_logprobs(b, self.model, self.hidden, scored, true);
                     said(&scores);
                     let dlogprobs = b.upload_wide_f64(&vec![dlogprob; rows.len()]);
-                    heads::token_logprobs_backward(
+                    let dentropies = matches!(how, How::WithEntropies).then_some(&dlogprobs);
+                    heads::token_scores_backward(
                         b,
                         self.model,
                         dhidden,
@@ -64,7 +67,7 @@ impl<B: Backend> Case<'_, B> {
                         self.hidden,
                         scored,
                         scores,
-                        &dlogprobs,
+                        heads::ScoreGradients { logprobs: &dlogprobs, entropies: dentropies },
                     );
                 }
             }
@@ -90,6 +93,8 @@ pub fn agrees<B: Backend>(b: &B) {
         for (how, at_a_time) in [(How::AtOnce, rows.len()), (How::AtOnce, 16), (How::InTurn, 32)] {
             assert!(case.run(b, how, at_a_time) == whole, "{how:?}, {at_a_time} rows at a time");
         }
+        let whole = case.run(b, How::WithEntropies, rows.len());
+        assert!(case.run(b, How::WithEntropies, 32) == whole, "entropies, 32 rows at a time");
     }
 }
 

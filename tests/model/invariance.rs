@@ -126,6 +126,8 @@ fn chunks_of_rows_change_no_bit_of_scores_and_gradients() {
     let kept = case.run(&b, How::InTurn, 9);
     assert!(kept == case.run(&b, How::InTurn, 17), "logits that were made again");
     assert!(kept == case.run(&b, How::AtOnce, 17), "in one pass");
+    let kept = case.run(&b, How::WithEntropies, 9);
+    assert!(kept == case.run(&b, How::WithEntropies, 17), "entropies");
 }
 
 #[test]

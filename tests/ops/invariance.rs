@@ -316,7 +316,20 @@ where
         temperature: 0.7,
         v,
     });
+    let mut dscores = b.zeros(m * v);
+    b.token_scores_backward(ops::TokenScoresBackward {
+        dlogits: &mut dscores,
+        logits: &logits,
+        dlogprob: &logprob,
+        dentropy: &entropy,
+        lse: &lse,
+        entropy: &entropy,
+        targets: &targets,
+        temperature: 0.7,
+        v,
+    });
     for (name, x) in [
+        ("token_scores_backward", &dscores),
         ("logprob", &logprob),
         ("lse", &lse),
         ("entropy", &entropy),

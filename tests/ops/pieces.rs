@@ -404,6 +404,7 @@ fn token_distributions_and_their_gradients() {
         (input("logits", N * D), below("targets", N, D), input("dlogprob", N));
     let run = |first, count| {
         let (logits, mut dlogits) = (rows(&logits, D, first, count), b.zeros(count * D));
+        let mut dscores = b.zeros(count * D);
         let targets = &targets[first..first + count];
         let (mut logprob, mut lse, mut entropy) = (b.zeros(count), b.zeros(count), b.zeros(count));
         b.token_logprobs(ops::TokenLogprobs {
@@ -424,9 +425,20 @@ fn token_distributions_and_their_gradients() {
             temperature: 0.8,
             v: D,
         });
-        [dlogits, logprob, lse, entropy]
+        b.token_scores_backward(ops::TokenScoresBackward {
+            dlogits: &mut dscores,
+            logits: &logits,
+            dlogprob: &rows(&dlogprob, 1, first, count),
+            dentropy: &logprob,
+            lse: &lse,
+            entropy: &entropy,
+            targets,
+            temperature: 0.8,
+            v: D,
+        });
+        [dlogits, dscores, logprob, lse, entropy]
     };
-    for ((at, whole), width) in run(0, N).iter().enumerate().zip([D, 1, 1, 1]) {
+    for ((at, whole), width) in run(0, N).iter().enumerate().zip([D, D, 1, 1, 1]) {
         by_parts("token_logprobs", whole, width, |first, count| run(first, count)[at].clone());
     }
 }

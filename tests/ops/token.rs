@@ -99,6 +99,51 @@ fn backward_is_the_gradient_of_the_log_probability() {
     close("f32", &single.download_f64(&got), &dlogits, 1e-6);
 }
 
+/// A loss of log-probabilities and entropies; the oracle's gradient is the slope of the textbook's
+/// numbers, and single precision has the oracle's.
+#[test]
+fn backward_is_the_gradient_of_the_log_probability_and_the_entropy() {
+    let (m, v, temperature) = (3, 21, 0.8f32);
+    let (logits, targets) = (normals("logits", m * v), below("targets", m, v));
+    let (dlogprob, dentropy) = (normals("dlogprob", m), normals("dentropy", m));
+    fn gradient<B: Backend>(
+        b: &B,
+        [logits, dlogprob, dentropy]: [&[f64]; 3],
+        targets: &[u32],
+        (temperature, v): (f32, usize),
+    ) -> Vec<f64> {
+        let logits = b.upload_f64(logits);
+        let [_, lse, entropy] = run(b, &logits, targets, temperature, v);
+        let mut dlogits = dirty(b, targets.len() * v);
+        b.token_scores_backward(ops::TokenScoresBackward {
+            dlogits: &mut dlogits,
+            logits: &logits,
+            dlogprob: &b.upload_f64(dlogprob),
+            dentropy: &b.upload_f64(dentropy),
+            lse: &lse,
+            entropy: &entropy,
+            targets,
+            temperature,
+            v,
+        });
+        b.download_f64(&dlogits)
+    }
+    let given = [&logits[..], &dlogprob, &dentropy];
+    let double = gradient(&oracle(), given, &targets, (temperature, v));
+    check_gradient("dlogits", &double, &logits, |x| {
+        let [logprobs, _, entropies] = formula(x, &targets, f64::from(temperature), v);
+        dot(&logprobs, &dlogprob) + dot(&entropies, &dentropy)
+    });
+    let single = gradient(&Cpu::<f32>::new(), given, &targets, (temperature, v));
+    close("f32", &single, &double, 1e-6);
+
+    // Entropy is greatest where probabilities are equal; a forbidden token has no gradient.
+    let no = f64::NEG_INFINITY;
+    let flat = [&[0.5, 0.5, no, 0.5][..], &[0.0], &[1.0]];
+    let found = gradient(&oracle(), flat, &[0], (1.0, 4));
+    assert!(found.iter().all(|x| x.abs() < 1e-15), "{found:?}");
+}
+
 #[test]
 fn forbidden_tokens_have_no_probability_and_add_no_entropy() {
     let b = Cpu::<f32>::new();

@@ -152,6 +152,7 @@ impl TokenOps for Counting {
     inner! {
         token_logprobs_unchecked(tokens: TokenLogprobs<'_, Buf>);
         token_logprobs_backward_unchecked(tokens: TokenLogprobsBackward<'_, Buf>);
+        token_scores_backward_unchecked(tokens: TokenScoresBackward<'_, Buf>);
     }
 }
 

@@ -18,6 +18,7 @@ use crate::ops::{
     Linear, LinearBackwardInput, LinearBackwardWeight, LinearOps, NormOps, OptimiserOps,
     Projection, RmsNorm, RmsNormBackward, RmsNormResidual, Rotary, RotaryOps, RotaryPair, RowOps,
     Sampling, SamplingOps, TokenLogprobs, TokenLogprobsBackward, TokenOps,
+    TokenScoresBackward,
 };
 use crate::{Buffers, Sizes};
 
@@ -305,6 +306,8 @@ impl TokenOps for Counting {
     fn token_logprobs_unchecked(&self, _: TokenLogprobs<'_, Buf>) {}
 
     fn token_logprobs_backward_unchecked(&self, _: TokenLogprobsBackward<'_, Buf>) {}
+
+    fn token_scores_backward_unchecked(&self, _: TokenScoresBackward<'_, Buf>) {}
 }
 
 impl SamplingOps for Counting {

@@ -10,7 +10,7 @@ use super::lanes;
 use super::number::Number;
 use super::simd::Simd;
 use super::threads::{for_rows, matrix};
-use crate::ops::{TokenLogprobs, TokenLogprobsBackward, TokenOps};
+use crate::ops::{TokenLogprobs, TokenLogprobsBackward, TokenOps, TokenScoresBackward};
 
 in_both_precisions! {
     impl TokenOps for Cpu<T> {
@@ -20,6 +20,10 @@ in_both_precisions! {
 
         fn token_logprobs_backward_unchecked(&self, tokens: TokenLogprobsBackward<'_, Vec<T>>) {
             logprobs_backward(self.simd, tokens);
+        }
+
+        fn token_scores_backward_unchecked(&self, tokens: TokenScoresBackward<'_, Vec<T>>) {
+            scores_backward(self.simd, tokens);
         }
     }
 }
@@ -105,6 +109,35 @@ fn logprobs_backward<T: Number>(simd: Simd, tokens: TokenLogprobsBackward<'_, Ve
                 },
             );
             dlogits[target] = at_target;
+        }
+    });
+}
+
+/// `dlogits[m,v] = (dlogprob[m] * (onehot(target) - p) - dentropy[m] * p (ln p + entropy[m])) / T`.
+fn scores_backward<T: Number>(simd: Simd, tokens: TokenScoresBackward<'_, Vec<T>>) {
+    let TokenScoresBackward { dlogits, logits, dlogprob, dentropy, lse, entropy, .. } = tokens;
+    let TokenScoresBackward { targets, temperature, v, .. } = tokens;
+    let inverse_temperature: T = inverse_temperature(temperature);
+    for_rows(matrix(dlogits, v), targets.len(), v * WORK, |first, dlogits| {
+        for ((m, dlogits), logits) in
+            (first..).zip(dlogits.data.chunks_exact_mut(v)).zip(logits[first * v..].chunks_exact(v))
+        {
+            let (scale, spread) =
+                (dlogprob[m] * inverse_temperature, dentropy[m] * inverse_temperature);
+            // -p of what both gradients have in common: scale + spread (ln p + entropy).
+            let gradient = |x: T| {
+                let logprob = x * inverse_temperature - lse[m];
+                let p = logprob.exp();
+                // exp(-inf) * -inf would be NaN.
+                let logprob = if p == T::ZERO { T::ZERO } else { logprob };
+                -p * spread.mul_add(logprob + entropy[m], scale)
+            };
+            simd.run(
+                #[inline(always)]
+                || dlogits.iter_mut().zip(logits).for_each(|(dx, x)| *dx = gradient(*x)),
+            );
+            let target = targets[m] as usize;
+            dlogits[target] = scale + gradient(logits[target]);
         }
     });
 }

@@ -2,7 +2,7 @@
 
 use super::Cuda;
 use super::buffer::Buf;
-use crate::ops::{TokenLogprobs, TokenLogprobsBackward, TokenOps};
+use crate::ops::{TokenLogprobs, TokenLogprobsBackward, TokenOps, TokenScoresBackward};
 
 /// 1/T as every operation on token distributions uses it.
 fn inverse_temperature(temperature: f32) -> f64 {
@@ -28,6 +28,17 @@ impl TokenOps for Cuda {
         let call = self.kernels.call("token", "token_logprobs_backward", dlogits.kind());
         let call = call.out(dlogits).floats(logits).floats(dlogprob).floats(lse);
         let call = call.host(targets).float(inverse_temperature(temperature)).size(v);
+        // Eight logits to a thread.
+        call.launch([targets.len(), v.div_ceil(8 * 256), 1], 256);
+    }
+
+    fn token_scores_backward_unchecked(&self, tokens: TokenScoresBackward<'_, Buf>) {
+        let TokenScoresBackward { dlogits, logits, dlogprob, dentropy, lse, entropy, .. } = tokens;
+        let TokenScoresBackward { targets, temperature, v, .. } = tokens;
+        let call = self.kernels.call("token", "token_scores_backward", dlogits.kind());
+        let call = call.out(dlogits).floats(logits).floats(dlogprob).floats(dentropy);
+        let call = call.floats(lse).floats(entropy).host(targets);
+        let call = call.float(inverse_temperature(temperature)).size(v);
         // Eight logits to a thread.
         call.launch([targets.len(), v.div_ceil(8 * 256), 1], 256);
     }

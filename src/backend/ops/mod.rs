@@ -34,4 +34,4 @@ pub use optimiser::{AdamW, OptimiserOps};
 pub use rotary::{Rotary, RotaryOps, RotaryPair};
 pub use rows::RowOps;
 pub use sampling::{NO_TOKEN, Sampling, SamplingOps};
-pub use token::{TokenLogprobs, TokenLogprobsBackward, TokenOps};
+pub use token::{TokenLogprobs, TokenLogprobsBackward, TokenOps, TokenScoresBackward};

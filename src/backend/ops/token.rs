@@ -67,6 +67,44 @@ impl<Buf> TokenLogprobsBackward<'_, Buf> {
     }
 }
 
+/// Arguments of [`TokenOps::token_scores_backward`].
+#[derive(Debug)]
+pub struct TokenScoresBackward<'a, Buf> {
+    /// `[m,v]`, stored: overwritten.
+    pub dlogits: &'a mut Buf,
+    /// `[m,v]`, wide.
+    pub logits: &'a Buf,
+    /// `[m]`, wide.
+    pub dlogprob: &'a Buf,
+    /// `[m]`, wide.
+    pub dentropy: &'a Buf,
+    /// `[m]`, wide, of the forward pass.
+    pub lse: &'a Buf,
+    /// `[m]`, wide, of the forward pass.
+    pub entropy: &'a Buf,
+    /// `[m]`.
+    pub targets: &'a [u32],
+    /// By which logits are divided.
+    pub temperature: f32,
+    /// Size of the vocabulary.
+    pub v: usize,
+}
+
+impl<Buf> TokenScoresBackward<'_, Buf> {
+    #[track_caller]
+    fn check<B: Buffers<Buf = Buf>>(&self, b: &B) {
+        let (m, v) = (self.targets.len(), self.v);
+        length(b.len(self.dlogits), m * v, "dlogits [m,v]");
+        length(b.len(self.logits), m * v, "logits [m,v]");
+        length(b.len(self.dlogprob), m, "dlogprob [m]");
+        length(b.len(self.dentropy), m, "dentropy [m]");
+        length(b.len(self.lse), m, "lse [m]");
+        length(b.len(self.entropy), m, "entropy [m]");
+        below(self.targets, v, "targets");
+        divisor(self.temperature);
+    }
+}
+
 /// Distributions of tokens.
 pub trait TokenOps: Buffers {
     /// For each row of `logits`, at `temperature`: `logprob` of its target, `lse` (of the scaled
@@ -86,4 +124,14 @@ pub trait TokenOps: Buffers {
     }
     /// [`TokenOps::token_logprobs_backward`] of checked arguments.
     fn token_logprobs_backward_unchecked(&self, tokens: TokenLogprobsBackward<'_, Self::Buf>);
+
+    /// `dlogits[m,v] = (dlogprob[m] * (onehot(target) - p) - dentropy[m] * p (ln p + entropy[m])) /
+    /// temperature` with p the softmax, stored: the gradient of a loss of log-probabilities and
+    /// entropies. What has probability 0 has no gradient.
+    fn token_scores_backward(&self, tokens: TokenScoresBackward<'_, Self::Buf>) {
+        tokens.check(self);
+        self.token_scores_backward_unchecked(tokens);
+    }
+    /// [`TokenOps::token_scores_backward`] of checked arguments.
+    fn token_scores_backward_unchecked(&self, tokens: TokenScoresBackward<'_, Self::Buf>);
 }
