@@ -183,4 +183,15 @@ pub(super) const TRAINING: &[Entry] = &[
         CURVES,
     ),
     ("val/ratio_var", "variance of the probability ratio over tokens", "ratio^2", Neither, CURVES),
+    (
+        "objective/shaped_scores",
+        "score after what is done for diversity, mean over responses",
+        "score",
+        Neither,
+        CURVES,
+    ),
+    ("diversity/novelty", "novelty of a response in its group", "novelty", Neither, CURVES),
+    ("diversity/classes", "classes of the responses to a prompt", "classes", Neither, CURVES),
+    ("diversity/good", "share of good responses", "share", Neither, CURVES),
+    ("policy/entropy_coef", "coefficient of the entropy bonus", "", Neither, CURVES),
 ];

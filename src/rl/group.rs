@@ -16,7 +16,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ratio_or_zero;
+use super::{diversity, ratio_or_zero};
 
 /// What is added to standard deviations of rewards (TRL).
 const EPSILON: f64 = 1e-4;
@@ -88,35 +88,71 @@ fn are_equal(numbers: &[f64]) -> bool {
 
 /// The advantage of each response, before tokens are whitened.
 pub fn advantages(responses: &[Rewarded], baseline: Baseline, scale: Scale) -> Vec<f64> {
-    let all = known(responses);
-    let of_batch = (mean(&all), deviation(&all));
-    let mut advantages = Vec::with_capacity(responses.len());
+    let of_batch = mean(&known(responses));
+    let mut differences = Vec::with_capacity(responses.len());
     for group in responses.chunk_by(|one, other| one.group == other.group) {
         let rewards = known(group);
-        let of_group = deviation(&rewards);
-        for response in group {
-            let difference = response.reward.map_or(0.0, |reward| {
-                difference(reward, group, &rewards, of_batch.0, baseline, scale)
-            });
-            advantages.push(match scale {
-                Scale::Group => difference / (of_group + EPSILON),
-                Scale::Batch => difference / (of_batch.1 + EPSILON),
-                Scale::Whiten | Scale::WhitenTokens | Scale::None => difference,
-            });
-        }
+        differences.extend(group.iter().map(|response| {
+            response.reward.map_or(0.0, |reward| {
+                difference(reward, group, &rewards, of_batch, baseline, scale)
+            })
+        }));
     }
-    if scale == Scale::Whiten {
-        let rewarded = responses.iter().zip(&advantages);
-        let known: Vec<f64> = rewarded
-            .filter(|(response, _)| response.reward.is_some())
-            .map(|(_, advantage)| *advantage)
-            .collect();
-        let (centre, deviation) = (mean(&known), deviation(&known));
-        for (advantage, response) in advantages.iter_mut().zip(responses) {
-            if response.reward.is_some() {
-                *advantage = (*advantage - centre) / (deviation + EPSILON);
+    scaled(responses, differences, scale)
+}
+
+/// [`diversity::max_at_k`] of the rewards of each group, in place of differences to a baseline; 0
+/// in a group of fewer than `k` rewards.
+pub fn max_at_k(responses: &[Rewarded], k: usize) -> Vec<f64> {
+    let mut differences = Vec::with_capacity(responses.len());
+    for group in responses.chunk_by(|one, other| one.group == other.group) {
+        let rewards = known(group);
+        let own = match rewards.len() < k {
+            true => vec![0.0; rewards.len()],
+            false => diversity::max_at_k(&rewards, k),
+        };
+        let mut own = own.into_iter();
+        let next = |response: &Rewarded| match response.reward {
+            Some(_) => own.next().expect("an advantage a reward"),
+            None => 0.0,
+        };
+        differences.extend(group.iter().map(next));
+    }
+    differences
+}
+
+/// Differences to a baseline, divided by what `scale` says of the rewards; before tokens are
+/// whitened.
+pub fn scaled(responses: &[Rewarded], differences: Vec<f64>, scale: Scale) -> Vec<f64> {
+    let mut advantages = differences;
+    match scale {
+        Scale::Group => {
+            let mut rest = advantages.as_mut_slice();
+            for group in responses.chunk_by(|one, other| one.group == other.group) {
+                let deviation = deviation(&known(group));
+                let (own, others) = rest.split_at_mut(group.len());
+                own.iter_mut().for_each(|advantage| *advantage /= deviation + EPSILON);
+                rest = others;
             }
         }
+        Scale::Batch => {
+            let deviation = deviation(&known(responses));
+            advantages.iter_mut().for_each(|advantage| *advantage /= deviation + EPSILON);
+        }
+        Scale::Whiten => {
+            let rewarded = responses.iter().zip(&advantages);
+            let known: Vec<f64> = rewarded
+                .filter(|(response, _)| response.reward.is_some())
+                .map(|(_, advantage)| *advantage)
+                .collect();
+            let (centre, deviation) = (mean(&known), deviation(&known));
+            for (advantage, response) in advantages.iter_mut().zip(responses) {
+                if response.reward.is_some() {
+                    *advantage = (*advantage - centre) / (deviation + EPSILON);
+                }
+            }
+        }
+        Scale::WhitenTokens | Scale::None => {}
     }
     advantages
 }

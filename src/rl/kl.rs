@@ -109,6 +109,29 @@ pub fn adapt(coef: f64, kl: f64, episodes: usize, adaptive: &Adaptive) -> f64 {
     coef * (1.0 + error * episodes as f64 / adaptive.horizon)
 }
 
+/// A coefficient that changes from step to step, whatever the KL is.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Anneal {
+    /// Coefficient at the end.
+    pub to: f64,
+    /// Steps over which it changes evenly from the first coefficient; `null` takes all steps.
+    #[serde(default)]
+    pub over: Option<usize>,
+}
+
+impl Anneal {
+    /// The coefficient of step number `step` (0 is the first) of `steps`, from `first`: that of
+    /// step 0 is `first`, that of step `over` and of later ones `to`.
+    pub fn coef(self, first: f64, step: usize, steps: usize) -> f64 {
+        let over = self.over.unwrap_or(steps.saturating_sub(1));
+        match step >= over {
+            true => self.to,
+            false => first + (self.to - first) * (step as f64 / over as f64),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -175,6 +198,22 @@ mod tests {
         assert!((adapt(0.1, 6.6, 256, &adaptive) - 0.100_256).abs() < 1e-12);
         assert!((adapt(0.1, 60.0, 256, &adaptive) - 0.100_512).abs() < 1e-12);
         assert!((adapt(0.1, 0.0, 256, &adaptive) - 0.099_488).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_coefficient_changes_evenly_to_its_end() {
+        let coefs = |anneal: Anneal, steps: usize| -> Vec<f64> {
+            (0..steps).map(|step| anneal.coef(0.4, step, steps)).collect()
+        };
+        let all = coefs(Anneal { to: 0.0, over: None }, 5);
+        for (found, expected) in all.iter().zip([0.4, 0.3, 0.2, 0.1, 0.0]) {
+            assert!((found - expected).abs() < 1e-15, "{all:?}");
+        }
+        assert_eq!(
+            coefs(Anneal { to: 0.8, over: Some(2) }, 4)[1..],
+            [0.6000000000000001, 0.8, 0.8]
+        );
+        assert_eq!(coefs(Anneal { to: 0.1, over: None }, 1), [0.1]);
     }
 
     /// On a vocabulary of four, the expectation is a sum.

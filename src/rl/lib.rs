@@ -17,6 +17,8 @@ pub mod advantage;
 pub mod compat;
 pub mod critic_free;
 pub mod direct;
+pub mod diversity;
+pub mod entropy;
 pub mod group;
 pub mod kl;
 pub mod kto;

@@ -164,6 +164,11 @@ impl LossStatistics {
 }
 
 impl PolicyLoss {
+    /// The same loss, with this coefficient of the KL that is in it.
+    pub fn with_kl_coef(self, coef: f64) -> Self {
+        PolicyLoss { kl: self.kl.map(|(estimator, _)| (estimator, coef)), ..self }
+    }
+
     /// The derivatives of the loss of one response by the policy's log-probabilities; its figures
     /// are added to `statistics`.
     ///

@@ -125,7 +125,7 @@ impl Stage for DistillStage {
     fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
         let own = self.on_policy();
         own.memory(shapes, ("distill", self.forward > 0.0), |b, policy, mut rollouts| {
-            let mut training = PolicyTraining { b, policy: own.state(b, policy)? };
+            let mut training = PolicyTraining::new(b, own.state(b, policy)?, None);
             let teacher: Vec<Vec<f32>> =
                 rollouts.iter().map(|rollout| vec![0.0; rollout.length()]).collect();
             let mut taught = Vec::new();
@@ -227,6 +227,7 @@ impl DistillStage {
             frozen: self.frozen,
             recompute: self.recompute,
             validation: self.validation.as_ref(),
+            diversity: None,
         }
     }
 

@@ -183,17 +183,7 @@ impl<'a, B: Backend> Measures<'a, B> {
 impl<B: Backend> Measures<'_, B> {
     /// The cosines of the sentence embeddings of every two texts of each input, `[n,n]`.
     pub(in crate::stages) fn cosines(&self, inputs: &[Vec<&str>]) -> Result<Vec<Vec<f64>>> {
-        let encoder = self.encoder.as_ref().context("similarity has an encoder")?;
-        let options = embed::defaults(&encoder.reader)?;
-        let vectors =
-            embed::vectors(encoder, &inputs.concat(), options, BATCH, &mut |_, _| Ok(()))?;
-        let mut vectors = vectors.into_iter().map(|vector| normalised(&vector));
-        let of_input = |texts: &Vec<&str>| {
-            let own: Vec<Vec<f64>> = vectors.by_ref().take(texts.len()).collect();
-            let row = |a: &Vec<f64>| own.iter().map(|b| dot(a, b)).collect::<Vec<f64>>();
-            own.iter().flat_map(row).collect()
-        };
-        Ok(inputs.iter().map(of_input).collect())
+        cosines(self.encoder.as_ref().context("similarity has an encoder")?, inputs)
     }
 
     /// The same of `nli` and `nli_released`, of pairs of an input's samples.
@@ -220,6 +210,22 @@ impl<B: Backend> Measures<'_, B> {
         };
         Ok(asked.into_iter().map(of).collect())
     }
+}
+
+/// The cosines of the sentence embeddings of every two texts of each input, `[n,n]`.
+pub(in crate::stages) fn cosines<B: Backend>(
+    encoder: &Subject<B>,
+    inputs: &[Vec<&str>],
+) -> Result<Vec<Vec<f64>>> {
+    let options = embed::defaults(&encoder.reader)?;
+    let vectors = embed::vectors(encoder, &inputs.concat(), options, BATCH, &mut |_, _| Ok(()))?;
+    let mut vectors = vectors.into_iter().map(|vector| normalised(&vector));
+    let of_input = |texts: &Vec<&str>| {
+        let own: Vec<Vec<f64>> = vectors.by_ref().take(texts.len()).collect();
+        let row = |a: &Vec<f64>| own.iter().map(|b| dot(a, b)).collect::<Vec<f64>>();
+        own.iter().flat_map(row).collect()
+    };
+    Ok(inputs.iter().map(of_input).collect())
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {

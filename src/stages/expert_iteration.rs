@@ -150,7 +150,7 @@ impl Stage for ExpertIterationStage {
     fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
         let own = self.on_policy();
         own.memory(shapes, ("expert_iteration", self.batch_size), |b, policy, mut rollouts| {
-            let mut training = PolicyTraining { b, policy: own.state(b, policy)? };
+            let mut training = PolicyTraining::new(b, own.state(b, policy)?, None);
             let rewarded = own.all_rewarded(&rollouts);
             // The gradient of a tied head is there from the end of the first round on.
             for round in 0..2 {
@@ -228,6 +228,7 @@ impl ExpertIterationStage {
             frozen: self.frozen,
             recompute: self.recompute,
             validation: self.validation.as_ref(),
+            diversity: None,
         }
     }
 

@@ -8,10 +8,13 @@
 //! 3. With `dynamic_sampling` prompts are drawn until `batch_size` of them have responses of
 //!    different rewards; if tries do not suffice, the first prompts without such responses fill up
 //!    the batch.
-//! 4. A response to which no reward applies has the advantage 0 and takes part in no baseline.
+//! 4. `diversity` acts on the scores of a group, after the missing-EOS rule and before the KL;
+//!    `dynamic_sampling` looks at scores as they were before it.
+//! 5. A response to which no reward applies has the advantage 0 and takes part in no baseline.
 
 use serde::{Deserialize, Serialize};
 
+use super::group_diversity::{GroupDiversity, Kinship};
 use super::models::{ArtefactShape, ArtefactShapes};
 use super::on_policy::{Drawing, Drawn, Group, Method, OnPolicy, Turn};
 use super::policy_validation::PolicyValidation;
@@ -28,8 +31,9 @@ use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel};
 use crate::rl::Metrics;
 use crate::rl::advantage::{Conventions, MissingEos};
 use crate::rl::critic_free::{Algorithm, KlEstimator, KlIn, Rules};
+use crate::rl::entropy::EntropyBonus;
 use crate::rl::group::{Baseline, Scale};
-use crate::rl::kl::{Estimator, Kl};
+use crate::rl::kl::{Anneal, Estimator, Kl};
 use crate::rl::policy_loss::{Average, Bounds, Form, PolicyLoss, Ratio};
 use crate::train::group::{Member, Settings};
 use crate::train::optimiser::OptimiserConfig;
@@ -97,6 +101,13 @@ pub struct GrpoStage {
     /// default.
     #[serde(default)]
     pub missing_eos: MissingEos,
+    /// Change of the rewards or advantages of a group for the sake of diversity. `null` changes
+    /// none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diversity: Option<GroupDiversity>,
+    /// The entropy bonus. `null` adds none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entropy: Option<EntropyBonus>,
     /// Replacement of prompts whose responses all have one reward. `null` replaces none.
     #[serde(default)]
     pub dynamic_sampling: Option<DynamicSampling>,
@@ -115,8 +126,11 @@ pub struct GrpoStage {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GroupKl {
-    /// Coefficient of the KL penalty; 0 charges nothing.
+    /// Coefficient of the KL penalty; 0 charges nothing. With `anneal`, that of the first step.
     pub coef: f64,
+    /// Change of the coefficient over the steps. `null` keeps it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anneal: Option<Anneal>,
     /// Place where it is charged; `null` is that of `algorithm`.
     #[serde(default)]
     pub r#in: Option<KlIn>,
@@ -213,6 +227,7 @@ impl Stage for GrpoStage {
         self.on_policy().check(&mut checks);
         self.reward().check(&mut checks);
         self.check_rules(&mut checks);
+        self.check_diversity(&mut checks);
         let mut problems = checks.done();
         problems.extend(self.optimiser.problems());
         problems
@@ -226,13 +241,14 @@ impl Stage for GrpoStage {
     fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
         let own = self.on_policy();
         own.memory(shapes, ("grpo", self.minibatches), |b, policy, mut rollouts| {
-            let mut training = PolicyTraining { b, policy: own.state(b, policy)? };
+            let mut training = PolicyTraining::new(b, own.state(b, policy)?, self.entropy);
             let member =
                 |at: usize| Member { group: at / self.samples_per_prompt, has_reward: true };
             let members: Vec<Member> = (0..rollouts.len()).map(member).collect();
-            // The gradient of a tied head is there from the end of the first epoch on.
-            let settings = Settings { epochs: 2, ..self.settings(0) };
-            training.learn_groups(0, &mut rollouts, &members, policy, &settings)?;
+            // The gradient of a tied head is there from the end of the first epoch on. How
+            // responses are alike takes no memory.
+            let settings = Settings { epochs: 2, diversity: None, ..self.settings(0) };
+            training.learn_groups(0, &mut rollouts, (&members, &[]), policy, &settings)?;
             Ok(training.policy.memory(b))
         })
     }
@@ -244,18 +260,20 @@ impl Stage for GrpoStage {
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
         self.on_policy().run(b, context, |from| {
             let settings = self.settings(from.tokenizer.pad().unwrap_or(from.tokenizer.eos()));
-            Ok(Grpo { stage: self, settings })
+            let kinship = Kinship::load(context, b, self.diversity.as_ref())?;
+            Ok(Grpo { stage: self, settings, kinship })
         })
     }
 }
 
 /// The method at work.
-struct Grpo<'a> {
+struct Grpo<'a, B: Backend> {
     stage: &'a GrpoStage,
     settings: Settings<'a>,
+    kinship: Kinship<B>,
 }
 
-impl<B: Backend> Method<B> for Grpo<'_> {
+impl<B: Backend> Method<B> for Grpo<'_, B> {
     fn step<'a>(
         &self,
         training: &mut PolicyTraining<'_, B>,
@@ -282,12 +300,18 @@ impl<B: Backend> Method<B> for Grpo<'_> {
         let members: Vec<Member> =
             drawn.groups.iter().zip(&drawn.scored.total).map(member).collect();
         let (reference, settings) = (&from.model, &self.settings);
+        let kin = self.kinship.of(&drawn.texts(&from.tokenizer)?)?;
+        let of_groups = (members.as_slice(), kin.as_slice());
         let mut metrics =
-            training.learn_groups(step, &mut drawn.rollouts, &members, reference, settings)?;
+            training.learn_groups(step, &mut drawn.rollouts, of_groups, reference, settings)?;
         if stage.dynamic_sampling.is_some() {
             metrics.push(("dynamic_sampling/batches", batches as f64));
         }
         Ok((metrics, drawn))
+    }
+
+    fn entropy(&self) -> Option<EntropyBonus> {
+        self.stage.entropy
     }
 }
 
@@ -314,6 +338,7 @@ impl GrpoStage {
             frozen: self.frozen,
             recompute: self.recompute,
             validation: self.validation.as_ref(),
+            diversity: self.diversity.as_ref(),
         }
     }
 
@@ -405,10 +430,31 @@ impl GrpoStage {
         }
     }
 
+    /// Notes what is out of range of the parts that keep a policy varied.
+    fn check_diversity(&self, checks: &mut Checks) {
+        if let Some(diversity) = &self.diversity {
+            diversity.check(checks, self.samples_per_prompt, self.kl.coef);
+            checks.require(
+                !matches!(diversity, GroupDiversity::MaxAtK(_))
+                    || self.advantages.baseline.is_none(),
+                "advantages.baseline",
+                "`max_at_k` has advantages without a baseline: remove it",
+            );
+        }
+        for (field, expected) in self.entropy.iter().flat_map(|entropy| entropy.problems()) {
+            checks.require(false, &format!("entropy.{field}"), expected);
+        }
+        if let Some(Anneal { to, over }) = self.kl.anneal {
+            checks
+                .require(to.is_finite() && to >= 0.0, "kl.anneal.to", "expected 0 or more")
+                .positive_or_null(over, "kl.anneal.over");
+        }
+    }
+
     fn settings(&self, pad: u32) -> Settings<'_> {
         let rules = self.rules();
         let in_loss = rules.estimator.in_loss().filter(|_| rules.kl_in == KlIn::Loss);
-        let charges = self.kl.coef > 0.0;
+        let charges = self.kl.coef > 0.0 || self.kl.anneal.is_some_and(|anneal| anneal.to > 0.0);
         let estimator = rules.estimator.in_reward().filter(|_| rules.kl_in != KlIn::Loss);
         let own = self.on_policy().rollouts(pad);
         let kl = Kl { estimator: estimator.unwrap_or(Estimator::K1), ..Kl::default() };
@@ -421,6 +467,8 @@ impl GrpoStage {
             scale: rules.scale,
             kl_in: rules.kl_in,
             kl_coef: self.kl.coef,
+            anneal: self.kl.anneal,
+            diversity: self.diversity.as_ref().map(|own| own.rules(self.kl.coef)),
             loss: PolicyLoss {
                 ratio: rules.ratio,
                 form: rules.form,

@@ -3,6 +3,7 @@
 //! loss.
 
 use super::generation::{Prompt, Room};
+use super::group_diversity::GroupDiversity;
 use super::model_files::{self, Loaded};
 use super::models::{self, ArtefactShapes};
 use super::policy_validation::{Measured, PolicyScorer, PolicyValidation};
@@ -26,6 +27,7 @@ use crate::model::weights::Model;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref};
 use crate::rl::Metrics;
 use crate::rl::advantage::{Conventions, MissingEos};
+use crate::rl::entropy::EntropyBonus;
 use crate::rl::group::Rewarded;
 use crate::sample::footprint::first_tokens;
 use crate::tokenizer::tokens::Tokenizer;
@@ -59,6 +61,8 @@ pub(super) struct OnPolicy<'a> {
     pub(super) frozen: f64,
     pub(super) recompute: Recompute,
     pub(super) validation: Option<&'a PolicyValidation>,
+    /// What reads the responses to a prompt for the sake of diversity.
+    pub(super) diversity: Option<&'a GroupDiversity>,
 }
 
 /// A method that trains on its policy's responses.
@@ -74,6 +78,11 @@ pub(super) trait Method<B: Backend> {
         turn: Turn<'_, B>,
         drawing: &mut Drawing<'a, B>,
     ) -> Result<(Metrics, Drawn<'a>)>;
+
+    /// The entropy bonus of its loss.
+    fn entropy(&self) -> Option<EntropyBonus> {
+        None
+    }
 }
 
 /// A step of a run.
@@ -176,10 +185,14 @@ impl<'a> OnPolicy<'a> {
             Some(judge) => Some((shapes.model(judge)?.0, shapes.shared(self.policy, judge))),
             None => None,
         };
+        let kinship = match self.diversity {
+            Some(diversity) => diversity.model(shapes)?,
+            None => None,
+        };
         let sizes = (self.batch_size, self.samples, self.max_prompt_tokens, self.max_new_tokens);
         let keep = self.validation.map(|validation| validation.keep);
         let trains = (self.frozen, self.recompute, keep);
-        let models = (&policy, &rewards, &teacher, &judge);
+        let models = (&policy, &rewards, &teacher, &judge, &kinship);
         shapes.counted((models, sizes, trains, more), |b| {
             let policy = memory::model(b, &policy.0, policy.1);
             let beside = |(spec, shared): &(Spec, Option<usize>)| {
@@ -187,6 +200,8 @@ impl<'a> OnPolicy<'a> {
             };
             let judges: Vec<Model<Counting>> = rewards.iter().chain(&judge).map(beside).collect();
             judges.iter().for_each(|judge| footprint::score(b, judge));
+            let kinship = kinship.as_ref().map(|(spec, head)| memory::model(b, spec, *head));
+            kinship.iter().for_each(|model| footprint::score(b, model));
             let teacher = teacher.as_ref().map(|((spec, head), shared)| {
                 memory::model_beside(b, spec, *head, &policy, *shared)
             });
@@ -266,7 +281,7 @@ impl<'a> OnPolicy<'a> {
         });
         let method = begin(&from)?;
         let policy = self.state(b, &from.model)?.with_masters_of(b, self.policy.path())?;
-        let mut training = WithBest::new(PolicyTraining { b, policy });
+        let mut training = WithBest::new(PolicyTraining::new(b, policy, method.entropy()));
         let names = Names::new(self.reward.parts);
         let files = RolloutFiles::new(context)?;
         let sampler = Sampler {
@@ -340,6 +355,20 @@ impl<'a> Drawn<'a> {
             drawn.scored.append(scored);
         }
         drawn
+    }
+
+    /// The prompt of each group, with its responses as text.
+    pub(super) fn texts(&self, tokenizer: &Tokenizer) -> Result<Vec<(&'a Prompt, Vec<String>)>> {
+        let answers = rollouts::answers(&self.prompts, &self.rollouts);
+        let mut groups: Vec<(&Prompt, Vec<String>)> = Vec::new();
+        for (at, answer) in answers.iter().enumerate() {
+            if at == 0 || self.groups[at] != self.groups[at - 1] {
+                groups.push((self.prompts[at], Vec::new()));
+            }
+            let (_, texts) = groups.last_mut().context("a group was begun")?;
+            texts.push(answer.text(tokenizer)?);
+        }
+        Ok(groups)
     }
 
     /// What is optimised of each response.

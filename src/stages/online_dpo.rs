@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::generation::Prompt;
 use super::models::{ArtefactShape, ArtefactShapes};
 use super::on_policy::{Drawing, Drawn, Method, OnPolicy, Turn};
 use super::policy_validation::PolicyValidation;
@@ -17,15 +18,19 @@ use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset;
 use crate::error::Result;
+use crate::eval::diversity::words;
+use crate::eval::vendi::ngram_similarities;
 use crate::model::memory::Memory;
 use crate::model::transformer::Recompute;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel};
 use crate::rl::Metrics;
 use crate::rl::advantage::MissingEos;
 use crate::rl::direct::{DirectLoss, Objective};
-use crate::train::online::Settings;
+use crate::rl::diversity;
+use crate::train::online::{Choice, Settings};
 use crate::train::optimiser::OptimiserConfig;
 use crate::train::policy_training::PolicyTraining;
+use crate::train::rollouts::Rollout;
 
 /// The config of `uses: online_dpo`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -51,9 +56,12 @@ pub struct OnlineDpoStage {
     pub steps: usize,
     /// Prompts of a step, each of which gives a pair.
     pub batch_size: usize,
-    /// Responses to each prompt, of which the best and the worst are compared.
+    /// Responses to each prompt, of which two are compared.
     #[serde(default = "two")]
     pub samples_per_prompt: usize,
+    /// How the pair of a prompt is chosen.
+    #[serde(default, skip_serializing_if = "Pairs::is_default")]
+    pub pairs: Pairs,
     /// Temperature of sampling and of all log-probabilities.
     #[serde(default = "unit")]
     pub temperature: f64,
@@ -86,6 +94,52 @@ pub struct OnlineDpoStage {
     pub optimiser: OptimiserConfig,
 }
 
+/// How the pair of a prompt is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pairs {
+    /// The best response is chosen and the worst rejected, by reward.
+    #[default]
+    BestAndWorst,
+    /// The most diverse of the best is chosen, the least diverse of the worst rejected (DivPO).
+    Diverse(Diverse),
+}
+
+/// The most diverse of the best and the least diverse of the worst (Lanchantin et al. 2025).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Diverse {
+    /// Share of the responses to a prompt that are the best ones, and that are the worst ones;
+    /// rounded up.
+    #[serde(default = "quarter")]
+    pub pool: f64,
+    /// What a response's diversity is.
+    #[serde(default)]
+    pub by: DiverseBy,
+}
+
+/// What a response's diversity is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DiverseBy {
+    /// -log p of the response under the policy that sampled it.
+    #[default]
+    Likelihood,
+    /// 1 less the mean similarity with the other responses to the prompt, by counts of words and of
+    /// pairs of words.
+    Novelty,
+}
+
+impl Pairs {
+    fn is_default(&self) -> bool {
+        *self == Pairs::default()
+    }
+}
+
+fn quarter() -> f64 {
+    0.25
+}
+
 fn split() -> String {
     dataset::PROMPTS.into()
 }
@@ -116,6 +170,14 @@ impl Stage for OnlineDpoStage {
                 "samples_per_prompt",
                 "expected at least 2: a pair is of two responses",
             )
+            .require(
+                match self.pairs {
+                    Pairs::BestAndWorst => true,
+                    Pairs::Diverse(Diverse { pool, .. }) => pool > 0.0 && pool <= 1.0,
+                },
+                "pairs.diverse.pool",
+                "expected above 0, at most 1",
+            )
             .require(self.beta.is_finite() && self.beta > 0.0, "beta", "expected above 0")
             .require(
                 self.loss.has_reference()
@@ -137,12 +199,13 @@ impl Stage for OnlineDpoStage {
     fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
         let own = self.on_policy();
         own.memory(shapes, "online_dpo", |b, policy, mut rollouts| {
-            let mut training = PolicyTraining { b, policy: own.state(b, policy)? };
+            let mut training = PolicyTraining::new(b, own.state(b, policy)?, None);
             let rewarded = own.all_rewarded(&rollouts);
             // The gradient of a tied head is there from the end of the first step on.
             for step in 0..2 {
                 let settings = self.settings(0);
-                training.learn_pairs(step, &mut rollouts, &rewarded, policy, &settings)?;
+                let of_groups = (rewarded.as_slice(), Choice::BestAndWorst);
+                training.learn_pairs(step, &mut rollouts, of_groups, policy, &settings)?;
             }
             Ok(training.policy.memory(b))
         })
@@ -155,16 +218,15 @@ impl Stage for OnlineDpoStage {
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
         self.on_policy().run(b, context, |from| {
             let settings = self.settings(from.tokenizer.pad().unwrap_or(from.tokenizer.eos()));
-            let missing_eos = self.missing_eos;
-            Ok(OnlineDpo { settings, missing_eos })
+            Ok(OnlineDpo { stage: self, settings })
         })
     }
 }
 
 /// The method at work.
 struct OnlineDpo<'a> {
+    stage: &'a OnlineDpoStage,
     settings: Settings<'a>,
-    missing_eos: MissingEos,
 }
 
 impl<B: Backend> Method<B> for OnlineDpo<'_> {
@@ -175,12 +237,41 @@ impl<B: Backend> Method<B> for OnlineDpo<'_> {
         drawing: &mut Drawing<'a, B>,
     ) -> Result<(Metrics, Drawn<'a>)> {
         let mut drawn = Drawn::of(drawing.batch(&training.policy.model, step)?);
-        let rewarded = drawn.rewarded(self.missing_eos);
+        let rewarded = drawn.rewarded(self.stage.missing_eos);
+        let diversity = match self.stage.pairs {
+            Pairs::BestAndWorst => None,
+            Pairs::Diverse(Diverse { pool, by: DiverseBy::Likelihood }) => {
+                Some((unlikelihoods(&drawn.rollouts), pool))
+            }
+            Pairs::Diverse(Diverse { pool, by: DiverseBy::Novelty }) => {
+                Some((novelties(&drawn.texts(&from.tokenizer)?), pool))
+            }
+        };
+        let choice = match &diversity {
+            None => Choice::BestAndWorst,
+            Some((diversity, pool)) => Choice::Diverse { diversity, pool: *pool },
+        };
         let (reference, settings) = (&from.model, &self.settings);
+        let of_groups = (rewarded.as_slice(), choice);
         let metrics =
-            training.learn_pairs(step, &mut drawn.rollouts, &rewarded, reference, settings)?;
+            training.learn_pairs(step, &mut drawn.rollouts, of_groups, reference, settings)?;
         Ok((metrics, drawn))
     }
+}
+
+/// -log p of each response under the policy that sampled it.
+fn unlikelihoods(rollouts: &[Rollout]) -> Vec<f64> {
+    let own = |rollout: &Rollout| -rollout.logprobs.iter().map(|x| f64::from(*x)).sum::<f64>();
+    rollouts.iter().map(own).collect()
+}
+
+/// The novelty of each response among those to its prompt.
+fn novelties(groups: &[(&Prompt, Vec<String>)]) -> Vec<f64> {
+    let of_group = |(_, texts): &(&Prompt, Vec<String>)| {
+        let texts: Vec<Vec<String>> = texts.iter().map(|text| words(text)).collect();
+        diversity::novelties(&ngram_similarities(&texts), texts.len())
+    };
+    groups.iter().flat_map(of_group).collect()
 }
 
 impl OnlineDpoStage {
@@ -206,6 +297,7 @@ impl OnlineDpoStage {
             frozen: self.frozen,
             recompute: self.recompute,
             validation: self.validation.as_ref(),
+            diversity: None,
         }
     }
 

@@ -3,17 +3,19 @@
 //!
 //! 1. The caller samples the responses and fills in their scores. The step scores them under the
 //!    reference, over the frozen blocks that policy and reference share (`trunk.rs`).
-//! 2. Advantages are those of [`crate::rl::group`] over all responses of the step. KL may take part
+//! 2. Scores of a group may be changed for the sake of diversity ([`crate::rl::diversity`]), after
+//!    the missing-EOS rule and before KL.
+//! 3. Advantages are those of [`crate::rl::group`] over all responses of the step. KL may take part
 //!    in the reward of a response before the baseline (RLOO), in the returns of its tokens after it
 //!    (REINFORCE++), or in the loss (GRPO).
-//! 3. An epoch goes through the responses in a new random order, in `minibatches` parts of about
+//! 4. An epoch goes through the responses in a new random order, in `minibatches` parts of about
 //!    one size, one optimiser step each. A loss is averaged over its whole minibatch.
-//! 4. Losses and their derivatives are computed on the host, in `f64`, from the log-probabilities
+//! 5. Losses and their derivatives are computed on the host, in `f64`, from the log-probabilities
 //!    of each micro-batch: a number a token. Old log-probabilities are those of sampling, so the
 //!    ratio of the first minibatch is exactly 1, which is checked at every step.
 
 use super::optimiser::OptimiserConfig;
-use super::policy_pass::{self, TokenFigures, by_response, check_unmoved, wide};
+use super::policy_pass::{self, Derivatives, TokenFigures, by_response, check_unmoved, wide};
 use super::policy_training::PolicyTraining;
 use super::rollouts::{Rollout, RolloutSettings, score_reference};
 use super::trunk::Trunk;
@@ -24,7 +26,10 @@ use crate::model::weights::Model;
 use crate::random::Stream;
 use crate::rl::advantage::{self, Response};
 use crate::rl::critic_free::KlIn;
+use crate::rl::diversity::{Diversity, Kin, Likelihoods};
+use crate::rl::entropy::EntropyControl;
 use crate::rl::group::{self, Baseline, Rewarded, Scale};
+use crate::rl::kl::Anneal;
 use crate::rl::policy_loss::{LossStatistics, PolicyLoss, Scored, Size};
 use crate::rl::{Metrics, ratio_or_zero};
 
@@ -45,10 +50,14 @@ pub struct Settings<'a> {
     pub scale: Scale,
     /// Where KL is charged.
     pub kl_in: KlIn,
-    /// Coefficient of KL.
+    /// Coefficient of KL, in the first step if it is annealed.
     pub kl_coef: f64,
-    /// The loss, with the KL that is in it.
+    /// Change of the coefficient from step to step.
+    pub anneal: Option<Anneal>,
+    /// The loss; the KL that is in it has a coefficient for each step.
     pub loss: PolicyLoss,
+    /// Change of rewards and advantages for the sake of diversity.
+    pub diversity: Option<Diversity>,
     /// The optimiser.
     pub optimiser: &'a OptimiserConfig,
     /// Seed of the order of responses.
@@ -71,6 +80,8 @@ struct Step<'a, B: Backend> {
     advantages: &'a [Vec<f64>],
     trunk: &'a Trunk<B>,
     rate: f64,
+    loss: PolicyLoss,
+    entropy_coef: f64,
 }
 
 /// Sums over the updates of a step.
@@ -84,7 +95,7 @@ struct Sums {
 
 impl<B: Backend> PolicyTraining<'_, B> {
     /// Step number `step` (0 is the first) on sampled responses with scores, whose `reference` it
-    /// fills in. `members` has one entry for each.
+    /// fills in. `members` has one entry for each; `kin` says how responses to one prompt are alike.
     ///
     /// # Errors
     /// The user's, if training diverged; a bug, if sampling and scoring disagree.
@@ -95,7 +106,7 @@ impl<B: Backend> PolicyTraining<'_, B> {
         &mut self,
         step: usize,
         rollouts: &mut [Rollout],
-        members: &[Member],
+        (members, kin): (&[Member], &[Kin]),
         reference: &Model<B>,
         settings: &Settings<'_>,
     ) -> Result<Metrics> {
@@ -105,9 +116,16 @@ impl<B: Backend> PolicyTraining<'_, B> {
         let rollouts = &*rollouts;
         let responses: Vec<Response<'_>> =
             rollouts.iter().map(|rollout| rollout.response(rules)).collect();
-        let (advantages, mut metrics) = advantages(&responses, members, settings);
+        let kl_coef = match settings.anneal {
+            None => settings.kl_coef,
+            Some(anneal) => anneal.coef(settings.kl_coef, step, settings.steps),
+        };
+        let (advantages, mut metrics) = advantages(&responses, (members, kin), kl_coef, settings);
         let rate = settings.optimiser.rate(step, settings.steps);
-        let data = Step { settings, rollouts, advantages: &advantages, trunk: &trunk, rate };
+        let loss = settings.loss.with_kl_coef(kl_coef);
+        let entropy_coef = self.entropy.as_ref().map_or(0.0, EntropyControl::applied);
+        let (advantages, trunk) = (&advantages, &trunk);
+        let data = Step { settings, rollouts, advantages, trunk, rate, loss, entropy_coef };
         let orders = Stream::new(settings.seed, "minibatches");
         let mut sums = Sums::default();
         for epoch in 0..settings.epochs {
@@ -121,8 +139,13 @@ impl<B: Backend> PolicyTraining<'_, B> {
         }
         let updates = settings.epochs * settings.minibatches;
         metrics.extend(sums.losses.metrics(updates));
+        let entropy = ratio_or_zero(sums.entropy, sums.tokens);
+        if let Some(control) = &mut self.entropy {
+            metrics.push(("policy/entropy_coef", entropy_coef));
+            control.after(entropy);
+        }
         metrics.extend([
-            ("policy/entropy_avg", ratio_or_zero(sums.entropy, sums.tokens)),
+            ("policy/entropy_avg", entropy),
             ("grad_norm", sums.norm / updates as f64),
             ("learning_rate", rate),
             ("episode", ((step + 1) * rollouts.len()) as f64),
@@ -159,7 +182,7 @@ impl<B: Backend> PolicyTraining<'_, B> {
         size: Size,
         is_first: bool,
     ) -> Result<()> {
-        let Step { settings, rollouts, advantages, trunk, .. } = data;
+        let Step { settings, rollouts, advantages, trunk, loss, .. } = data;
         let own = || members.iter().map(|member| &rollouts[*member]);
         let (policy, temperature) = (&mut self.policy, settings.rollouts.temperature);
         policy_pass::accumulate(
@@ -182,9 +205,11 @@ impl<B: Backend> PolicyTraining<'_, B> {
                     }
                     let advantages = &advantages[*member];
                     let scored = Scored { policy, old: &old, reference: &reference, advantages };
-                    derivatives.extend(settings.loss.gradients(scored, size, &mut sums.losses));
+                    derivatives.extend(loss.gradients(scored, size, &mut sums.losses));
                 }
-                Ok(derivatives)
+                let coef = data.entropy_coef;
+                let entropy = (coef > 0.0).then(|| -coef / size.tokens as f64);
+                Ok(Derivatives { logprobs: derivatives, entropy })
             },
         )
     }
@@ -193,7 +218,8 @@ impl<B: Backend> PolicyTraining<'_, B> {
 /// The advantage of every token of every response, and the metrics of the objective.
 fn advantages(
     responses: &[Response<'_>],
-    members: &[Member],
+    (members, kin): (&[Member], &[Kin]),
+    kl_coef: f64,
     settings: &Settings<'_>,
 ) -> (Vec<Vec<f64>>, Metrics) {
     let conventions = &settings.rollouts.conventions;
@@ -201,42 +227,39 @@ fn advantages(
         .iter()
         .map(|response| conventions.kl.values(response.log_probs, response.reference))
         .collect();
-    let rewarded: Vec<Rewarded> = responses
-        .iter()
-        .zip(members)
-        .zip(&charged)
-        .map(|((response, member), kl)| {
-            let score = conventions.missing_eos.apply(response.score, response.ended);
-            let penalty = match settings.kl_in {
-                KlIn::Reward => settings.kl_coef * kl.iter().sum::<f64>(),
-                KlIn::Returns | KlIn::Loss => 0.0,
-            };
-            Rewarded {
-                group: member.group,
-                reward: member.has_reward.then_some(score - penalty),
-                tokens: response.log_probs.len(),
-            }
-        })
-        .collect();
-    let own = group::advantages(&rewarded, settings.baseline, settings.scale);
+    let score = |(response, member): (&Response<'_>, &Member)| Rewarded {
+        group: member.group,
+        reward: member
+            .has_reward
+            .then(|| conventions.missing_eos.apply(response.score, response.ended)),
+        tokens: response.log_probs.len(),
+    };
+    let mut rewarded: Vec<Rewarded> = responses.iter().zip(members).map(score).collect();
+    let likelihoods: Vec<Likelihoods> = responses.iter().map(likelihoods).collect();
+    let mut metrics = Vec::new();
+    if let Some(diversity) = &settings.diversity {
+        metrics.extend(diversity.shape(&mut rewarded, &likelihoods, kin));
+    }
+    let scored = rewarded.clone();
+    if settings.kl_in == KlIn::Reward {
+        for (own, kl) in rewarded.iter_mut().zip(&charged) {
+            let penalty = kl_coef * kl.iter().sum::<f64>();
+            own.reward = own.reward.map(|reward| reward - penalty);
+        }
+    }
+    let mut own = match settings.diversity.and_then(Diversity::best_of) {
+        None => group::advantages(&rewarded, settings.baseline, settings.scale),
+        Some(k) => group::scaled(&rewarded, group::max_at_k(&rewarded, k), settings.scale),
+    };
+    if let Some(diversity) = &settings.diversity {
+        diversity.reweigh(&mut own, &scored, &likelihoods);
+    }
     let mut tokens: Vec<Vec<f64>> = own
         .iter()
         .zip(&charged)
         .zip(members)
         .map(|((advantage, kl), member)| match settings.kl_in {
-            KlIn::Returns if member.has_reward => {
-                let mut to_come = *advantage;
-                let mut row: Vec<f64> = kl
-                    .iter()
-                    .rev()
-                    .map(|kl| {
-                        to_come -= settings.kl_coef * kl;
-                        to_come
-                    })
-                    .collect();
-                row.reverse();
-                row
-            }
+            KlIn::Returns if member.has_reward => to_come(*advantage, kl, kl_coef),
             _ => vec![*advantage; kl.len()],
         })
         .collect();
@@ -250,13 +273,40 @@ fn advantages(
         .filter(|(_, member)| member.has_reward)
         .map(|(response, _)| *response)
         .collect();
-    let mut metrics = advantage::objective(&known, settings.kl_coef, conventions);
+    let mut objective = advantage::objective(&known, kl_coef, conventions);
     let (deviation, without) = group::spread(&rewarded);
     let unrewarded = (responses.len() - known.len()) as f64;
-    metrics.extend([
+    objective.extend([
         ("reward_std", deviation),
         ("frac_reward_zero_std", without),
         ("frac_without_reward", ratio_or_zero(unrewarded, responses.len())),
     ]);
-    (tokens, metrics)
+    objective.extend(metrics);
+    (tokens, objective)
+}
+
+/// What the policy that sampled and the reference say of a response.
+fn likelihoods(response: &Response<'_>) -> Likelihoods {
+    let sum = |numbers: &[f32]| numbers.iter().map(|x| f64::from(*x)).sum();
+    Likelihoods {
+        policy: sum(response.log_probs),
+        reference: sum(response.reference),
+        tokens: response.log_probs.len(),
+    }
+}
+
+/// The advantage of each token of a response that is charged the KL of that token and of those
+/// after it.
+fn to_come(advantage: f64, kl: &[f64], coef: f64) -> Vec<f64> {
+    let mut to_come = advantage;
+    let mut row: Vec<f64> = kl
+        .iter()
+        .rev()
+        .map(|kl| {
+            to_come -= coef * kl;
+            to_come
+        })
+        .collect();
+    row.reverse();
+    row
 }

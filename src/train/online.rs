@@ -4,7 +4,8 @@
 //! ids.
 //!
 //! 1. The best is the first of those with the greatest reward, the worst the last of those with the
-//!    least. Two responses of one reward are a pair too, as in TRL.
+//!    least. Two responses of one reward are a pair too, as in TRL. Or a pair is of the most diverse
+//!    of the best and the least diverse of the worst ([`diversity::preference_pair`]).
 //! 2. Log-probabilities of policy and reference are at the temperature of sampling.
 //! 3. A step is one optimiser step on the mean over its pairs. A prompt with fewer than two rewards
 //!    gives no pair, and a step without a pair leaves the policy as it is.
@@ -20,7 +21,7 @@ use crate::model::weights::Model;
 use crate::rl::advantage::{self, Response};
 use crate::rl::direct::DirectLoss;
 use crate::rl::group::{self, Rewarded};
-use crate::rl::{Metrics, ratio_or_zero};
+use crate::rl::{Metrics, diversity, ratio_or_zero};
 
 /// The values that are the same in every step.
 pub struct Settings<'a> {
@@ -34,6 +35,20 @@ pub struct Settings<'a> {
     pub optimiser: &'a OptimiserConfig,
 }
 
+/// How the pair of a prompt is chosen.
+#[derive(Clone, Copy, Debug)]
+pub enum Choice<'a> {
+    /// The best and the worst by reward.
+    BestAndWorst,
+    /// The most diverse of the best and the least diverse of the worst.
+    Diverse {
+        /// The diversity of each response.
+        diversity: &'a [f64],
+        /// Share of the responses that are the best, and that are the worst.
+        pool: f64,
+    },
+}
+
 impl<B: Backend> PolicyTraining<'_, B> {
     /// Step number `step` (0 is the first) on sampled responses, whose `reference` it fills in.
     /// `rewarded` has one entry for each, after the missing-EOS rule.
@@ -44,14 +59,14 @@ impl<B: Backend> PolicyTraining<'_, B> {
         &mut self,
         step: usize,
         rollouts: &mut [Rollout],
-        rewarded: &[Rewarded],
+        (rewarded, choice): (&[Rewarded], Choice<'_>),
         reference: &Model<B>,
         settings: &Settings<'_>,
     ) -> Result<Metrics> {
         let (b, rules) = (self.b, &settings.rollouts);
         score_reference(b, &self.policy, reference, rollouts, rules)?;
         let mut metrics = objective(rollouts, rewarded, settings.loss.beta, rules);
-        let chosen = pairs(rewarded);
+        let chosen = pairs(rewarded, choice);
         let side = |at: usize| Answered {
             tokens: rollouts[at].tokens.clone(),
             prompt: rollouts[at].prompt,
@@ -79,32 +94,42 @@ impl<B: Backend> PolicyTraining<'_, B> {
     }
 }
 
-/// Places of the best and the worst response to each prompt that has two with a reward.
-fn pairs(rewarded: &[Rewarded]) -> Vec<[usize; 2]> {
+/// Places of the chosen and the rejected response to each prompt that has two with a reward.
+fn pairs(rewarded: &[Rewarded], choice: Choice<'_>) -> Vec<[usize; 2]> {
     let mut found = Vec::new();
     let mut start = 0;
     for group in rewarded.chunk_by(|one, other| one.group == other.group) {
-        let known: Vec<(usize, f64)> = group
-            .iter()
-            .enumerate()
-            .filter_map(|(at, response)| Some((start + at, response.reward?)))
-            .collect();
+        let known = group.iter().enumerate();
+        let (places, rewards): (Vec<usize>, Vec<f64>) =
+            known.filter_map(|(at, response)| Some((start + at, response.reward?))).unzip();
         start += group.len();
-        if known.len() < 2 {
+        if places.len() < 2 {
             continue;
         }
-        let (mut best, mut worst) = (known[0], known[0]);
-        for own in &known[1..] {
-            if own.1 > best.1 {
-                best = *own;
+        let pair = match choice {
+            Choice::BestAndWorst => Some(best_and_worst(&rewards)),
+            Choice::Diverse { diversity, pool } => {
+                let own: Vec<f64> = places.iter().map(|place| diversity[*place]).collect();
+                diversity::preference_pair(&rewards, &own, pool)
             }
-            if own.1 <= worst.1 {
-                worst = *own;
-            }
-        }
-        found.push([best.0, worst.0]);
+        };
+        found.extend(pair.map(|ends| ends.map(|at| places[at])));
     }
     found
+}
+
+/// Places of the first of the greatest and the last of the least.
+fn best_and_worst(rewards: &[f64]) -> [usize; 2] {
+    let (mut best, mut worst) = (0, 0);
+    for (at, reward) in rewards.iter().enumerate() {
+        if *reward > rewards[best] {
+            best = at;
+        }
+        if *reward <= rewards[worst] {
+            worst = at;
+        }
+    }
+    [best, worst]
 }
 
 /// The metrics of the objective over responses with a reward, `reward_std`, `frac_reward_zero_std`
@@ -150,6 +175,11 @@ mod tests {
             response(2, None),
             response(2, Some(2.0)),
         ];
-        assert_eq!(pairs(&rewarded), [[1, 3], [6, 8]]);
+        assert_eq!(pairs(&rewarded, Choice::BestAndWorst), [[1, 3], [6, 8]]);
+        let diversity = [0.1, 0.2, 0.9, 0.3, 0.0, 0.0, 0.4, 0.9, 0.5];
+        // Of the best half the third is the most diverse, of the worst half the first the least. A
+        // prompt whose most and least diverse response are one gives no pair.
+        let choice = Choice::Diverse { diversity: &diversity, pool: 0.5 };
+        assert_eq!(pairs(&rewarded, choice), [[2, 0], [6, 8]]);
     }
 }

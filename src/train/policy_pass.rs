@@ -7,7 +7,7 @@ use super::trunk::Trunk;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::model::batch::{Batch, scored_tokens};
-use crate::model::heads::{self, TargetTokens};
+use crate::model::heads::{self, ScoreGradients, TargetTokens};
 
 /// What a policy says of the response tokens of a pass, response after response.
 pub(super) struct TokenFigures {
@@ -17,19 +17,34 @@ pub(super) struct TokenFigures {
     pub(super) entropies: Vec<f64>,
 }
 
+/// The derivatives of a loss by the figures of each token.
+pub(super) struct Derivatives {
+    /// By log-probabilities.
+    pub(super) logprobs: Vec<f64>,
+    /// By entropies: the same of every token; `None` where the loss has none.
+    pub(super) entropy: Option<f64>,
+}
+
+impl From<Vec<f64>> for Derivatives {
+    /// Of a loss without entropies.
+    fn from(logprobs: Vec<f64>) -> Self {
+        Derivatives { logprobs, entropy: None }
+    }
+}
+
 /// Adds to the gradients of `policy` that of a loss of the response tokens of the rollouts
 /// `members`, of which `trunk` has the inputs. `derivatives` is given the figures of the tokens,
-/// and returns the derivative of the loss by each log-probability.
+/// and returns the derivatives of the loss.
 ///
 /// # Errors
 /// Those of `derivatives`.
-pub(super) fn accumulate<B: Backend>(
+pub(super) fn accumulate<B: Backend, D: Into<Derivatives>>(
     b: &B,
     policy: &mut TrainState<B>,
     trunk: &Trunk<B>,
     (rollouts, members): (&[Rollout], &[usize]),
     temperature: f32,
-    derivatives: impl FnOnce(&TokenFigures) -> Result<Vec<f64>>,
+    derivatives: impl FnOnce(&TokenFigures) -> Result<D>,
 ) -> Result<()> {
     let own = || members.iter().map(|member| &rollouts[*member]);
     let sequences: Vec<&[u32]> = own().map(|rollout| rollout.tokens.as_slice()).collect();
@@ -46,18 +61,12 @@ pub(super) fn accumulate<B: Backend>(
         logprobs: b.download_f64(&scores.logprobs),
         entropies: b.download_f64(&scores.entropies),
     };
-    let dlogprobs = b.upload_wide_f64(&derivatives(&figures)?);
-    let hidden = &activations.hidden;
-    heads::token_logprobs_backward(
-        b,
-        model,
-        &mut dhidden,
-        gradients,
-        hidden,
-        scored,
-        scores,
-        &dlogprobs,
-    );
+    let Derivatives { logprobs, entropy } = derivatives(&figures)?.into();
+    let dentropies = entropy.map(|own| b.upload_wide_f64(&vec![own; logprobs.len()]));
+    let loss =
+        ScoreGradients { logprobs: &b.upload_wide_f64(&logprobs), entropies: dentropies.as_ref() };
+    let (hidden, dhidden_of) = (&activations.hidden, &mut dhidden);
+    heads::token_scores_backward(b, model, dhidden_of, gradients, hidden, scored, scores, loss);
     policy.backward(b, &batch, &activations, &dhidden);
     Ok(())
 }

@@ -267,6 +267,12 @@ fn of_rewards(best_of_n: &Value, ppo: &Value) -> Vec<(&'static str, Value)> {
         ("grpo/cispo", grpo(json!({"algorithm": "cispo"}))),
         ("grpo/reinforce_pp", grpo(json!({"algorithm": "reinforce_pp"}))),
         (
+            "grpo/varied",
+            grpo(json!({"diversity": {"novelty": {"weight": 0.5}},
+                "entropy": {"coef": 0.01, "target": {"entropy": 3.0}},
+                "kl": {"coef": 0.1, "anneal": {"to": 0.05}}})),
+        ),
+        (
             "grpo/rewards",
             rewarded(&base, json!({"algorithm": "dapo", "dynamic_sampling": {"tries": 2}})),
         ),

@@ -137,7 +137,10 @@ fn grpo_goes_on_where_it_stopped() {
             "model": {"by": {"reward_model": fixture().at("reward")}, "weight": 0.5}},
         "steps": 4, "batch_size": 3, "samples_per_prompt": 3, "minibatches": 2, "epochs": 2,
         "dynamic_sampling": {"tries": 2},
-        "max_new_tokens": 12, "frozen": 0.4, "kl": {"coef": 0.05}, "optimiser": optimiser()});
+        "entropy": {"coef": 0.01, "target": {"entropy": 3.0, "step": 0.01}},
+        "diversity": {"darling": {}},
+        "max_new_tokens": 12, "frozen": 0.4, "kl": {"coef": 0.05, "anneal": {"to": 0.0}},
+        "optimiser": optimiser()});
     stops_change_nothing("grpo", config);
 }
 

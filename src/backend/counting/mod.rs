@@ -17,8 +17,7 @@ use crate::ops::{
     CacheView, Epilogue, Heads, LayerNorm, LayerNormBackward, LayerNormOps, LayerNormResidual,
     Linear, LinearBackwardInput, LinearBackwardWeight, LinearOps, NormOps, OptimiserOps,
     Projection, RmsNorm, RmsNormBackward, RmsNormResidual, Rotary, RotaryOps, RotaryPair, RowOps,
-    Sampling, SamplingOps, TokenLogprobs, TokenLogprobsBackward, TokenOps,
-    TokenScoresBackward,
+    Sampling, SamplingOps, TokenLogprobs, TokenLogprobsBackward, TokenOps, TokenScoresBackward,
 };
 use crate::{Buffers, Sizes};
 

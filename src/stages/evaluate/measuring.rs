@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::classes::Equivalence;
 use super::{EvaluateStage, GOLD, Judge, Method, REWARD};
 use crate::artefacts::table::{Row, Table};
 use crate::artefacts::temperatures::Temperatures;
@@ -20,6 +19,7 @@ use crate::model::score;
 use crate::reference::{Ref, RewardModel, Samples};
 use crate::rl::preference::Normalisation;
 use crate::sample::scoring::{self, Group, TokenScore};
+use crate::stages::equivalence::Equivalence;
 use crate::stages::model_files::{self, Loaded, Read, normalisation};
 use crate::world::{self, Grade};
 

@@ -30,7 +30,6 @@
 mod accuracy;
 mod attribution;
 mod beside_people;
-mod classes;
 mod config;
 mod curves;
 mod distributions;

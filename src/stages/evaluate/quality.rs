@@ -13,7 +13,6 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::classes::Classes;
 use super::curves::golds;
 use super::measuring::{Answers, Asked, Judges};
 use super::{Found, Judge};
@@ -37,6 +36,7 @@ use crate::eval::win;
 use crate::fs;
 use crate::stages::Checks;
 use crate::stages::diversity::Measures;
+use crate::stages::equivalence::Classes;
 use crate::world;
 
 /// All measures of the diversity of good samples, among what is left out.
@@ -99,7 +99,7 @@ impl QualityConfig {
                 && own.windows(2).all(|two| two[0] < two[1])
         };
         let message = "expected one or more finite numbers, each above the one before";
-        self.classes.out_of_range(checks);
+        self.classes.out_of_range(checks, "quality.classes");
         checks
             .require(self.good.is_finite(), "quality.good", "expected a finite number")
             .positive_or_null(self.k, "quality.k")
@@ -282,7 +282,13 @@ impl QualityConfig {
     ) -> Result<GradedMethod<'a>> {
         let scores = self.scores(judge, test_set, rows)?;
         let equivalence = judge.equivalence.as_ref().context("`quality` has classes")?;
-        let classes = equivalence.classes(rows)?;
+        let answers: Vec<(&Example, Vec<&str>)> = rows
+            .iter()
+            .map(|(example, outputs)| {
+                (*example, outputs.iter().map(|output| output.text.as_str()).collect())
+            })
+            .collect();
+        let classes = equivalence.classes(&answers)?;
         let thresholds = self.thresholds();
         let references = match self.wins {
             true => Some(self.references(judge, test_set, rows)?),

@@ -315,7 +315,7 @@ pub(super) struct Answer<'a> {
 
 impl Answer<'_> {
     /// The response as text, without EOS.
-    fn text(&self, tokenizer: &Tokenizer) -> Result<String> {
+    pub(super) fn text(&self, tokenizer: &Tokenizer) -> Result<String> {
         let tokens = &self.tokens[..self.tokens.len() - usize::from(self.ended)];
         tokenizer.decode_after(&self.prompt.tokens, tokens)
     }

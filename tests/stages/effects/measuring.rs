@@ -47,7 +47,7 @@ fn trained_classifier(others: &Others, seed: u64) -> Value {
 }
 
 /// A classifier of the same answer, trained on pairs that are all of one label.
-fn of_one_label(others: &Others, label: &str) -> Value {
+pub fn of_one_label(others: &Others, label: &str) -> Value {
     let other = ["same", "different"].into_iter().find(|other| *other != label).unwrap();
     let pair = |at: usize| {
         let label = if at == 0 { other } else { label };

@@ -383,6 +383,28 @@ fn a_field_without_effect_beside_another_is_refused() {
         ("grpo", json!({"kl.estimator": "k3_plus", "kl.in": "reward"}), "kl.estimator"),
         ("grpo", json!({"loss.form": "cispo", "loss.clip.low": 0.1}), "loss.clip.low"),
         ("grpo", json!({"loss.form": "cispo", "loss.clip.dual": 2.0}), "loss.clip.dual"),
+        (
+            "grpo",
+            json!({"diversity": {"novelty": {"combine": "multiply", "weight": 2.0}}}),
+            "diversity.novelty.weight",
+        ),
+        (
+            "grpo",
+            json!({"diversity": {"max_at_k": {"k": 2}}, "advantages.baseline": "group"}),
+            "advantages.baseline",
+        ),
+        ("grpo", json!({"diversity": {"max_at_k": {"k": 4}}}), "diversity.max_at_k.k"),
+        (
+            "grpo",
+            json!({"diversity": {"mara": {"good": {"quantile": 0.5}}}, "kl.coef": 0.0}),
+            "diversity.mara.beta",
+        ),
+        (
+            "grpo",
+            json!({"diversity": {"novelty": {}}, "samples_per_prompt": 1, "algorithm": "reinforce"}),
+            "samples_per_prompt",
+        ),
+        ("grpo", json!({"entropy": {"coef": 2.0, "target": {"entropy": 0.5}}}), "entropy.coef"),
         ("online_dpo", json!({"loss": "simpo"}), "loss"),
         ("dpo", json!({"label_smoothing": 0.1}), "label_smoothing"),
         ("dpo", json!({"gamma_over_beta": 0.1}), "gamma_over_beta"),

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::measuring::of_one_label;
 use super::{Case, Others, Pair, Refused, plain};
 use crate::stages::bench::{Made, make};
 use crate::stages::fixture::fixture;
@@ -273,6 +274,9 @@ pub fn grpo(others: &Others) -> Case {
         plain("missing_eos", json!({"replace": -3.0})),
         ("missing_eos.replace", json!(-2.0), json!({"missing_eos": {"replace": -3.0}})),
         ("missing_eos.subtract", json!(2.0), json!({"missing_eos": {"subtract": 1.0}})),
+        ("kl.anneal.to", json!(0.1), json!({"kl.anneal": {"to": 0.0}})),
+        ("kl.anneal.over", json!(4), json!({"kl.anneal": {"to": 0.0}, "steps": 3})),
+        ("entropy.coef", json!(0.2), json!({"entropy": {"coef": 0.1}})),
         // No response of the first batches is as short as that.
         (
             "dynamic_sampling.tries",
@@ -281,9 +285,75 @@ pub fn grpo(others: &Others) -> Case {
                 "rewards": {"short": {"by": {"length": {"most": 1}}}}}),
         ),
     ];
+    entropy_target(&base, &mut pairs);
+    group_diversity(others, &mut pairs);
     pairs.extend(policy_validation());
     optimiser(&mut pairs, json!({"steps": 3}));
     rewarded(others, Case::new(base, pairs))
+}
+
+/// The fields of `entropy.target`.
+fn entropy_target(base: &Value, pairs: &mut Vec<Pair>) {
+    let mut plain = base.clone();
+    plain["entropy"] = json!({"coef": 0.01});
+    let seen = make("grpo", plain).metric("policy/entropy_avg");
+    assert!(seen[0] > seen[1], "{seen:?}");
+    let between = (seen[0] + seen[1]) / 2.0;
+
+    let target = |more: Value| {
+        let mut target = json!({"entropy": 10.0, "step": 0.02, "most": 0.05});
+        target.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"entropy": {"coef": 0.01, "target": target}, "steps": 3})
+    };
+    pairs.extend([
+        ("entropy.target.entropy", json!(0.1), target(json!({}))),
+        ("entropy.target.step", json!(0.01), target(json!({}))),
+        ("entropy.target.most", json!(0.02), target(json!({}))),
+        // The coefficient falls to the least after the first step, and rises after the second.
+        ("entropy.target.least", json!(0.01), target(json!({"entropy": between}))),
+    ]);
+}
+
+/// The fields of `diversity` of methods on groups.
+fn group_diversity(others: &Others, pairs: &mut Vec<Pair>) {
+    let by = |method: &str, own: Value| json!({"diversity": {method: own}});
+    let novelty = || by("novelty", json!({"weight": 0.5}));
+    let good = || json!({"quantile": 0.5});
+    let darling = |own: Value| by("darling", own);
+    let (alike_all, unlike_all) = (of_one_label(others, "same"), of_one_label(others, "different"));
+    let answers = |threshold: f64| {
+        let own = json!({"classifier": alike_all, "threshold": threshold});
+        darling(json!({"classes": {"same_answer": own}}))
+    };
+    pairs.extend([
+        ("diversity.novelty.encoder", fixture().at("policy"), novelty()),
+        ("diversity.novelty.combine", json!("multiply"), by("novelty", json!({}))),
+        ("diversity.novelty.weight", json!(5.0), novelty()),
+        ("diversity.darling.classes", json!("gold"), darling(json!({}))),
+        ("diversity.darling.classes.same_answer.classifier", unlike_all, answers(0.5)),
+        ("diversity.darling.classes.same_answer.threshold", json!(0.999_999), answers(1e-6)),
+        ("diversity.mara.beta", json!(2.0), by("mara", json!({"good": good()}))),
+        ("diversity.ucpo.tau", json!(0.9), by("ucpo", json!({"good": good()}))),
+        ("diversity.max_at_k.k", json!(3), by("max_at_k", json!({"k": 2}))),
+        ("diversity.unlikeliness.beta", json!(0.9), by("unlikeliness", json!({"good": good()}))),
+    ]);
+    let shares = [
+        ("diversity.darling.good.quantile", "darling"),
+        ("diversity.mara.good.quantile", "mara"),
+        ("diversity.ucpo.good.quantile", "ucpo"),
+        ("diversity.unlikeliness.good.quantile", "unlikeliness"),
+    ];
+    pairs.extend(
+        shares.map(|(field, method)| (field, json!(0.9), by(method, json!({"good": good()})))),
+    );
+    let rewards = [
+        ("diversity.darling.good.at_least", "darling"),
+        ("diversity.mara.good.at_least", "mara"),
+        ("diversity.ucpo.good.at_least", "ucpo"),
+        ("diversity.unlikeliness.good.at_least", "unlikeliness"),
+    ];
+    let all = || json!({"good": {"at_least": -1e6}});
+    pairs.extend(rewards.map(|(field, method)| (field, json!(1e6), by(method, all()))));
 }
 
 pub fn distill(others: &Others) -> Case {
@@ -330,6 +400,12 @@ pub fn online_dpo(others: &Others) -> Case {
     let mut pairs = on_policy(others, "steps", "batch_size");
     pairs.push(plain("reward_model", others.at("reward")));
     pairs.extend([plain("loss", json!("ipo")), plain("beta", json!(0.3))]);
+    let varied = || json!({"pairs": {"diverse": {"pool": 0.5}}, "samples_per_prompt": 4});
+    pairs.extend([
+        ("pairs", json!({"diverse": {"pool": 1.0}}), json!({"samples_per_prompt": 4})),
+        ("pairs.diverse.pool", json!(0.9), varied()),
+        ("pairs.diverse.by", json!("novelty"), varied()),
+    ]);
     rewarded(others, Case::new(base, pairs))
 }
 

@@ -4,6 +4,7 @@ A response has its `reward`, log-probabilities `logp` (of sampling) and `ref`; `
 places of the responses to each prompt.
 """
 
+import diversity
 import torch
 
 ALGORITHMS = {
@@ -76,8 +77,8 @@ def estimate(kind, d):
     return {"k1": d, "k2": d * d / 2, "k3": torch.exp(-d) - 1 + d}[kind]
 
 
-def advantages(batch, groups, rule, coef):
-    """[T] of each response."""
+def advantages(batch, groups, rule, coef, varied=None):
+    """[T] of each response, from the rewards under `shaped`."""
     wide = lambda numbers: torch.tensor(numbers, dtype=torch.float64)
     charged = [
         coef * estimate(rule["estimator"], wide(r["logp"]) - wide(r["ref"]))
@@ -85,12 +86,16 @@ def advantages(batch, groups, rule, coef):
         else wide([0.0] * len(r["logp"]))
         for r in batch
     ]
-    rewards = wide([r["reward"] for r in batch])
+    rewards = wide([r["shaped"] for r in batch])
     if rule["kl_in"] == "reward":
         rewards = rewards - torch.stack([kl.sum() for kl in charged])
     own = rewards.clone()
     for places in groups:
         group, n = rewards[places], len(places)
+        if varied and "max_at_k" in varied:
+            own[places] = wide(diversity.max_at_k(group.tolist(), varied["max_at_k"]["k"]))
+            own[places] /= group.std() + 1e-4 if rule["scale"] == "group" else 1
+            continue
         lengths = wide([len(batch[at]["logp"]) for at in places])
         match rule["baseline"]:
             case "group":
@@ -107,6 +112,10 @@ def advantages(batch, groups, rule, coef):
         own /= rewards.std() + 1e-4
     if rule["scale"] == "whiten":
         own = (own - own.mean()) / (own.std() + 1e-4)
+    for places in groups if varied else []:
+        members = [batch[at] for at in places]
+        factors = diversity.factors(varied, members, [r["shaped"] for r in members])
+        own[places] *= wide(factors)
     rows = [advantage.repeat(len(r["logp"])) for advantage, r in zip(own, batch)]
     if rule["kl_in"] == "returns":
         rows = [row - kl.flip(0).cumsum(0).flip(0) for row, kl in zip(rows, charged)]

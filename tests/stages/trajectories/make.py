@@ -11,7 +11,7 @@ the final weights. Paths in a config are names in `inputs/`; `reference_policy` 
 of the answers of a row, then those of its prompt with answers to other prompts.
 
 Everything is computed from the rules of the sources that `rules.py`, `pairs.py`,
-`labelled.py` and the functions below name:
+`labelled.py`, `groups.py`, `diversity.py` and the functions below name:
 the transformer is Llama's (Touvron et al. 2023), gradients are autograd's, updates are those of
 torch.optim.AdamW with the matrices in the groups that decay, a sequence is never padded. Rollouts
 are drawn anew by the counter-based generator (`draws.py`). The order of rows, prompts and
@@ -29,6 +29,7 @@ import numpy
 import torch
 from safetensors.numpy import save
 
+import diversity
 import groups
 from draws import Draws, batches
 from labelled import kto_loss, partner, reference_point
@@ -705,7 +706,7 @@ class OnPolicy:
         distance = sum(kl.sum().item() for kl in kls("k1"))
         non_score = -coef * sum(kl.sum().item() for kl in kls(estimator)) / len(batch)
         lengths, scores = [len(r["logp"]) for r in batch], each(lambda r: r["reward"])
-        rewards = torch.tensor([r["reward"] for r in batch], dtype=torch.float64)
+        rewards = torch.tensor([r.get("shaped", r["reward"]) for r in batch], dtype=torch.float64)
         if in_reward:
             rewards -= coef * torch.stack([kl.sum() for kl in kls(estimator)])
         deviations = [rewards[own].std().item() for own in places]
@@ -744,14 +745,17 @@ class Grpo(OnPolicy):
     def __init__(self, config):
         super().__init__(config)
         self.rule, self.clipped = groups.rules(config), set()
+        self.bonus = config.get("entropy")
+        self.entropy_coef, self.seen = (self.bonus or {}).get("coef", 0), None
 
     def minibatch(self, members, tally, learning_rate):
-        config, rule, losses, kls = self.config, self.rule, [], []
+        config, rule, losses, kls, entropies = self.config, self.rule, [], [], []
         for r in members:
             first, tokens = r["prompt"], r["tokens"]
             states = hidden(self.policy.p, tokens)[first - 1 : -1]
             own = logprobs(self.policy.p, states, config["temperature"])
-            tally["entropy"] += (-(own.exp() * own).sum(-1)).tolist()
+            entropies.append(-(own.exp() * own).sum(-1))
+            tally["entropy"] += entropies[-1].tolist()
             new = own[range(len(own)), tokens[first:]]
             old, ref = (torch.tensor(r[key], dtype=torch.float64) for key in ("logp", "ref"))
             loss, ratio, low, high = groups.token_losses(new, old, r["advantages"], rule)
@@ -765,21 +769,55 @@ class Grpo(OnPolicy):
                 margin(x, 1 + rule["high"])
                 if rule["low"] is not None:
                     margin(x, 1 - rule["low"])
-        limit, coef = config["max_new_tokens"], config["kl"]["coef"]
+        limit, coef = config["max_new_tokens"], self.coef
         policy, kl = (groups.averaged(own, rule, limit) for own in (losses, kls))
-        charges = rule["kl_in"] == "loss" and coef > 0
+        charges = rule["kl_in"] == "loss" and (coef > 0 or "anneal" in config["kl"])
         tally["policy"].append(policy.item())
         tally["kl"].append(kl.item() if charges else 0.0)
         loss = policy + coef * kl if charges else policy
+        if self.bonus:
+            loss = loss - self.applied * torch.cat(entropies).mean()
         tally["norm"].append(self.policy.update(loss, learning_rate))
+
+    def kl_coef(self, step):
+        kl = self.config["kl"]
+        if "anneal" not in kl:
+            return kl["coef"]
+        over = kl["anneal"].get("over") or self.config["steps"] - 1
+        return kl["coef"] + (kl["anneal"]["to"] - kl["coef"]) * min(step / over, 1)
+
+    def shape(self, batch, places):
+        """Rewards after what is done for diversity, and its metrics."""
+        varied, told = self.config.get("diversity"), []
+        for r in batch:
+            r["text"] = "".join(CHARACTERS[t - 2] for t in r["tokens"][r["prompt"] :] if t > EOS)
+            r["shaped"] = r["reward"]
+        if not varied:
+            return {}
+        for own in places:
+            group = [batch[at] for at in own]
+            after, seen = diversity.shaped(varied, group, self.config["kl"]["coef"])
+            told += seen
+            for r, reward in zip(group, after):
+                r["shaped"] = reward
+        metrics = {"objective/shaped_scores": sum(r["shaped"] for r in batch) / len(batch)}
+        name = diversity.FIGURES.get(*varied)
+        return metrics | ({name: sum(told) / len(told)} if name else {})
 
     def step(self, step):
         config, seed = self.config, self.config.get("seed", 0)
         parts, epochs = config.get("minibatches", 1), config.get("epochs", 1)
         batch, places = self.drawn(step, config["batch_size"])
-        coef = config["kl"]["coef"]
-        for r, a in zip(batch, groups.advantages(batch, places, self.rule, coef)):
+        coef = self.coef = self.kl_coef(step)
+        varied = self.shape(batch, places)
+        own = groups.advantages(batch, places, self.rule, coef, config.get("diversity"))
+        for r, a in zip(batch, own):
             r["advantages"] = a
+        if self.bonus:
+            target = self.bonus.get("target")
+            above = target and self.seen is not None and self.seen > target["entropy"]
+            self.applied = 0.0 if above else self.entropy_coef
+            varied["policy/entropy_coef"] = self.applied
         lr = rate(config["optimiser"], step, config["steps"])
         tally = {name: [] for name in "change ratio low high policy kl entropy norm".split()}
         for epoch in range(epochs):
@@ -790,9 +828,14 @@ class Grpo(OnPolicy):
                 self.minibatch([batch[at] for at in members], tally, lr)
         mean = {name: sum(numbers) / len(numbers) for name, numbers in tally.items()}
         self.clipped |= {name for name in ("low", "high") if mean[name] > 0}
+        if self.bonus and target:
+            self.seen, way = mean["entropy"], 1 if mean["entropy"] < target["entropy"] else -1
+            margin(self.seen, target["entropy"])
+            moved = self.entropy_coef + way * target["step"]
+            self.entropy_coef = min(max(moved, target.get("least", 0)), target.get("most", 1))
         where = self.rule["kl_in"]
         estimator = self.rule["estimator"] if where != "loss" else "k1"
-        return self.objective(batch, places, coef, estimator, where == "reward") | {
+        return self.objective(batch, places, coef, estimator, where == "reward") | varied | {
             "loss/policy_avg": mean["policy"],
             "loss/kl_avg": mean["kl"],
             "policy/approxkl_avg": sum(x * x for x in tally["change"]) / len(tally["change"]) / 2,
@@ -813,7 +856,15 @@ class OnlineDpo(OnPolicy):
     def step(self, step):
         config, losses, rewards, logps = self.config, [], [], []
         batch, places = self.drawn(step, config["batch_size"])
-        for ends in self.best(batch, places):
+        varied = config.get("pairs", {}).get("diverse")
+        for r in batch:
+            r["text"] = "".join(CHARACTERS[t - 2] for t in r["tokens"][r["prompt"] :] if t > EOS)
+        pairs = self.best(batch, places)
+        if varied:
+            groups_of = [[batch[at] for at in own] for own in places]
+            found = [diversity.pair(varied, group) for group in groups_of]
+            pairs = [tuple(own[at] for at in ends) for own, ends in zip(places, found) if ends]
+        for ends in pairs:
             p, ref, n = [], [], []
             for r in (batch[at] for at in ends):
                 first, tokens = r["prompt"], r["tokens"]
@@ -1169,6 +1220,10 @@ GRPO = dict(
     kl=dict(coef=0.1),
     optimiser=dict(CONSTANT, learning_rate=0.01),
 )
+# Short texts, some of which are the same.
+VARIED = dict(
+    GRPO, temperature=0.5, max_new_tokens=8, seed=3, optimiser=dict(CONSTANT, learning_rate=0.005)
+)
 ONLINE = {key: GRPO[key] for key in GRPO if key not in ("kl", "minibatches", "epochs")} | {
     "beta": 0.1
 }
@@ -1366,9 +1421,76 @@ CASES = (
                 optimiser=dict(ADAM, schedule=WARM),
             ),
         ),
+        "grpo_entropy": ("grpo", dict(GRPO, entropy={"coef": 0.05})),
+        "grpo_entropy_target": (
+            "grpo",
+            dict(
+                GRPO,
+                seed=9,
+                temperature=0.8,
+                frozen=0.5,
+                entropy={
+                    "coef": 0.02,
+                    "target": {"entropy": 1.8, "step": 0.015, "most": 0.045},
+                },
+            ),
+        ),
+        "grpo_annealed": (
+            "grpo",
+            dict(
+                GRPO,
+                kl={"coef": 0.4, "anneal": {"to": 0.05, "over": 3}},
+                optimiser=dict(CONSTANT, learning_rate=0.003),
+            ),
+        ),
+        "grpo_annealed_reward": (
+            "grpo",
+            dict(GRPO, algorithm="reinforce", kl={"coef": 0.0, "anneal": {"to": 0.4}}),
+        ),
+        "grpo_novelty": ("grpo", dict(VARIED, diversity={"novelty": {"weight": 0.7}})),
+        "grpo_novelty_multiplied": (
+            "grpo",
+            dict(VARIED, diversity={"novelty": {"combine": "multiply"}}),
+        ),
+        "grpo_darling": (
+            "grpo",
+            dict(VARIED, algorithm="dr_grpo", diversity={"darling": {"good": {"quantile": 0.25}}}),
+        ),
+        "grpo_mara": (
+            "grpo",
+            dict(VARIED, diversity={"mara": {"good": {"quantile": 0.5}, "beta": 0.1}}),
+        ),
+        "grpo_ucpo": (
+            "grpo",
+            dict(VARIED, diversity={"ucpo": {"good": {"at_least": 0.0}, "tau": 0.3}}),
+        ),
+        "grpo_max_at_k": ("grpo", dict(GRPO, diversity={"max_at_k": {"k": 2}})),
+        "grpo_max_at_k_unscaled": (
+            "grpo",
+            dict(GRPO, algorithm="dr_grpo", diversity={"max_at_k": {"k": 3}}),
+        ),
+        "grpo_unlikeliness": (
+            "grpo",
+            dict(VARIED, diversity={"unlikeliness": {"good": {"quantile": 0.5}, "beta": 0.5}}),
+        ),
         "online_dpo": (
             "online_dpo",
             dict(ONLINE, loss="sigmoid", samples_per_prompt=2, batch_size=4),
+        ),
+        "online_dpo_diverse": (
+            "online_dpo",
+            dict(ONLINE, loss="sigmoid", samples_per_prompt=4, pairs={"diverse": {"pool": 0.5}}),
+        ),
+        "online_dpo_novel": (
+            "online_dpo",
+            dict(
+                ONLINE,
+                loss="sigmoid",
+                samples_per_prompt=5,
+                temperature=0.5,
+                max_new_tokens=8,
+                pairs={"diverse": {"pool": 0.3, "by": "novelty"}},
+            ),
         ),
         "online_dpo_ipo": (
             "online_dpo",

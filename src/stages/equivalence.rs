@@ -1,11 +1,11 @@
-//! Functional classes of the samples of an input: what makes two samples equivalent.
+//! What makes two answers to one prompt equivalent: the functional classes of a set of them.
 
 use serde::{Deserialize, Serialize};
 
+use super::Checks;
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::rows::Example;
-use crate::data::samples::Output;
 use crate::device::Precision;
 use crate::error::Result;
 use crate::eval::classes::{self, Words};
@@ -13,13 +13,12 @@ use crate::inference::Reader;
 use crate::inference::pairs::PairModel;
 use crate::inference::same_answer::SameAnswer;
 use crate::reference::{Classifier, Ref};
-use crate::stages::Checks;
 use crate::world;
 
 /// Pairs that a classifier reads at a time; no result depends on it.
 const BATCH: usize = 32;
 
-/// When two samples of an input are of one class.
+/// When two answers are of one class.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Classes {
@@ -61,12 +60,12 @@ impl Classes {
         }
     }
 
-    /// Notes values out of range.
-    pub(super) fn out_of_range(&self, checks: &mut Checks) {
+    /// Notes values out of range, as those of `field`.
+    pub(super) fn out_of_range(&self, checks: &mut Checks, field: &str) {
         let Classes::SameAnswer(of) = self else { return };
         checks.require(
             of.threshold > 0.0 && of.threshold < 1.0,
-            "quality.classes.same_answer.threshold",
+            &format!("{field}.same_answer.threshold"),
             format!("expected between 0 and 1, found {}", of.threshold),
         );
     }
@@ -96,35 +95,30 @@ impl<B: Backend> Equivalence<B> {
         })
     }
 
-    /// The class of each sample of each row, numbered from 0 by first member.
-    pub(super) fn classes(&self, rows: &[(&Example, &[Output])]) -> Result<Vec<Vec<usize>>> {
+    /// The class of each answer to each row's prompt, numbered from 0 by first member.
+    pub(super) fn classes<'t>(&self, rows: &[(&Example, Vec<&'t str>)]) -> Result<Vec<Vec<usize>>> {
         Ok(match self {
             Equivalence::Rouge1 => {
-                let of_row = |(_, outputs): &(&Example, &[Output])| {
-                    let texts: Vec<Words> =
-                        outputs.iter().map(|output| Words::new(&output.text)).collect();
+                let of_row = |(_, answers): &(&Example, Vec<&str>)| {
+                    let texts: Vec<Words> = answers.iter().map(|text| Words::new(text)).collect();
                     classes::partition(texts.len(), |i, j| texts[i].is_similar(&texts[j]))
                 };
                 rows.iter().map(of_row).collect()
             }
             Equivalence::Gold => {
-                let of_row = |(example, outputs): &(&Example, &[Output])| {
-                    let stated: Vec<Option<String>> = outputs
-                        .iter()
-                        .map(|output| world::statement(example, &output.text))
-                        .collect();
+                let of_row = |(example, answers): &(&Example, Vec<&str>)| {
+                    let stated: Vec<Option<String>> =
+                        answers.iter().map(|text| world::statement(example, text)).collect();
                     classes::partition(stated.len(), |i, j| stated[i] == stated[j])
                 };
                 rows.iter().map(of_row).collect()
             }
             Equivalence::SameAnswer { classifier, threshold } => {
-                let sets: Vec<Vec<&str>> = rows.iter().map(|(_, outputs)| texts(outputs)).collect();
+                let trimmed =
+                    |answers: &[&'t str]| answers.iter().map(|text| text.trim()).collect();
+                let sets: Vec<Vec<&str>> = rows.iter().map(|(_, own)| trimmed(own)).collect();
                 classifier.classes(&sets, *threshold, BATCH, &mut |_, _| Ok(()))?
             }
         })
     }
-}
-
-fn texts(outputs: &[Output]) -> Vec<&str> {
-    outputs.iter().map(|output| output.text.trim()).collect()
 }
