@@ -20,6 +20,7 @@ pub mod direct;
 pub mod diversity;
 pub mod entropy;
 pub mod group;
+pub mod group_diversity;
 pub mod kl;
 pub mod kto;
 pub mod policy_loss;

@@ -20,7 +20,8 @@ use crate::inference::{Reader, Subject};
 use crate::model::params::HeadKind;
 use crate::model::spec::Spec;
 use crate::reference::ModelFolder;
-use crate::rl::diversity::{Combine, Diversity, Good, Kin};
+use crate::rl::diversity::Good;
+use crate::rl::group_diversity::{Combine, Diversity, Kin};
 use crate::world;
 
 /// What is done for the sake of diversity.

@@ -3,8 +3,8 @@
 //!
 //! 1. The caller samples the responses and fills in their scores. The step scores them under the
 //!    reference, over the frozen blocks that policy and reference share (`trunk.rs`).
-//! 2. Scores of a group may be changed for the sake of diversity ([`crate::rl::diversity`]), after
-//!    the missing-EOS rule and before KL.
+//! 2. Scores of a group may be changed for the sake of diversity
+//!    ([`crate::rl::group_diversity`]), after the missing-EOS rule and before KL.
 //! 3. Advantages are those of [`crate::rl::group`] over all responses of the step. KL may take part
 //!    in the reward of a response before the baseline (RLOO), in the returns of its tokens after it
 //!    (REINFORCE++), or in the loss (GRPO).
@@ -26,9 +26,9 @@ use crate::model::weights::Model;
 use crate::random::Stream;
 use crate::rl::advantage::{self, Response};
 use crate::rl::critic_free::KlIn;
-use crate::rl::diversity::{Diversity, Kin, Likelihoods};
 use crate::rl::entropy::EntropyControl;
 use crate::rl::group::{self, Baseline, Rewarded, Scale};
+use crate::rl::group_diversity::{Diversity, Kin, Likelihoods};
 use crate::rl::kl::Anneal;
 use crate::rl::policy_loss::{LossStatistics, PolicyLoss, Scored, Size};
 use crate::rl::{Metrics, ratio_or_zero};
@@ -95,7 +95,7 @@ struct Sums {
 
 impl<B: Backend> PolicyTraining<'_, B> {
     /// Step number `step` (0 is the first) on sampled responses with scores, whose `reference` it
-    /// fills in. `members` has one entry for each; `kin` says how responses to one prompt are alike.
+    /// fills in. `members` has one entry for each; `kin` says how responses to a prompt are alike.
     ///
     /// # Errors
     /// The user's, if training diverged; a bug, if sampling and scoring disagree.

@@ -4,8 +4,8 @@
 //! ids.
 //!
 //! 1. The best is the first of those with the greatest reward, the worst the last of those with the
-//!    least. Two responses of one reward are a pair too, as in TRL. Or a pair is of the most diverse
-//!    of the best and the least diverse of the worst ([`diversity::preference_pair`]).
+//!    least. Two responses of one reward are a pair too, as in TRL. Or a pair is of the most
+//!    diverse of the best and the least diverse of the worst ([`diversity::preference_pair`]).
 //! 2. Log-probabilities of policy and reference are at the temperature of sampling.
 //! 3. A step is one optimiser step on the mean over its pairs. A prompt with fewer than two rewards
 //!    gives no pair, and a step without a pair leaves the policy as it is.

@@ -524,7 +524,7 @@ pub fn rolled(others: &Others) {
 
 impl Others {
     /// An artefact that is kept as long as these.
-    fn keep(&self, made: Made) -> Value {
+    pub fn keep(&self, made: Made) -> Value {
         let reference = made.reference();
         self.kept.borrow_mut().push(made);
         reference

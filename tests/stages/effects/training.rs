@@ -321,9 +321,20 @@ fn group_diversity(others: &Others, pairs: &mut Vec<Pair>) {
     let good = || json!({"quantile": 0.5});
     let darling = |own: Value| by("darling", own);
     let (alike_all, unlike_all) = (of_one_label(others, "same"), of_one_label(others, "different"));
+    let of_words = others.keep(make(
+        "sft",
+        json!({"policy": fixture().at("policy"), "dataset": fixture().at("dataset"),
+            "batch_size": 4, "epochs": 20, "optimiser": {"learning_rate": 0.02}}),
+    ));
     let answers = |threshold: f64| {
         let own = json!({"classifier": alike_all, "threshold": threshold});
-        darling(json!({"classes": {"same_answer": own}}))
+        let mut edits = darling(json!({"classes": {"same_answer": own}}));
+        // The classifier reads texts of more than five words. A deviation would take out the factor
+        // that all responses of one class have.
+        edits["policy"] = of_words.clone();
+        edits["max_new_tokens"] = json!(60);
+        edits["algorithm"] = json!("dr_grpo");
+        edits
     };
     pairs.extend([
         ("diversity.novelty.encoder", fixture().at("policy"), novelty()),
