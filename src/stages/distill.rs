@@ -141,7 +141,7 @@ impl Stage for DistillStage {
                 let both = (rollouts.as_mut_slice(), taught.as_mut_slice());
                 training.learn_teacher(step, both, &teacher, policy, &self.settings(0))?;
             }
-            Ok(training.policy.memory(b))
+            Ok(training.policy)
         })
     }
 

@@ -159,7 +159,7 @@ impl Stage for ExpertIterationStage {
                 let original = || own.state(b, policy);
                 training.learn_winners(round, scored, policy, original, &settings, &|| Ok(()))?;
             }
-            Ok(training.policy.memory(b))
+            Ok(training.policy)
         })
     }
 

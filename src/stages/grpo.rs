@@ -249,7 +249,7 @@ impl Stage for GrpoStage {
             // responses are alike takes no memory.
             let settings = Settings { epochs: 2, diversity: None, ..self.settings(0) };
             training.learn_groups(0, &mut rollouts, (&members, &[]), policy, &settings)?;
-            Ok(training.policy.memory(b))
+            Ok(training.policy)
         })
     }
 

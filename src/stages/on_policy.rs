@@ -173,7 +173,7 @@ impl<'a> OnPolicy<'a> {
         &self,
         shapes: &ArtefactShapes,
         more: impl std::fmt::Debug,
-        step: impl FnOnce(&Counting, &Model<Counting>, Vec<Rollout>) -> Result<Memory>,
+        step: impl FnOnce(&Counting, &Model<Counting>, Vec<Rollout>) -> Result<TrainState<Counting>>,
     ) -> Option<Memory> {
         let policy = shapes.model(self.policy)?;
         let rewards = self.reward.shapes(shapes, self.policy)?;
@@ -209,7 +209,9 @@ impl<'a> OnPolicy<'a> {
                 self.longest(b, teacher)?;
             }
             let rollouts = self.longest(b, &policy)?;
-            let own = step(b, &policy, rollouts)?;
+            // It has to be there while all is counted.
+            let state = step(b, &policy, rollouts)?;
+            let own = state.memory(b);
             let keeps_best = keep == Some(Keep::Best);
             Ok(Memory::of(b, if keeps_best { footprint::with_best(own, own) } else { own }))
         })

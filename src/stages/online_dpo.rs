@@ -207,7 +207,7 @@ impl Stage for OnlineDpoStage {
                 let of_groups = (rewarded.as_slice(), Choice::BestAndWorst);
                 training.learn_pairs(step, &mut rollouts, of_groups, policy, &settings)?;
             }
-            Ok(training.policy.memory(b))
+            Ok(training.policy)
         })
     }
 

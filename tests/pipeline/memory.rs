@@ -46,6 +46,14 @@ stages:
     kl: {coef: 0.05}
     value: {critic: \"${critic}\"}
     optimiser: {learning_rate: 1e-6}
+  group:
+    {uses: grpo, policy: sft, reward_model: judge, dataset: posts, steps: 10, batch_size: 8, samples_per_prompt: 8, max_prompt_tokens: 512, max_new_tokens: 48, frozen: \"${frozen}\", kl: {coef: 0.05}, optimiser: {learning_rate: 1e-6}}
+  pairs:
+    {uses: online_dpo, policy: sft, reward_model: judge, dataset: posts, steps: 10, batch_size: 32, max_prompt_tokens: 512, max_new_tokens: 48, frozen: \"${frozen}\", beta: 0.1, optimiser: {learning_rate: 1e-6}}
+  experts:
+    {uses: expert_iteration, policy: sft, reward_model: judge, dataset: posts, rounds: 2, prompts_per_round: 8, samples_per_prompt: 8, batch_size: 8, max_prompt_tokens: 512, max_new_tokens: 48, frozen: \"${frozen}\", optimiser: {learning_rate: 1e-6}}
+  student:
+    {uses: distill, policy: sft, teacher: base, dataset: posts, steps: 10, batch_size: 64, max_prompt_tokens: 512, max_new_tokens: 48, frozen: \"${frozen}\", optimiser: {learning_rate: 1e-6}}
   merged:
     {uses: merge, base: sft, models: [{model: ppo, weight: 0.5}, {model: sft, weight: 1.5}]}
   best:
@@ -100,6 +108,34 @@ fn ppo_of_seven_billion_parameters_fits_80_gb_with_four_fifths_frozen() {
     assert_eq!(ppo.weights, 2 * weights + 4 * angles);
     let trained = 4 * (trained + 4097);
     assert_eq!((ppo.masters, ppo.gradients, ppo.moments), (trained, trained, 2 * trained));
+}
+
+/// A policy that trains on its responses, without a value head, beside the policy it began as and
+/// the reward model; the teacher of `distill` shares the embedding and the lowest blocks.
+#[test]
+fn methods_on_own_responses_hold_the_policy_its_copy_and_what_scores() {
+    let block = 4 * 4096 * 4096 + 3 * 4096 * 11008 + 2 * 4096;
+    let whole = 2 * 32000 * 4096 + 32 * block + 4096;
+    let trained = 7 * block + 4096;
+    let angles = 2 * 2048 * 64;
+    for (node, scores) in [
+        ("group", trained + 4096),
+        ("pairs", trained + 4096),
+        ("experts", trained + 4096),
+        ("student", trained + 32000 * 4096),
+    ] {
+        let found = memory(&[], node);
+        let weights = whole + trained + scores;
+        assert_eq!(found.weights, 2 * weights + 4 * 2 * angles, "{node}");
+        let trained = 4 * trained;
+        assert_eq!(
+            (found.masters, found.gradients, found.moments),
+            (trained, trained, 2 * trained),
+            "{node}"
+        );
+        let taken = found.bytes() as f64 / 1e9;
+        assert!((35.0..80.0).contains(&taken), "{node}: {taken} GB, {}", found.words());
+    }
 }
 
 /// One tensor of each of three models and the merged one, in float32: the embedding, of 32,000
