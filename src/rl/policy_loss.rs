@@ -252,7 +252,7 @@ enum Bound {
 
 impl LossKl {
     /// The estimate for one token, and its derivative by the policy's log-probability.
-    fn of(self, log_prob: f64, reference: f64) -> (f64, f64) {
+    pub fn of(self, log_prob: f64, reference: f64) -> (f64, f64) {
         let value =
             |estimator| Kl { estimator, clamp: Clamp::default() }.value(log_prob, reference);
         let d = log_prob - reference;
