@@ -74,7 +74,7 @@ pub struct PpoStage {
     pub steps: usize,
     /// Prompts of a step.
     pub batch_size: usize,
-    /// Responses to each prompt of a step.
+    /// Responses to each prompt of a step; 1 where none are given.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub samples_per_prompt: usize,
     /// Minibatches that the responses of a step are split into: optimiser steps of an epoch.
