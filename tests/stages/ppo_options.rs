@@ -1,11 +1,28 @@
 //! Options of `ppo` beside a plain run: what each leaves as it was, and where training ends. Whole
 //! runs with them are held beside PyTorch's in `trajectories`.
 
+use std::sync::Arc;
+
+use posttrain::backend::Buffers;
+use posttrain::backend::cpu::Cpu;
 use posttrain::dag::context::Report;
+use posttrain::model::checkpoint;
+use posttrain::model::params::Trainable;
+use posttrain::model::score::response_logprobs;
+use posttrain::model::weights::Model;
+use posttrain::random::Stream;
+use posttrain::rl::advantage::Conventions;
+use posttrain::rl::policy_loss::LossKl;
+use posttrain::rl::ppo::{PolicyClip, ValueClip};
+use posttrain::train::critic::{Critic, with_value_head};
+use posttrain::train::optimiser::{OptimiserConfig, TrainState};
+use posttrain::train::ppo::{Ppo, Settings};
+use posttrain::train::ppo_options::Options;
+use posttrain::train::rollouts::{FrozenModels, Rollout, RolloutSettings};
 use serde_json::{Value, json};
 
 use super::bench::{Made, make, problems};
-use super::fixture::fixture;
+use super::fixture::{EOS, fixture};
 
 fn ppo(more: Value) -> Value {
     let mut config = json!({"policy": fixture().at("policy"), "dataset": fixture().at("dataset"),
@@ -172,4 +189,102 @@ fn scores_are_scaled_by_what_rollouts_say() {
     let plain = make("ppo", ppo(json!({})));
     assert_eq!(plain.metric("objective/scores")[0], made.metric("objective/scores")[0]);
     assert!(weights(&plain) != weights(&made));
+}
+
+/// Responses that take several passes, with log-probabilities of sampling under `model`.
+fn rollouts(b: &Cpu<f32>, model: &Model<Cpu<f32>>) -> Vec<Rollout> {
+    let rollout = |at: u64| {
+        let mut draws = Stream::new(at, "rollouts").sequence(0);
+        let mut text = |length: usize| -> Vec<u32> {
+            (0..length).map(|_| draws.below(90) as u32 + 2).collect()
+        };
+        let prompt = text(20 + at as usize % 7);
+        let response = [text(9 + at as usize % 50), vec![EOS]].concat();
+        let tokens = [prompt.as_slice(), &response].concat();
+        let logprobs = response_logprobs(b, model, &[&tokens], &[prompt.len()], 1.0);
+        let mut rollout = Rollout::sampled(&prompt, &response, logprobs[0].clone(), true);
+        rollout.score = (at * 37 % 11) as f64 / 5.0;
+        rollout
+    };
+    (0..48).map(rollout).collect()
+}
+
+/// Gradients of one update, a list for each tensor, and the KL in its loss.
+fn update(
+    b: &Cpu<f32>,
+    model: &Model<Cpu<f32>>,
+    reference: &Model<Cpu<f32>>,
+    (estimator, coef): (LossKl, f64),
+) -> (Vec<Vec<f64>>, f64) {
+    let optimiser: OptimiserConfig = serde_json::from_value(json!({"learning_rate": 0.0,
+        "schedule": {"shape": "constant"}, "clip_norm": null}))
+    .unwrap();
+    let settings = Settings {
+        steps: 1,
+        minibatches: 1,
+        epochs: 1,
+        rollouts: RolloutSettings {
+            temperature: 1.0,
+            max_new_tokens: 64,
+            pad: 0,
+            conventions: Conventions::default(),
+        },
+        adaptive: None,
+        policy_clip: PolicyClip::default(),
+        value_clip: ValueClip::default(),
+        value_warmup: 0,
+        value_head_ratio: 1.0,
+        optimiser: &optimiser,
+        seed: 3,
+        options: Options { kl_in_loss: Some(estimator), ..Options::default() },
+    };
+    let mut rollouts = rollouts(b, model);
+    let tokens: usize = rollouts.iter().map(|rollout| rollout.tokens.len()).sum();
+    assert!(tokens > posttrain::model::batch::MICRO_BATCH_TOKENS, "{tokens} tokens");
+    let policy = with_value_head(b, model, 0).unwrap().trainable_copy(b, &Trainable::ALL);
+    let policy = TrainState::new(b, &policy, Trainable::ALL).unwrap();
+    let mut ppo = Ppo::new(b, policy, Critic::Shared, coef);
+    let frozen = FrozenModels { reference, reward: None };
+    let metrics = ppo.step(0, &mut rollouts, &[], &frozen, &settings).unwrap();
+    let (_, kl) = metrics.iter().find(|metric| metric.0 == "loss/kl_avg").unwrap();
+    let gradients = ppo.policy.gradients.total(b);
+    let numbers = gradients.iter().map(|tensor| b.download_f64(tensor.as_ref().unwrap()));
+    (numbers.collect(), *kl)
+}
+
+/// What the coefficient adds to the gradient is the slope of the KL, a mean over the tokens of a
+/// minibatch of several passes, by differences of the weights. Of `k3_plus` the value is another's.
+#[test]
+fn kl_in_the_loss_has_the_gradient_of_its_value() {
+    let b = Cpu::<f32>::new();
+    let [model, reference] = ["policy", "other"].map(|name| {
+        let found = checkpoint::load(&fixture().path(name)).unwrap();
+        Model::upload(&b, found.spec, found.head, found.params)
+    });
+    for estimator in [LossKl::K2, LossKl::K3] {
+        let [(with, kl), (without, same)] =
+            [0.5, 0.0].map(|coef| update(&b, &model, &reference, (estimator, coef)));
+        assert!(kl == same && kl > 0.0);
+        let slopes: Vec<Vec<f64>> = with
+            .iter()
+            .zip(&without)
+            .map(|(with, without)| with.iter().zip(without).map(|(x, y)| (x - y) / 0.5).collect())
+            .collect();
+        let norm = slopes.iter().flatten().map(|x| x * x).sum::<f64>().sqrt();
+        assert!(norm > 1e-3, "{norm}");
+        let moved = |step: f64| {
+            let mut moved = model.trainable_copy(&b, &Trainable::ALL);
+            for (tensor, slope) in moved.weights.iter_mut().zip(&slopes) {
+                let weights = b.download_f64(tensor);
+                let further = weights.iter().zip(slope).map(|(w, x)| w + step * x / norm);
+                *tensor = Arc::new(b.upload_f64(&further.collect::<Vec<f64>>()));
+            }
+            update(&b, &moved, &reference, (estimator, 0.0)).1
+        };
+        let slope = (moved(3e-3) - moved(-3e-3)) / 6e-3;
+        assert!((slope - norm).abs() < 1e-3 * norm, "{estimator:?}: {slope} for {norm}");
+    }
+    let [k2, plus] = [LossKl::K2, LossKl::K3Plus]
+        .map(|estimator| update(&b, &model, &reference, (estimator, 0.5)).0);
+    assert_eq!(k2, plus, "k3_plus has the gradient of k2");
 }
