@@ -14,7 +14,8 @@ pub struct Rollout {
     pub ended: bool,
     /// The prompt's row.
     pub id: String,
-    /// log p - log p_reference, summed over the response, in nats.
+    /// log p - log p_reference, summed over the response, in nats; where training replaces the
+    /// reference, that is the one at the start.
     pub kl: f64,
     /// What was asked.
     pub prompt: String,

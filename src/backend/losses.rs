@@ -10,8 +10,10 @@ use crate::shapes::length;
 /// A clipped loss of ratios of probabilities.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RatioLoss {
-    /// A ratio is clipped to 1 minus and plus this.
-    pub range: f64,
+    /// A ratio is clipped to at least 1 minus this.
+    pub low: f64,
+    /// A ratio is clipped to at most 1 plus this.
+    pub high: f64,
     /// Where an advantage A is negative, the loss is at most this multiple of -A.
     pub dual: Option<f64>,
     /// Tokens of the whole update, over which the loss is averaged.
@@ -63,9 +65,9 @@ pub trait Losses: Buffers {
     fn add_sum_unchecked(&self, sums: &mut Self::Sums, x: &Self::Buf);
 
     /// For each of `n` tokens, with r = exp(logprob - old) and advantage A:
-    /// max(-A r, -A clip(r, 1 - range, 1 + range)), and at most -A dual where A is negative and
-    /// there is a `dual`
-    /// (Schulman et al. 2017, eq. 7; Ye et al. 2020, eq. 5). `dlogprob[n]` is its derivative over
+    /// max(-A r, -A clip(r, 1 - low, 1 + high)), and at most -A dual where A is negative and there
+    /// is a `dual` (Schulman et al. 2017, eq. 7; Yu et al. 2025, arXiv 2503.14476, section 3.1, for
+    /// two bounds; Ye et al. 2020, eq. 5). `dlogprob[n]` is its derivative over
     /// `count`: 0 where a clip acts, and on the kink itself that of the unclipped term.
     /// `sums[RATIO_SUMS] += ` over the tokens: the loss, (logprob - old)^2, 1 where r was clipped,
     /// r - 1, (r - 1)^2.

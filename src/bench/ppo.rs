@@ -15,6 +15,7 @@ use crate::sample::{self, Sample};
 use crate::train::critic::Critic;
 use crate::train::optimiser::TrainState;
 use crate::train::ppo::{Ppo, Settings};
+use crate::train::ppo_options::Options;
 use crate::train::rollouts::{FrozenModels, Rollout, RolloutSettings};
 
 /// Prompts of a step, their tokens, and those of a response.
@@ -38,7 +39,7 @@ pub fn run<B: Backend>(bench: &Bench<'_, B>, size: &Size) -> Result<Vec<Row>> {
         reference.trainable_copy(b, &size.trainable).with_scalar(b, head(HeadKind::Reward)?);
     let policy = reference.with_scalar(b, head(HeadKind::LanguageAndValue)?);
     let state = TrainState::new(b, &policy, size.trainable.clone())?;
-    let mut ppo = Ppo { b, policy: state, critic: Critic::Shared, coef: 0.05 };
+    let mut ppo = Ppo::new(b, state, Critic::Shared, 0.05);
     drop(policy);
     let normalisation = Normalisation::IDENTITY;
     let frozen = FrozenModels { reference: &reference, reward: Some((&reward, normalisation)) };
@@ -61,6 +62,7 @@ pub fn run<B: Backend>(bench: &Bench<'_, B>, size: &Size) -> Result<Vec<Row>> {
         value_head_ratio: 1.0,
         optimiser: &config,
         seed: 0,
+        options: Options::default(),
     };
 
     let mut times: [Vec<f64>; 4] = Default::default();

@@ -110,6 +110,13 @@ pub(super) const TRAINING: &[Entry] = &[
         CURVES,
     ),
     ("objective/kl_token", "KL (k1) from the reference, mean over tokens", "nats", Neither, CURVES),
+    (
+        "objective/kl_initial",
+        "KL (k1) from the policy at its start, summed over the response",
+        "nats",
+        Neither,
+        CURVES,
+    ),
     ("objective/kl_coef", "coefficient of the KL", "", Neither, CURVES),
     ("objective/entropy", "-log p of the response, mean over responses", "nats", Neither, CURVES),
     (
@@ -140,6 +147,15 @@ pub(super) const TRAINING: &[Entry] = &[
         HigherIsBetter,
         CURVES,
     ),
+    (
+        "objective/scaled_scores",
+        "score after scaling and clipping, mean over responses",
+        "score",
+        Neither,
+        CURVES,
+    ),
+    ("reward_scaling/divisor", "what scores are divided by", "score", Neither, CURVES),
+    ("reward_scaling/clipfrac", "share of scores that are clipped", "share", Neither, CURVES),
     ("response_length/mean", "tokens of a response", "tokens", Neither, CURVES),
     ("response_length/max", "tokens of the longest response", "tokens", Neither, CURVES),
     ("response_length/clip_ratio", "share of responses without an end", "share", Neither, CURVES),
@@ -158,6 +174,7 @@ pub(super) const TRAINING: &[Entry] = &[
         Neither,
         CURVES,
     ),
+    ("policy/epochs", "epochs of the step", "epochs", Neither, CURVES),
     ("policy/clipfrac_avg", "share of tokens whose ratio is clipped", "share", Neither, CURVES),
     ("policy/entropy_avg", "entropy of the next token, mean over tokens", "nats", Neither, CURVES),
     (

@@ -17,13 +17,23 @@ use super::{Metrics, ratio_or_zero};
 pub struct PolicyClip {
     /// Largest distance of the probability ratio from 1.
     pub range: f64,
+    /// Largest distance above 1, where it is another than below (clip-higher). `null` is `range`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub high: Option<f64>,
     /// Dual clip: for a negative advantage A the loss is at most this multiple of -A.
     pub dual: Option<f64>,
 }
 
 impl Default for PolicyClip {
     fn default() -> Self {
-        PolicyClip { range: 0.2, dual: None }
+        PolicyClip { range: 0.2, high: None, dual: None }
+    }
+}
+
+impl PolicyClip {
+    /// Largest distance of the ratio above 1.
+    pub fn upper(&self) -> f64 {
+        self.high.unwrap_or(self.range)
     }
 }
 
@@ -54,6 +64,12 @@ impl PolicyStatistics {
         }
     }
 
+    /// `policy/approxkl_avg` of the tokens that came after `before` was noted; 0 of none.
+    pub fn approximate_kl_since(&self, before: &PolicyStatistics) -> f64 {
+        let squares = self.squared_log_ratio - before.squared_log_ratio;
+        0.5 * ratio_or_zero(squares, self.tokens - before.tokens)
+    }
+
     /// Whether every ratio was exactly 1.
     pub fn is_unmoved(&self) -> bool {
         self.squared_log_ratio == 0.0
@@ -72,6 +88,24 @@ impl PolicyStatistics {
             ("val/ratio", 1.0 + ratio),
             ("val/ratio_var", (mean(self.ratio_less_one_squared) - ratio * ratio).max(0.0)),
         ]
+    }
+}
+
+/// When values, and the advantages and returns that follow from them, are computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ValueFit {
+    /// Once a step, before its first epoch.
+    #[default]
+    Once,
+    /// Again before every later epoch, by the value function as it is then.
+    EveryEpoch,
+}
+
+impl ValueFit {
+    /// Whether it is the default.
+    pub fn is_default(&self) -> bool {
+        *self == ValueFit::default()
     }
 }
 

@@ -148,6 +148,12 @@ pub(super) fn with_best(training: Memory, own: Memory) -> Memory {
     Memory { checkpoint: training.checkpoint + 2 * own.checkpoint / 3, ..training }
 }
 
+/// `training` with a copy of the tensors that train in `own` on the device: a checkpoint has three
+/// of them of `own`, and then one more.
+pub(super) fn with_copy(training: Memory, own: Memory) -> Memory {
+    Memory { checkpoint: training.checkpoint + own.checkpoint / 3, ..training }
+}
+
 /// A model that only scores.
 pub(super) fn scoring(shapes: &ArtefactShapes, spec: &Spec, head: HeadKind) -> Option<Memory> {
     shapes.counted(("scoring", spec, head), |b| {

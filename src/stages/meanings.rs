@@ -43,6 +43,7 @@ const SOURCES: &[&str] = &[
     include_str!("people.rs"),
     include_str!("policy_validation.rs"),
     include_str!("ppo.rs"),
+    include_str!("ppo_config.rs"),
     include_str!("pretrain.rs"),
     include_str!("reference_logprobs.rs"),
     include_str!("reward_model.rs"),

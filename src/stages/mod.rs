@@ -37,6 +37,7 @@ mod over_seeds;
 mod people;
 mod policy_validation;
 mod ppo;
+mod ppo_config;
 mod pretrain;
 mod program;
 pub mod reading;

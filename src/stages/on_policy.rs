@@ -309,7 +309,7 @@ impl<'a> OnPolicy<'a> {
             let Drawn { prompts, rollouts, scored, .. } = &drawn;
             files.write(step, tokenizer, prompts, rollouts, Some(scored), self.missing_eos)?;
             let tokens = rollouts.iter().map(|rollout| rollout.tokens.len()).sum();
-            Ok(StepReport { metrics, shown: SHOWN, tokens })
+            Ok(StepReport { metrics, shown: SHOWN, tokens, is_last: false })
         })?;
 
         files.publish(self.steps)?;

@@ -12,6 +12,7 @@ use super::generation::{Prompt, Room};
 use super::model_files::{self, normalisation};
 use super::models::{self, ArtefactShape, ArtefactShapes};
 use super::policy_validation::{Measured, PolicyScorer, PolicyValidation};
+use super::ppo_config::{Critic, KlConfig, KlPlace, ReferenceConfig, ValueConfig};
 use super::reading::{Part, Reading, Splits};
 use super::rewards::{Names, Reward, Rewards, Scored};
 use super::rollouts::{self, RolloutFiles, Sampler};
@@ -32,13 +33,15 @@ use crate::model::weights::Model;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel};
 use crate::rl::advantage::{Advantages, Conventions};
 use crate::rl::compat::{Compat, Overrides};
-use crate::rl::kl::Adaptive;
-use crate::rl::ppo::{PolicyClip, ValueClip};
+use crate::rl::kl::Kl;
+use crate::rl::ppo::{PolicyClip, ValueFit};
 use crate::rl::preference::Normalisation;
+use crate::rl::rewards::RewardScaling;
 use crate::sample::footprint::first_tokens;
 use crate::train::critic;
 use crate::train::optimiser::{OptimiserConfig, TrainState};
 use crate::train::ppo::{Ppo, Settings};
+use crate::train::ppo_options::Options;
 use crate::train::reward::reward_sequence;
 use crate::train::rollouts::{FrozenModels, Rollout, RolloutSettings};
 use crate::train::steps::{self, StepReport};
@@ -69,14 +72,26 @@ pub struct PpoStage {
     pub seed: u64,
     /// Number of steps, each a rollout and its updates.
     pub steps: usize,
-    /// Prompts of a step; each gets one response.
+    /// Prompts of a step.
     pub batch_size: usize,
+    /// Responses to each prompt of a step; 1 where none are given.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub samples_per_prompt: usize,
     /// Minibatches that the responses of a step are split into: optimiser steps of an epoch.
     #[serde(default = "one")]
     pub minibatches: usize,
     /// Passes over the responses of a step.
     #[serde(default = "four")]
     pub epochs: usize,
+    /// Approximate KL of the policy from the one that sampled, in nats a token, above which the
+    /// remaining epochs of a step are left out: `policy/approxkl_avg` of the last minibatch of an
+    /// epoch. `null` leaves out none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch_stop_kl: Option<f64>,
+    /// KL of responses from the policy at its start, in nats, at which training ends: the artefact
+    /// is the policy that sampled them. `null` takes all steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_at_kl: Option<f64>,
     /// Temperature of sampling and of all log-probabilities.
     #[serde(default = "unit")]
     pub temperature: f64,
@@ -91,6 +106,12 @@ pub struct PpoStage {
     pub frozen: f64,
     /// The KL penalty.
     pub kl: KlConfig,
+    /// Replacement of the reference of the KL penalty; `null` keeps the policy at its start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<ReferenceConfig>,
+    /// What is made of scores before they are rewards.
+    #[serde(default, skip_serializing_if = "RewardScaling::is_default")]
+    pub reward_scaling: RewardScaling,
     /// Conventions of another program or paper; `null` means this project's own.
     #[serde(default)]
     pub compat: Option<Compat>,
@@ -115,59 +136,16 @@ pub struct PpoStage {
     pub optimiser: OptimiserConfig,
 }
 
-/// The KL penalty: its estimator is a field of `conventions`. A coefficient means something
-/// else under another estimator.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct KlConfig {
-    /// Coefficient of the KL penalty; with `adaptive`, its first value.
-    pub coef: f64,
-    /// Adaptive control of the coefficient, so that `objective/kl` approaches a target.
-    #[serde(default)]
-    pub adaptive: Option<Adaptive>,
-}
-
-/// The value function.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ValueConfig {
-    /// Network that has the value function.
-    pub critic: Critic,
-    /// Clipping and weight of the value loss.
-    pub clip: ValueClip,
-    /// Learning rate of the value head, divided by that of the trunk.
-    pub head_ratio: f64,
-    /// Number of first steps in which only the value function learns.
-    pub warmup: usize,
-}
-
-impl Default for ValueConfig {
-    fn default() -> Self {
-        ValueConfig {
-            critic: Critic::Shared,
-            clip: ValueClip::default(),
-            head_ratio: 1.0,
-            warmup: 0,
-        }
-    }
-}
-
-/// Where the value function is computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Critic {
-    /// A new head on the policy's trunk.
-    Shared,
-    /// A separate network, which begins as the reward model.
-    Separate,
-}
-
 fn split() -> String {
     dataset::PROMPTS.into()
 }
 
 fn one() -> usize {
     1
+}
+
+fn is_one(number: &usize) -> bool {
+    *number == 1
 }
 
 fn four() -> usize {
@@ -190,15 +168,17 @@ impl Stage for PpoStage {
         let mut checks = Checks::default();
         let conventions = self.conventions();
         let Advantages::Gae { gamma, lambda } = conventions.advantages;
+        let responses = self.batch_size.saturating_mul(self.samples_per_prompt);
         let share = |x: f64| (0.0..=1.0).contains(&x);
         checks
             .positive(self.steps, "steps")
             .positive(self.batch_size, "batch_size")
+            .positive(self.samples_per_prompt, "samples_per_prompt")
             .positive(self.epochs, "epochs")
             .require(
-                (1..=self.batch_size.max(1)).contains(&self.minibatches),
+                (1..=responses.max(1)).contains(&self.minibatches),
                 "minibatches",
-                "expected at least 1, at most `batch_size`",
+                "expected at least 1, at most `batch_size` times `samples_per_prompt`",
             )
             .require(
                 self.temperature > 0.0,
@@ -208,26 +188,6 @@ impl Stage for PpoStage {
             .positive(self.max_new_tokens, "max_new_tokens")
             .positive_or_null(self.max_prompt_tokens, "max_prompt_tokens")
             .fraction(self.frozen, "frozen", "the blocks")
-            .require(
-                self.kl.coef >= 0.0,
-                "kl.coef",
-                format!("expected 0 or more, found {}", self.kl.coef),
-            )
-            .require(
-                self.kl.adaptive.is_none() || self.kl.coef > 0.0,
-                "kl.adaptive",
-                "a coefficient of 0 stays 0: expected `kl.coef` above 0",
-            )
-            .require(
-                self.kl.adaptive.is_none_or(|a| a.target > 0.0),
-                "kl.adaptive.target",
-                "expected above 0",
-            )
-            .require(
-                self.kl.adaptive.is_none_or(|a| a.horizon > 0.0),
-                "kl.adaptive.horizon",
-                "expected above 0",
-            )
             .require(share(gamma), "conventions.gamma", "expected a discount from 0 to 1")
             .require(share(lambda), "conventions.lambda", "expected a number from 0 to 1")
             .require(
@@ -235,25 +195,15 @@ impl Stage for PpoStage {
                 "conventions.missing_eos",
                 "expected a finite number",
             )
-            .require(self.policy_clip.range > 0.0, "policy_clip.range", "expected above 0")
-            .require(
-                self.policy_clip.dual.is_none_or(|dual| dual > 1.0),
-                "policy_clip.dual",
-                "expected above 1, or null",
-            )
-            .require(
-                self.value.clip.range.is_none_or(|range| range > 0.0),
-                "value.clip.range",
-                "expected above 0, or null",
-            )
-            .require(self.value.clip.coef >= 0.0, "value.clip.coef", "expected 0 or more")
-            .require(self.value.head_ratio > 0.0, "value.head_ratio", "expected above 0")
             .require(
                 self.value.critic == Critic::Shared || self.rewards.is_empty(),
                 "value.critic",
                 "a separate critic begins as the reward model: expected `reward_model`, or \
                  `shared`",
             );
+        self.kl.check(&mut checks);
+        self.value.check(&mut checks);
+        self.check_options(&mut checks);
         self.reward().check(&mut checks);
         if let Some(validation) = &self.validation {
             validation.check(&mut checks, &self.split);
@@ -271,9 +221,10 @@ impl Stage for PpoStage {
     fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
         let policy = shapes.model(&self.policy)?;
         let rewards = self.reward().shapes(shapes, &self.policy)?;
-        let sizes =
-            (self.batch_size, self.minibatches, self.max_prompt_tokens, self.max_new_tokens);
+        let responses = (self.batch_size, self.samples_per_prompt);
+        let sizes = (responses, self.minibatches, self.max_prompt_tokens, self.max_new_tokens);
         let trains = (self.frozen, self.recompute, self.value.critic, self.conventions().scope);
+        let trains = (trains, self.options());
         let judge = match self.validation.as_ref().and_then(PolicyValidation::judge) {
             Some(judge) => Some((shapes.model(judge)?.0, shapes.shared(&self.policy, judge))),
             None => None,
@@ -364,7 +315,7 @@ impl Stage for PpoStage {
         let settings = self.settings(from.tokenizer.pad().unwrap_or(from.tokenizer.eos()));
         let sampler = Sampler {
             purpose: "rollouts",
-            samples: 1,
+            samples: self.samples_per_prompt,
             temperature: settings.rollouts.temperature,
             max_new_tokens: self.max_new_tokens,
             ends: from.tokenizer.ends(),
@@ -372,9 +323,11 @@ impl Stage for PpoStage {
         };
         let files = RolloutFiles::new(context)?;
 
-        steps::run(context, &mut ppo, self.steps, |ppo, step| {
+        let steps = steps::run(context, &mut ppo, self.steps, |ppo, step| {
             let batch = self.batch(&prompts, step);
             let mut rollouts = sampler.rollouts(b, context, &ppo.run.policy.model, &batch, step)?;
+            let batch: Vec<&Prompt> =
+                batch.iter().flat_map(|prompt| vec![*prompt; sampler.samples]).collect();
             let (mut judged, mut scored): (Vec<Vec<u32>>, Option<Scored>) = (Vec::new(), None);
             match &alone {
                 Some((reward, _)) => {
@@ -392,22 +345,27 @@ impl Stage for PpoStage {
             }
             let mut metrics = ppo.run.step(step, &mut rollouts, &judged, &frozen, &settings)?;
             metrics.extend(scored.iter().flat_map(|scored| names.metrics(scored)));
+            let reached = settings.options.reached(&metrics);
+            if let Some(kl) = reached {
+                context.warn(self.stopped(step, kl));
+            }
             if let Some(validator) = &validator {
-                let steps = (step + 1, self.steps);
+                let last = if reached.is_some() { step + 1 } else { self.steps };
+                let steps = (step + 1, last);
                 metrics.extend(ppo.after(b, validator, |run| &run.policy, steps)?);
             }
             let missing_eos = settings.rollouts.conventions.missing_eos;
             let scored = scored.as_ref();
             files.write(step, &from.tokenizer, &batch, &rollouts, scored, missing_eos)?;
             let tokens = rollouts.iter().map(|rollout| rollout.tokens.len()).sum();
-            Ok(StepReport { metrics, shown: SHOWN, tokens })
+            Ok(StepReport { metrics, shown: SHOWN, tokens, is_last: reached.is_some() })
         })?;
 
-        files.publish(self.steps)?;
+        files.publish(steps)?;
         let (ppo, kept) = ppo.finish(b, |run| &mut run.policy);
         let model = ppo.policy.finished();
         model_files::save(b, context.out(), &model, &from.origin, self.policy.path())?;
-        let used: BTreeSet<String> = (0..self.steps)
+        let used: BTreeSet<String> = (0..steps)
             .flat_map(|step| self.batch(&prompts, step))
             .map(|prompt| prompt.example.id.clone())
             .collect();
@@ -438,6 +396,94 @@ impl PpoStage {
         self.conventions.over(self.compat.map(Compat::conventions).unwrap_or_default())
     }
 
+    fn options(&self) -> Options {
+        Options {
+            kl_in_loss: self.kl.in_loss(),
+            reward_scaling: self.reward_scaling,
+            value_fit: self.value.fit,
+            epoch_stop_kl: self.epoch_stop_kl,
+            stop_at_kl: self.stop_at_kl,
+            reset_every: self.reference.map(|reference| reference.reset_every),
+        }
+    }
+
+    /// Notes clips, bounds and options that are out of range, or that do not go together.
+    fn check_options(&self, checks: &mut Checks) {
+        let is_positive = |number: Option<f64>| number.is_none_or(|it| it.is_finite() && it > 0.0);
+        let charges_in_loss = self.kl.r#in == KlPlace::Loss;
+        checks
+            .require(self.policy_clip.range > 0.0, "policy_clip.range", "expected above 0")
+            .require(
+                is_positive(self.policy_clip.high),
+                "policy_clip.high",
+                "expected a finite number above 0, or null",
+            )
+            .require(
+                self.policy_clip.dual.is_none_or(|dual| dual > 1.0),
+                "policy_clip.dual",
+                "expected above 1, or null",
+            )
+            .require(
+                is_positive(self.reward_scaling.clip),
+                "reward_scaling.clip",
+                "expected a finite number above 0, or null",
+            )
+            .require(
+                is_positive(self.epoch_stop_kl),
+                "epoch_stop_kl",
+                "expected a finite number above 0, or null",
+            )
+            .require(
+                self.epoch_stop_kl.is_none() || self.epochs >= 2,
+                "epoch_stop_kl",
+                "a step of one epoch has none to leave out: expected `epochs` of at least 2, or \
+                 null",
+            )
+            .require(
+                is_positive(self.stop_at_kl),
+                "stop_at_kl",
+                "expected a finite number above 0, or null",
+            )
+            .require(
+                self.value.fit == ValueFit::Once || self.epochs >= 2,
+                "value.fit",
+                "values of a step of one epoch are computed once: expected `epochs` of at least 2, \
+                 or `once`",
+            )
+            .require(
+                !charges_in_loss || self.conventions.kl == Default::default(),
+                "conventions.kl",
+                "it is of KL in the reward, and `kl.in` is `loss`: remove it; the estimator in the \
+                 loss is `kl.estimator`",
+            );
+        if let Some(reference) = &self.reference {
+            let every = reference.reset_every;
+            checks
+                .require(
+                    (1..self.steps).contains(&every),
+                    "reference.reset_every",
+                    format!("expected at least 1, below `steps`, found {every}"),
+                )
+                .require(
+                    self.kl.coef > 0.0,
+                    "reference",
+                    "without a KL penalty the reference has no part in training: expected \
+                     `kl.coef` above 0, or null",
+                );
+        }
+    }
+
+    /// What is told of training that ends before its last step.
+    fn stopped(&self, step: usize, kl: f64) -> String {
+        let (figure, most) = (self.options().distance(), self.stop_at_kl.unwrap_or(kl));
+        format!(
+            "training ended in step {} of {}: `{figure}` is {kl:.4}, and `stop_at_kl` is {most}; \
+             the policy that sampled this step has no further update",
+            step + 1,
+            self.steps
+        )
+    }
+
     fn settings(&self, pad: u32) -> Settings<'_> {
         Settings {
             steps: self.steps,
@@ -447,7 +493,11 @@ impl PpoStage {
                 temperature: self.temperature as f32,
                 max_new_tokens: self.max_new_tokens,
                 pad,
-                conventions: self.conventions(),
+                conventions: match self.kl.r#in {
+                    KlPlace::Reward => self.conventions(),
+                    // What is reported of the charged KL is then k1.
+                    KlPlace::Loss => Conventions { kl: Kl::default(), ..self.conventions() },
+                },
             },
             adaptive: self.kl.adaptive,
             policy_clip: self.policy_clip,
@@ -456,6 +506,7 @@ impl PpoStage {
             value_head_ratio: self.value.head_ratio,
             optimiser: &self.optimiser,
             seed: self.seed,
+            options: self.options(),
         }
     }
 
@@ -482,7 +533,7 @@ impl PpoStage {
             }
         };
         let policy = TrainState::new(b, &policy, trainable(&policy))?.with(self.recompute);
-        Ok(Ppo { b, policy, critic, coef: self.kl.coef })
+        Ok(Ppo::new(b, policy, critic, self.kl.coef))
     }
 
     /// What a step takes, with prompts and responses of the greatest length.
@@ -500,22 +551,30 @@ impl PpoStage {
         let prompt = self.max_prompt_tokens.map_or(longest, |most| most.min(longest));
         let prompts = vec![vec![0; prompt]; self.batch_size];
         let limits = models::limits(b, &policy.spec);
-        first_tokens(b, &ppo.policy.model, &prompts, (1, new), limits)?;
+        let samples = self.samples_per_prompt;
+        first_tokens(b, &ppo.policy.model, &prompts, (samples, new), limits)?;
 
         let response = vec![0; new];
         let rollout =
             |prompt: &Vec<u32>| Rollout::sampled(prompt, &response, vec![0.0; new], false);
-        let mut rollouts: Vec<Rollout> = prompts.iter().map(rollout).collect();
+        let each = |prompt| std::iter::repeat_n(prompt, samples);
+        let mut rollouts: Vec<Rollout> = prompts.iter().flat_map(each).map(rollout).collect();
         let judged: Vec<Vec<u32>> =
             rollouts.iter().map(|rollout| reward_sequence(&[], &rollout.tokens, 0)).collect();
         let frozen = FrozenModels { reference: policy, reward };
         if reward.is_none() {
             rewards.iter().for_each(|reward| footprint::score(b, reward));
         }
+        if self.reference.is_some() {
+            ppo.replace_reference();
+        }
         // The gradient of a tied head is there from the end of the first epoch on.
         let settings = Settings { epochs: 2, ..self.settings(0) };
         ppo.step(self.value.warmup, &mut rollouts, &judged, &frozen, &settings)?;
         let mut training = ppo.memory();
+        if self.reference.is_some() {
+            training = footprint::with_copy(training, ppo.policy.memory(b));
+        }
         if self.validation.as_ref().is_some_and(|validation| validation.keep == Keep::Best) {
             training = footprint::with_best(training, ppo.policy.memory(b));
         }

@@ -1,4 +1,4 @@
-//! What stages that train on sampled responses share: the prompts of a step, one response to each,
+//! What stages that train on sampled responses share: the prompts of a step, responses to each,
 //! and the files `rollouts/step-NNNNN.jsonl` of the artefact.
 
 use std::collections::BTreeSet;
@@ -159,8 +159,8 @@ impl<'a> RolloutFiles<'a> {
             let kl: f64 = rollout
                 .logprobs
                 .iter()
-                .zip(&rollout.reference)
-                .map(|(policy, reference)| f64::from(policy - reference))
+                .zip(rollout.under_initial())
+                .map(|(policy, initial)| f64::from(policy - initial))
                 .sum();
             lines += &serde_json::to_string(&rollouts::Rollout {
                 ended: rollout.ended,

@@ -55,6 +55,7 @@ mod policy_gradient;
 mod policy_pass;
 pub mod policy_training;
 pub mod ppo;
+pub mod ppo_options;
 pub mod preference;
 pub mod reward;
 pub mod rollouts;

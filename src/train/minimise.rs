@@ -90,7 +90,7 @@ impl<B: Backend> Minimise<'_, B> {
                 metrics.extend(training.after(b, validator, |run| &run.state, steps)?);
                 training.run.exchange();
             }
-            Ok(StepReport { metrics, shown, tokens })
+            Ok(StepReport { metrics, shown, tokens, is_last: false })
         })?;
         training.run.exchange();
         let (run, kept) = training.finish(b, |run| &mut run.state);

@@ -4,7 +4,8 @@
 //! 1. The policy loss is averaged over the response tokens of the whole minibatch, the value loss
 //!    over these and the positions past the end that carry a score; the cut into micro-batches
 //!    changes neither.
-//! 2. Log-probabilities, values, losses and sums stay on the device until the step ends.
+//! 2. Log-probabilities, values, losses and sums stay on the device until the step ends. KL in the
+//!    loss is an exception: it is computed on the host, in `f64`, a number a token.
 //! 3. While only the value function learns, the policy has no gradient; a shared critic then learns
 //!    through its head.
 
@@ -15,9 +16,10 @@ use super::trunk::Trunk;
 use crate::backend::{Backend, RATIO_SUMS, RatioLoss, SQUARE_SUMS, SquareLoss};
 use crate::model::batch::{Batch, scored_tokens};
 use crate::model::heads::{self, TargetTokens};
-use crate::rl::Metrics;
 use crate::rl::advantage::Estimate;
+use crate::rl::policy_loss::LossKl;
 use crate::rl::ppo::{PolicyClip, PolicyStatistics, ValueClip, ValueStatistics};
+use crate::rl::{Metrics, ratio_or_zero};
 
 /// The losses of a minibatch.
 #[derive(Clone, Copy)]
@@ -25,6 +27,8 @@ pub(super) struct Losses {
     /// Temperature of all log-probabilities.
     pub(super) temperature: f32,
     pub(super) policy: PolicyClip,
+    /// KL that is added to the policy loss, with its coefficient.
+    pub(super) kl: Option<(LossKl, f64)>,
     pub(super) value: ValueClip,
     /// Whether only the value function learns.
     pub(super) warming: bool,
@@ -43,6 +47,7 @@ pub(super) struct MicroBatch {
     rows: Vec<u32>,
     targets: Vec<u32>,
     logprobs: Vec<f32>,
+    reference: Vec<f32>,
     advantages: Vec<f32>,
     /// Of positions whose values are fitted: their rows, and the numbers of each.
     value_rows: Vec<u32>,
@@ -68,6 +73,7 @@ impl MicroBatch {
             rows,
             targets,
             logprobs: chosen().flat_map(|rollout| rollout.logprobs.iter().copied()).collect(),
+            reference: chosen().flat_map(|rollout| rollout.reference.iter().copied()).collect(),
             advantages: members
                 .iter()
                 .flat_map(|member| estimates[*member].advantages.iter().copied())
@@ -93,6 +99,8 @@ pub(super) struct UpdateStats<B: Backend> {
     policy: B::Sums,
     value: B::Sums,
     entropy: B::Sums,
+    /// Of the KL in the loss, without its coefficient.
+    kl: f64,
     /// Response tokens, once for each update that they were in.
     tokens: usize,
     /// Fitted positions, likewise.
@@ -107,6 +115,7 @@ impl<B: Backend> UpdateStats<B> {
             policy: b.sums(RATIO_SUMS),
             value: b.sums(SQUARE_SUMS),
             entropy: b.sums(1),
+            kl: 0.0,
             tokens: 0,
             positions: 0,
             norm: 0.0,
@@ -129,10 +138,18 @@ impl<B: Backend> UpdateStats<B> {
         )
     }
 
-    /// The metrics of `updates` updates: the policy's, the value function's if there is one, the
-    /// policy's entropy and the mean norm of its gradients.
-    pub(super) fn metrics(&self, b: &B, has_critic: bool, updates: usize) -> Metrics {
+    /// The metrics of `updates` updates: the policy's, `loss/kl_avg` if KL is in the loss, the
+    /// value function's if there is one, the policy's entropy and the mean norm of its gradients.
+    pub(super) fn metrics(
+        &self,
+        b: &B,
+        (has_kl, has_critic): (bool, bool),
+        updates: usize,
+    ) -> Metrics {
         let mut metrics = self.policy(b).metrics();
+        if has_kl {
+            metrics.push(("loss/kl_avg", ratio_or_zero(self.kl, self.tokens)));
+        }
         if has_critic {
             metrics.extend(self.value(b).metrics());
         }
@@ -203,15 +220,34 @@ impl<B: Backend> Loss<'_, B> {
         stats.tokens += n;
         let (mut dlogprobs, old, advantages) =
             (b.wide(n), b.upload_wide(&part.logprobs), b.upload_wide(&part.advantages));
-        let PolicyClip { range, dual } = losses.policy;
-        let loss = RatioLoss { range, dual, count: losses.tokens };
+        let PolicyClip { range, dual, .. } = losses.policy;
+        let loss =
+            RatioLoss { low: range, high: losses.policy.upper(), dual, count: losses.tokens };
         let (sums, new) = (&mut stats.policy, &scores.logprobs);
         b.clipped_ratio_loss(&mut dlogprobs, sums, new, &old, &advantages, loss);
+        if let Some(kl) = losses.kl {
+            stats.kl += self.add_kl(&mut dlogprobs, new, kl);
+        }
         if !losses.warming {
             heads::token_logprobs_backward(
                 b, model, dhidden, gradients, hidden, scored, scores, &dlogprobs,
             );
         }
+    }
+
+    /// Adds to `dlogprobs[n]` the derivative of the KL in the loss; the sum of the KL over the
+    /// tokens is returned, without its coefficient.
+    fn add_kl(&self, dlogprobs: &mut B::Buf, new: &B::Buf, (kl, coef): (LossKl, f64)) -> f64 {
+        let Loss { b, part, losses } = *self;
+        let (new, mut slopes) = (b.download_f64(new), b.download_f64(dlogprobs));
+        let mut sum = 0.0;
+        for ((slope, new), reference) in slopes.iter_mut().zip(new).zip(&part.reference) {
+            let (value, derivative) = kl.of(new, f64::from(*reference));
+            sum += value;
+            *slope += coef * derivative / losses.tokens as f64;
+        }
+        *dlogprobs = b.upload_wide_f64(&slopes);
+        sum
     }
 
     /// The clipped value loss: adds to `dhidden[n,e]` and to the gradients of the value head.

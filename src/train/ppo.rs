@@ -1,6 +1,6 @@
 //! Proximal policy optimisation (Schulman et al. 2017) of a language model. Works on token ids.
 //!
-//! 1. The caller samples one response a prompt. The step scores them under reward model, reference
+//! 1. The caller samples responses to prompts. The step scores them under reward model, reference
 //!    and critic (`rollouts.rs`). Old log-probabilities are those of sampling: the same kernels
 //!    sample and score, so the ratio of the first minibatch is exactly 1, which is checked at every
 //!    step.
@@ -11,6 +11,8 @@
 //!    one size, one optimiser step each (`policy_gradient.rs` has the losses).
 //! 5. In the first `value_warmup` steps only the value function learns, by the loss that it has
 //!    later; a shared one then learns through its head, and the trunk's tensors have no update.
+//! 6. By [`Options`] values are computed anew in every epoch, a step's epochs or the whole training
+//!    end by KL, and the reference is replaced; `rl::rewards` scales scores.
 
 use std::path::Path;
 
@@ -18,6 +20,7 @@ use super::archive::Archive;
 use super::critic::Critic;
 use super::optimiser::{OptimiserConfig, TrainState};
 use super::policy_gradient::{Losses, MicroBatch, UpdateStats, accumulate};
+use super::ppo_options::{INITIAL_KL, Options};
 use super::rollouts::{FrozenModels, Rollout, RolloutSettings, Scoring};
 use super::steps::{State, diverged};
 use super::trunk::Trunk;
@@ -26,11 +29,13 @@ use crate::error::{Context, Failure, Kind, Result};
 use crate::model::batch::micro_batches;
 use crate::model::memory::Memory;
 use crate::model::params::{Role, Slot};
+use crate::model::weights::{Model, unique};
 use crate::random::Stream;
 use crate::rl::Metrics;
-use crate::rl::advantage::{self, Estimate, Response};
-use crate::rl::kl::{self, Adaptive};
-use crate::rl::ppo::{PolicyClip, ValueClip, explained_variance};
+use crate::rl::advantage::{self, Conventions, Estimate, MissingEos, Response};
+use crate::rl::kl::{self, Adaptive, Kl};
+use crate::rl::ppo::{PolicyClip, PolicyStatistics, ValueClip, ValueFit, explained_variance};
+use crate::rl::rewards::{Moments, Scaled};
 
 /// The values that are the same in every step.
 pub struct Settings<'a> {
@@ -56,6 +61,8 @@ pub struct Settings<'a> {
     pub optimiser: &'a OptimiserConfig,
     /// Seed of the order of responses.
     pub seed: u64,
+    /// Options that a plain run is without.
+    pub options: Options,
 }
 
 /// Policy, critic and KL coefficient.
@@ -68,6 +75,10 @@ pub struct Ppo<'a, B: Backend> {
     pub critic: Critic<B>,
     /// Coefficient of the KL penalty.
     pub coef: f64,
+    /// The reference, once it has been replaced.
+    reference: Option<Model<B>>,
+    /// Of the scores so far, where they are scaled.
+    scores: Moments,
 }
 
 impl<B: Backend> State for Ppo<'_, B> {
@@ -75,6 +86,17 @@ impl<B: Backend> State for Ppo<'_, B> {
         self.policy.save(self.b, "policy", archive);
         self.critic.save(self.b, archive);
         archive.put_text("coef", self.coef.to_bits().to_string());
+        let Moments { count, mean, squares } = self.scores;
+        let numbers = [count, mean.to_bits(), squares.to_bits()].map(|bits| bits.to_string());
+        archive.put_text(SCORES, numbers.join(" "));
+        if let Some(reference) = &self.reference {
+            archive.put_text(REFERENCE, "replaced".into());
+            for (slot, tensor) in reference.slots().iter().zip(reference.weights.iter()) {
+                if self.policy.trainable.trains(slot) {
+                    archive.put(format!("{REFERENCE}.{}", slot.name), self.b.download(tensor));
+                }
+            }
+        }
     }
 
     fn load(&mut self, archive: &Archive) -> Result<()> {
@@ -83,9 +105,33 @@ impl<B: Backend> State for Ppo<'_, B> {
         self.coef = f64::from_bits(
             archive.text("coef")?.parse().context("a checkpoint's coefficient is a number")?,
         );
+        // A checkpoint of an earlier version has none.
+        if let Ok(text) = archive.text(SCORES) {
+            let numbers: Vec<u64> = text.split(' ').filter_map(|word| word.parse().ok()).collect();
+            let numbers = <[u64; 3]>::try_from(numbers).ok();
+            let [count, mean, squares] =
+                numbers.context("a checkpoint's moments of scores are three numbers")?;
+            let (mean, squares) = (f64::from_bits(mean), f64::from_bits(squares));
+            self.scores = Moments { count, mean, squares };
+        }
+        if archive.text(REFERENCE).is_ok() {
+            let mut reference = self.policy.model.trainable_copy(self.b, &self.policy.trainable);
+            let slots = reference.slots();
+            for (slot, tensor) in slots.iter().zip(reference.weights.iter_mut()) {
+                if self.policy.trainable.trains(slot) {
+                    let numbers = archive.get(&format!("{REFERENCE}.{}", slot.name))?;
+                    *unique(tensor) = self.b.upload(numbers);
+                }
+            }
+            self.reference = Some(reference);
+        }
         Ok(())
     }
 }
+
+/// The names of parts of a checkpoint.
+const SCORES: &str = "scores";
+const REFERENCE: &str = "reference";
 
 /// The data of a step that all its updates read.
 struct Step<'a, B: Backend> {
@@ -98,7 +144,12 @@ struct Step<'a, B: Backend> {
     warming: bool,
 }
 
-impl<B: Backend> Ppo<'_, B> {
+impl<'a, B: Backend> Ppo<'a, B> {
+    /// Before the first step, with the first coefficient of the KL penalty.
+    pub fn new(b: &'a B, policy: TrainState<B>, critic: Critic<B>, coef: f64) -> Self {
+        Ppo { b, policy, critic, coef, reference: None, scores: Moments::default() }
+    }
+
     /// [`TrainState::with_masters_of`] of policy and critic, which were loaded from the folders
     /// `policy` and, a separate critic, `reward`.
     ///
@@ -121,9 +172,35 @@ impl<B: Backend> Ppo<'_, B> {
         self.policy.memory(self.b).and(critic.unwrap_or_default())
     }
 
-    /// Step number `step` (0 is the first) on sampled responses, whose `reference`, `values` and,
-    /// where there is a reward model, `score` it fills in. `judged` are the sequences that the
-    /// reward model reads: each begins with the rollout's tokens.
+    /// The policy as it is becomes the reference.
+    pub fn replace_reference(&mut self) {
+        let TrainState { model, trainable, .. } = &self.policy;
+        self.reference = Some(model.trainable_copy(self.b, trainable));
+    }
+
+    /// What scores responses, `frozen` having the policy at its start.
+    fn scoring<'s>(
+        &'s self,
+        frozen: &FrozenModels<'s, B>,
+        settings: &'s RolloutSettings,
+    ) -> Scoring<'s, B> {
+        Scoring {
+            b: self.b,
+            policy: &self.policy,
+            critic: &self.critic,
+            frozen: FrozenModels {
+                reference: self.reference.as_ref().unwrap_or(frozen.reference),
+                reward: frozen.reward,
+            },
+            initial: self.reference.as_ref().map(|_| frozen.reference),
+            settings,
+        }
+    }
+
+    /// Step number `step` (0 is the first) on sampled responses, whose `reference`, `initial`,
+    /// `values` and, where there is a reward model, `score` it fills in. `judged` are the sequences
+    /// that the reward model reads: each begins with the rollout's tokens. A step whose metrics
+    /// have [`Options::reached`] the KL that ends training has no updates and no metrics of them.
     ///
     /// # Errors
     /// The user's, if training diverged; a bug, if sampling and scoring disagree.
@@ -135,30 +212,45 @@ impl<B: Backend> Ppo<'_, B> {
         frozen: &FrozenModels<'_, B>,
         settings: &Settings<'_>,
     ) -> Result<Metrics> {
-        let (policy, critic, rules) = (&self.policy, &self.critic, &settings.rollouts);
-        let scoring = Scoring { b: self.b, policy, critic, frozen, settings: rules };
-        let trunk = scoring.score(rollouts, judged)?;
-        let (estimates, mut metrics) = self.advantages(rollouts, rules);
+        let (rules, options) = (&settings.rollouts, &settings.options);
+        if options.resets_before(step) {
+            self.replace_reference();
+        }
+        let trunk = self.scoring(frozen, rules).score(rollouts, judged)?;
+        let (scores, scaled) = self.scores(rollouts, settings);
+        let mut estimates = self.estimates(rollouts, &scores, settings);
+        let mut metrics = self.objective(rollouts, &estimates, settings);
+        metrics.extend(scaled);
+        let episode = ("episode", ((step + 1) * rollouts.len()) as f64);
+        if options.reached(&metrics).is_some() {
+            metrics.push(episode);
+            return Ok(metrics);
+        }
 
         let (rate, warming) =
             (settings.optimiser.rate(step, settings.steps), step < settings.value_warmup);
-        let rollouts = &*rollouts;
-        let data = Step { settings, rollouts, estimates: &estimates, trunk: &trunk, rate, warming };
-        let orders = Stream::new(settings.seed, "minibatches");
         let mut stats = UpdateStats::new(self.b);
-        for epoch in 0..settings.epochs {
-            let mut order: Vec<usize> = (0..rollouts.len()).collect();
-            orders.sequence((step * settings.epochs + epoch) as u64).shuffle(&mut order);
-            for part in 0..settings.minibatches {
-                let bound = |part: usize| part * order.len() / settings.minibatches;
-                let is_first = epoch == 0 && part == 0;
-                self.update(&data, &mut stats, &order[bound(part)..bound(part + 1)], is_first)?;
+        let mut epochs = 0;
+        while epochs < settings.epochs {
+            if epochs > 0 && options.value_fit == ValueFit::EveryEpoch {
+                self.scoring(frozen, rules).values_anew(rollouts, &trunk)?;
+                estimates = self.estimates(rollouts, &scores, settings);
+            }
+            let (rollouts, estimates, trunk) = (&*rollouts, &*estimates, &trunk);
+            let data = Step { settings, rollouts, estimates, trunk, rate, warming };
+            let ends = self.epoch(&data, &mut stats, (step, epochs))?;
+            epochs += 1;
+            if ends {
+                break;
             }
         }
-        let updates = settings.epochs * settings.minibatches;
-        metrics.extend(stats.metrics(self.b, self.has_values(), updates));
-        metrics
-            .extend([("learning_rate", rate), ("episode", ((step + 1) * rollouts.len()) as f64)]);
+        let updates = epochs * settings.minibatches;
+        let has = (options.kl_in_loss.is_some(), self.has_values());
+        metrics.extend(stats.metrics(self.b, has, updates));
+        if options.epoch_stop_kl.is_some() {
+            metrics.push(("policy/epochs", epochs as f64));
+        }
+        metrics.extend([("learning_rate", rate), episode]);
         if let Some(adaptive) = &settings.adaptive {
             let kl = metrics.iter().find(|metric| metric.0 == "objective/kl");
             let (_, kl) = kl.expect("the objective has its KL");
@@ -171,16 +263,84 @@ impl<B: Backend> Ppo<'_, B> {
         !matches!(self.critic, Critic::None)
     }
 
-    /// Advantages and returns of the batch, and the metrics of the objective.
-    fn advantages(
+    /// One epoch of step number `step`: an optimiser step on each minibatch. Returns whether the
+    /// policy of the last one was so far from that which sampled that the remaining epochs are left
+    /// out.
+    fn epoch(
+        &mut self,
+        data: &Step<'_, B>,
+        stats: &mut UpdateStats<B>,
+        (step, epoch): (usize, usize),
+    ) -> Result<bool> {
+        let Step { settings, rollouts, .. } = *data;
+        let orders = Stream::new(settings.seed, "minibatches");
+        let mut order: Vec<usize> = (0..rollouts.len()).collect();
+        orders.sequence((step * settings.epochs + epoch) as u64).shuffle(&mut order);
+        let most = settings.options.epoch_stop_kl;
+        let mut before = PolicyStatistics::default();
+        for part in 0..settings.minibatches {
+            let bound = |part: usize| part * order.len() / settings.minibatches;
+            let is_first = epoch == 0 && part == 0;
+            if most.is_some() {
+                before = stats.policy(self.b);
+            }
+            self.update(data, stats, &order[bound(part)..bound(part + 1)], is_first)?;
+        }
+        Ok(most.is_some_and(|most| stats.policy(self.b).approximate_kl_since(&before) > most))
+    }
+
+    /// The scores that rewards are made of, after the rule for a missing EOS and their scaling, and
+    /// the metrics of the latter.
+    fn scores(&mut self, rollouts: &[Rollout], settings: &Settings<'_>) -> (Vec<f64>, Metrics) {
+        let missing_eos = settings.rollouts.conventions.missing_eos;
+        let score = |rollout: &Rollout| missing_eos.apply(rollout.score, rollout.ended);
+        let mut scores: Vec<f64> = rollouts.iter().map(score).collect();
+        let scaling = &settings.options.reward_scaling;
+        if scaling.is_default() {
+            return (scores, Metrics::new());
+        }
+        let Scaled { divisor, mean, clipped } = scaling.apply(&mut scores, &mut self.scores);
+        let metrics = [
+            ("objective/scaled_scores", mean),
+            ("reward_scaling/divisor", divisor),
+            ("reward_scaling/clipfrac", clipped),
+        ];
+        (scores, metrics.to_vec())
+    }
+
+    /// Advantages and returns of the batch, whose rewards are made of `scores`.
+    fn estimates(
         &self,
         rollouts: &[Rollout],
-        settings: &RolloutSettings,
-    ) -> (Vec<Estimate>, Metrics) {
+        scores: &[f64],
+        settings: &Settings<'_>,
+    ) -> Vec<Estimate> {
+        let rules = &settings.rollouts;
+        let mut responses: Vec<Response<'_>> =
+            rollouts.iter().map(|rollout| rollout.response(rules)).collect();
+        responses.iter_mut().zip(scores).for_each(|(response, score)| response.score = *score);
+        let coef = if settings.options.kl_in_loss.is_some() { 0.0 } else { self.coef };
+        let conventions = Conventions { missing_eos: MissingEos::Keep, ..rules.conventions };
+        advantage::estimate(&responses, coef, &conventions)
+    }
+
+    /// The metrics of the objective.
+    fn objective(
+        &self,
+        rollouts: &[Rollout],
+        estimates: &[Estimate],
+        settings: &Settings<'_>,
+    ) -> Metrics {
+        let Settings { rollouts: settings, options, .. } = settings;
         let responses: Vec<Response<'_>> =
             rollouts.iter().map(|rollout| rollout.response(settings)).collect();
-        let estimates = advantage::estimate(&responses, self.coef, &settings.conventions);
         let mut metrics = advantage::objective(&responses, self.coef, &settings.conventions);
+        if options.reset_every.is_some() {
+            let k1 = Kl::default();
+            let own = |rollout: &Rollout| k1.values(&rollout.logprobs, rollout.under_initial());
+            let kls: Vec<Vec<f64>> = rollouts.iter().map(own).collect();
+            metrics.push((INITIAL_KL, kl::per_sequence(&kls)));
+        }
         if self.has_values() {
             let fitted = |rollout: &Rollout| rollout.values[..rollout.fitted(settings)].to_vec();
             let values: Vec<f32> = rollouts.iter().flat_map(fitted).collect();
@@ -188,7 +348,7 @@ impl<B: Backend> Ppo<'_, B> {
                 estimates.iter().flat_map(|estimate| estimate.returns.clone()).collect();
             metrics.push(("critic/vf_explained_var", explained_variance(&values, &returns)));
         }
-        (estimates, metrics)
+        metrics
     }
 
     /// One optimiser step on the minibatch of the responses `members`.
@@ -204,6 +364,7 @@ impl<B: Backend> Ppo<'_, B> {
         let losses = Losses {
             temperature: rules.temperature,
             policy: settings.policy_clip,
+            kl: settings.options.kl_in_loss.map(|estimator| (estimator, self.coef)),
             value: settings.value_clip,
             warming,
             tokens: members.iter().map(|member| rollouts[*member].length()).sum(),

@@ -7,6 +7,8 @@
 //!    that are filled up with pad tokens, if conventions let such positions take part
 //!    (`Scope::Padded`). They take part in GAE and whitening, and are not fitted.
 
+use std::ops::Range;
+
 use super::critic::{Critic, value_rows};
 use super::optimiser::TrainState;
 use super::steps::diverged;
@@ -45,6 +47,8 @@ pub struct Rollout {
     pub logprobs: Vec<f32>,
     /// `[T]` under the reference.
     pub reference: Vec<f32>,
+    /// `[T]` under the policy at its start, where that is not the reference.
+    pub initial: Option<Vec<f32>>,
     /// `[P]`: the value before each position that GAE runs over ([`Conventions::positions`]); 0
     /// without a critic.
     pub values: Vec<f32>,
@@ -63,9 +67,15 @@ impl Rollout {
             ended,
             logprobs,
             reference: Vec::new(),
+            initial: None,
             values: Vec::new(),
             score: 0.0,
         }
+    }
+
+    /// `[T]` under the policy at its start.
+    pub fn under_initial(&self) -> &[f32] {
+        self.initial.as_ref().unwrap_or(&self.reference)
     }
 
     /// `T`: tokens of the response.
@@ -99,7 +109,8 @@ impl Rollout {
             ("reference log-probability", &self.reference),
             ("value", &self.values),
         ];
-        for (name, numbers) in lists {
+        let initial = self.initial.iter().map(|own| ("log-probability at the start", own));
+        for (name, numbers) in lists.into_iter().chain(initial) {
             if let Some(at) = numbers.iter().position(|x| !x.is_finite()) {
                 return Err(diverged(format!(
                     "the {name} of token {} of response {} is {}",
@@ -129,7 +140,7 @@ impl Rollout {
 
 /// The models of a step that do not train.
 pub struct FrozenModels<'a, B: Backend> {
-    /// The policy at its start, whose frozen trunk the policy shares.
+    /// The policy at its start, or as it was later, whose frozen trunk the policy shares.
     pub reference: &'a Model<B>,
     /// The model that scores responses, and the normalisation of its raw scores; `None` where the
     /// caller has filled in scores.
@@ -141,7 +152,9 @@ pub(super) struct Scoring<'a, B: Backend> {
     pub(super) b: &'a B,
     pub(super) policy: &'a TrainState<B>,
     pub(super) critic: &'a Critic<B>,
-    pub(super) frozen: &'a FrozenModels<'a, B>,
+    pub(super) frozen: FrozenModels<'a, B>,
+    /// The policy at its start, where that is not the reference.
+    pub(super) initial: Option<&'a Model<B>>,
     pub(super) settings: &'a RolloutSettings,
 }
 
@@ -153,14 +166,13 @@ impl<B: Backend> Scoring<'_, B> {
     /// # Errors
     /// The user's, if a number is not finite: training diverged.
     pub(super) fn score(&self, rollouts: &mut [Rollout], judged: &[Vec<u32>]) -> Result<Trunk<B>> {
-        let Scoring { b, policy, critic, frozen, settings } = self;
+        let Scoring { b, policy, critic, frozen, settings, .. } = self;
         let members = Members {
             lead: Member::from(*policy),
             others: critic.separate().map(Member::from).into_iter().collect(),
             readers: frozen.reward.iter().map(|(model, _)| *model).collect(),
         };
-        let sequences: Vec<&[u32]> =
-            rollouts.iter().map(|rollout| rollout.tokens.as_slice()).collect();
+        let sequences = sequences(rollouts);
         let judged: Vec<&[u32]> = judged.iter().map(Vec::as_slice).collect();
         let mut raw = Vec::with_capacity(rollouts.len());
         let longer = if frozen.reward.is_some() { &judged } else { &sequences };
@@ -184,38 +196,57 @@ impl<B: Backend> Scoring<'_, B> {
         Ok(trunk)
     }
 
-    /// Fills in log-probabilities under the reference, and values.
+    /// Fills in log-probabilities under the reference and the policy at its start, and values.
     fn reference_and_values(&self, rollouts: &mut [Rollout], trunk: &Trunk<B>) {
-        for run in
-            micro_batches(rollouts.iter().map(|rollout| rollout.tokens.len()).collect::<Vec<_>>())
-        {
+        for (run, batch) in batches(rollouts) {
             let members: Vec<usize> = run.clone().collect();
             let part = &mut rollouts[run];
-            let sequences: Vec<&[u32]> =
-                part.iter().map(|rollout| rollout.tokens.as_slice()).collect();
-            let batch = Batch::new(&sequences);
-            let logprobs = self.reference(part, &sequences, &batch, trunk, &members);
+            let logprobs = self.under(self.frozen.reference, part, &batch, trunk, &members);
+            let initial = self.initial.map(|it| self.under(it, part, &batch, trunk, &members));
             let values = self.values(part, &batch, trunk, &members);
             for (rollout, (logprobs, values)) in
                 part.iter_mut().zip(logprobs.into_iter().zip(values))
             {
                 (rollout.reference, rollout.values) = (logprobs, values);
             }
+            for (rollout, logprobs) in part.iter_mut().zip(initial.into_iter().flatten()) {
+                rollout.initial = Some(logprobs);
+            }
         }
     }
 
-    /// Log-probabilities `[T]` of each of `part` under the reference.
-    fn reference(
+    /// Computes the values of scored rollouts anew, by the critic as it is now.
+    ///
+    /// # Errors
+    /// The user's, if a number is not finite: training diverged.
+    pub(super) fn values_anew(&self, rollouts: &mut [Rollout], trunk: &Trunk<B>) -> Result<()> {
+        if self.settings.conventions.scope == Scope::Padded {
+            self.padded_values(rollouts);
+        } else {
+            for (run, batch) in batches(rollouts) {
+                let members: Vec<usize> = run.clone().collect();
+                let part = &mut rollouts[run];
+                let values = self.values(part, &batch, trunk, &members);
+                part.iter_mut().zip(values).for_each(|(rollout, own)| rollout.values = own);
+            }
+        }
+        rollouts.iter().enumerate().try_for_each(|(row, rollout)| rollout.check(row, "the score"))
+    }
+
+    /// Log-probabilities `[T]` of each of `part` under `model`, which has the frozen blocks of the
+    /// policy.
+    fn under(
         &self,
+        model: &Model<B>,
         part: &[Rollout],
-        sequences: &[&[u32]],
         batch: &Batch,
         trunk: &Trunk<B>,
         members: &[usize],
     ) -> Vec<Vec<f32>> {
-        let (b, model) = (self.b, self.frozen.reference);
+        let b = self.b;
+        let sequences = sequences(part);
         let from: Vec<usize> = part.iter().map(|rollout| rollout.prompt).collect();
-        let (rows, targets) = scored_tokens(sequences, &from);
+        let (rows, targets) = scored_tokens(&sequences, &from);
         let x = trunk.input(b, model, batch, members);
         let first_layer = self.policy.trainable.first_layer();
         let hidden = transformer::forward(b, model, x, batch, first_layer, None).hidden;
@@ -278,6 +309,18 @@ impl<B: Backend> Scoring<'_, B> {
     }
 }
 
+/// The tokens of prompts and responses.
+fn sequences(rollouts: &[Rollout]) -> Vec<&[u32]> {
+    rollouts.iter().map(|rollout| rollout.tokens.as_slice()).collect()
+}
+
+/// The cut of rollouts into passes: the places of each, and its batch.
+fn batches(rollouts: &[Rollout]) -> Vec<(Range<usize>, Batch)> {
+    let lengths: Vec<usize> = rollouts.iter().map(|rollout| rollout.tokens.len()).collect();
+    let batch = |run: Range<usize>| (run.clone(), Batch::new(&sequences(&rollouts[run])));
+    micro_batches(lengths).into_iter().map(batch).collect()
+}
+
 /// Fills in the log-probabilities of `rollouts` under the reference, for methods without a critic
 /// whose scores the caller has filled in.
 ///
@@ -292,7 +335,7 @@ pub(super) fn score_reference<B: Backend>(
 ) -> Result<Trunk<B>> {
     let frozen = FrozenModels { reference, reward: None };
     let critic = &Critic::None;
-    Scoring { b, policy, critic, frozen: &frozen, settings }.score(rollouts, &[])
+    Scoring { b, policy, critic, frozen, initial: None, settings }.score(rollouts, &[])
 }
 
 /// The place of a separate critic among the other models of the trunk.

@@ -36,6 +36,8 @@ pub struct StepReport {
     pub shown: &'static [&'static str],
     /// Tokens that went through the model, for tokens a second.
     pub tokens: usize,
+    /// Whether it is the last step, however many are left.
+    pub is_last: bool,
 }
 
 /// What training came to that has no numbers any more: what was found, and what may be done about
@@ -55,14 +57,14 @@ fn check(metrics: &Metrics) -> Result<()> {
     }
 }
 
-/// Runs steps `0..total`, from the last checkpoint if there is one, and writes `metrics.jsonl` into
-/// the artefact.
+/// Runs steps `0..total`, or up to one that is the last, from the last checkpoint if there is one,
+/// and writes `metrics.jsonl` into the artefact. Returns the number of steps.
 pub fn run<S: State>(
     context: &Context,
     state: &mut S,
-    total: usize,
+    mut total: usize,
     mut step: impl FnMut(&mut S, usize) -> Result<StepReport>,
-) -> Result<()> {
+) -> Result<usize> {
     let path = context.checkpoints().join(CHECKPOINT);
     let (mut next, mut metrics) = (0, String::new());
     if path.exists() {
@@ -91,6 +93,9 @@ pub fn run<S: State>(
             .and_then(|report| check(&report.metrics).map(|()| report))
             .map_err(place)?;
         next += 1;
+        if report.is_last {
+            total = next;
+        }
         metrics += &line(next, &report.metrics);
         context.figures(next, &report.metrics);
         tokens += report.tokens;
@@ -118,7 +123,8 @@ pub fn run<S: State>(
             return context.interrupted();
         }
     }
-    fs::write_atomic(&context.out().join(METRICS), metrics.as_bytes())
+    fs::write_atomic(&context.out().join(METRICS), metrics.as_bytes())?;
+    Ok(total)
 }
 
 /// One line of `metrics.jsonl`: the step, from 1, and the figures.

@@ -23,6 +23,7 @@ use posttrain::train::direct::Pair;
 use posttrain::train::kto::{LabelledRow, Referenced};
 use posttrain::train::optimiser::{OptimiserConfig, TrainState};
 use posttrain::train::ppo::{Ppo, Settings};
+use posttrain::train::ppo_options::Options;
 use posttrain::train::preference::PreferenceGroup;
 use posttrain::train::rollouts::{FrozenModels, Rollout, RolloutSettings};
 use posttrain::train::schedule::Schedule;
@@ -267,7 +268,7 @@ impl Computation for Reinforced<'_> {
                 (state(&policy), Critic::Shared)
             }
         };
-        let mut ppo = Ppo { b, policy, critic, coef: 0.1 };
+        let mut ppo = Ppo::new(b, policy, critic, 0.1);
         let prompts = sequences(spec, &[prompt; 4]);
         let limits = Limits { rows: 4, positions: 4 * 2 * BLOCK };
         let samples = sampled(b, &ppo.policy.model, &prompts, 1, new, limits);
@@ -296,6 +297,7 @@ impl Computation for Reinforced<'_> {
             value_head_ratio: 1.0,
             optimiser: &config,
             seed: 0,
+            options: Options::default(),
         };
         let normalisation = Normalisation::IDENTITY;
         let frozen = FrozenModels { reference: &reference, reward: Some((&reward, normalisation)) };

@@ -36,12 +36,13 @@ pub fn values(n: usize) -> [Vec<f64>; 3] {
 }
 
 /// The losses' forms: `count` is more than the tokens of a part.
-pub fn ratio_losses(n: usize) -> [RatioLoss; 3] {
-    let plain = RatioLoss { range: 0.2, dual: None, count: n };
+pub fn ratio_losses(n: usize) -> [RatioLoss; 4] {
+    let plain = RatioLoss { low: 0.2, high: 0.2, dual: None, count: n };
     [
         plain,
         RatioLoss { dual: Some(1.5), ..plain },
-        RatioLoss { range: 0.05, dual: Some(3.0), count: 7 * n + 1 },
+        RatioLoss { low: 0.05, high: 0.05, dual: Some(3.0), count: 7 * n + 1 },
+        RatioLoss { low: 0.1, high: 0.4, dual: Some(2.0), ..plain },
     ]
 }
 
@@ -81,9 +82,9 @@ pub fn square<B: Backend>(
 fn ratio_formula(logprob: f64, old: f64, advantage: f64, loss: RatioLoss) -> f64 {
     let r = (logprob - old).exp();
     match loss.dual {
-        _ if advantage >= 0.0 => -advantage * r.min(1.0 + loss.range),
-        Some(dual) => -advantage * r.max(1.0 - loss.range).min(dual),
-        None => -advantage * r.max(1.0 - loss.range),
+        _ if advantage >= 0.0 => -advantage * r.min(1.0 + loss.high),
+        Some(dual) => -advantage * r.max(1.0 - loss.low).min(dual),
+        None => -advantage * r.max(1.0 - loss.low),
     }
 }
 
@@ -104,7 +105,7 @@ fn sums_are_the_formulas() {
             // Where the clip decides, another ratio has the same loss.
             let clipped = (0..n).filter(|&i| {
                 let r = 1.0 + less_one[i];
-                if x[2][i] > 0.0 { r > 1.0 + loss.range } else { r < 1.0 - loss.range }
+                if x[2][i] > 0.0 { r > 1.0 + loss.high } else { r < 1.0 - loss.low }
             });
             let squares = |of: &dyn Fn(usize) -> f64| (0..n).map(|i| of(i) * of(i)).sum::<f64>();
             let expected = [
@@ -147,7 +148,7 @@ fn gradients_are_the_slopes() {
     for loss in ratio_losses(n) {
         let mut x = ratios(n);
         // Away from kinks, where there is no slope: by more than the differences' steps reach.
-        let kinks = [1.0 - loss.range, 1.0 + loss.range, loss.dual.unwrap_or(1.0)].map(f64::ln);
+        let kinks = [1.0 - loss.low, 1.0 + loss.high, loss.dual.unwrap_or(1.0)].map(f64::ln);
         let old = x[1].clone();
         let near = |new: f64, old: f64| kinks.iter().any(|kink| (new - old - kink).abs() < 1e-2);
         x[0].iter_mut()

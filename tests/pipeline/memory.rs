@@ -61,12 +61,16 @@ stages:
 ";
 
 fn plan(sets: &[&str]) -> Pipeline {
+    plan_of(PIPELINE.to_owned(), sets)
+}
+
+fn plan_of(text: String, sets: &[&str]) -> Pipeline {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("base")).unwrap();
     std::fs::write(folder.path().join("base/config.json"), LLAMA_7B).unwrap();
     let overrides =
         Overrides { profiles: Vec::new(), sets: sets.iter().map(|set| set.to_string()).collect() };
-    let pipeline = parse("p.yaml", PIPELINE.to_owned(), &folder.keep(), &overrides, &Builtin);
+    let pipeline = parse("p.yaml", text, &folder.keep(), &overrides, &Builtin);
     pipeline.unwrap_or_else(|failure| panic!("{}", failure.message))
 }
 
@@ -136,6 +140,30 @@ fn methods_on_own_responses_hold_the_policy_its_copy_and_what_scores() {
         let taken = found.bytes() as f64 / 1e9;
         assert!((35.0..80.0).contains(&taken), "{node}: {taken} GB, {}", found.words());
     }
+}
+
+/// A reference that is replaced is one more copy of what trains, value head included, on the device
+/// and in a checkpoint; with more responses to a prompt, more of them are sampled at a time.
+#[test]
+fn options_of_ppo_are_counted() {
+    let block = 4 * 4096 * 4096 + 3 * 4096 * 11008 + 2 * 4096;
+    let trained = 7 * block + 4096 + 4097;
+    let with = |from: &str, to: &str| {
+        let text = PIPELINE.replacen(from, to, 1);
+        assert!(text.contains(to), "{to}");
+        let shapes = ArtefactShapes::new(Some(DEVICE), Sizes { host: 4, ..BF16 });
+        estimate_in(shapes, &plan_of(text, &[]).graph, &Builtin)["ppo"]
+    };
+    let plain = with("", "");
+    let replaced = with("    steps: 10\n", "    steps: 10\n    reference: {reset_every: 3}\n");
+    assert_eq!(replaced.weights, plain.weights + 2 * trained);
+    assert_eq!((plain.checkpoint, replaced.checkpoint), (3 * 4 * trained, 4 * 4 * trained));
+    let few = |samples: usize| {
+        with("batch_size: 64", &format!("batch_size: 4\n    samples_per_prompt: {samples}"))
+    };
+    let [one, eight] = [1, 8].map(few);
+    assert_eq!(one.weights, eight.weights);
+    assert!(eight.cache > one.cache, "{} and {}", eight.cache, one.cache);
 }
 
 /// One tensor of each of three models and the merged one, in float32: the embedding, of 32,000

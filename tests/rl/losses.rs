@@ -16,7 +16,7 @@ fn policy_in(parts: &[[&[f32]; 3]], clip: &PolicyClip, count: usize) -> (f64, Ve
     for part in parts {
         let [log_probs, old, advantages] = part.map(<[f32]>::to_vec);
         let mut gradient = vec![f32::NAN; log_probs.len()];
-        let loss = RatioLoss { range: clip.range, dual: clip.dual, count };
+        let loss = RatioLoss { low: clip.range, high: clip.upper(), dual: clip.dual, count };
         b.clipped_ratio_loss(&mut gradient, &mut sums, &log_probs, &old, &advantages, loss);
         gradients.extend(gradient);
     }
@@ -73,6 +73,28 @@ fn get(metrics: &Metrics, name: &str) -> f64 {
 }
 
 /// Log-ratios of 0.5, 1 and 1.5, and what the clipped loss of each token is.
+/// Three responses of 2, 5 and 6 tokens under the policies of update and sampling, and the
+/// advantage of each: the values are those of verl's loss (token mean), with the upper bound at
+/// 0.28 as DAPO has it, and with one bound.
+#[test]
+fn the_upper_bound_of_the_ratio_may_be_another_than_the_lower() {
+    let new = [-0.6, -1.5, -1.1, -0.2, -2.4, -0.9, -0.4, -0.3, -1.9, -0.7, -1.2, -0.5, -2.0];
+    let old = [-0.8, -1.4, -1.2, -0.3, -2.0, -1.3, -0.4, -0.3, -1.5, -0.9, -1.2, -0.8, -2.1];
+    let advantages = [[1.2; 2].as_slice(), &[-0.7; 5], &[0.4; 6]].concat();
+    let higher = PolicyClip { high: Some(0.28), ..PolicyClip::default() };
+    let (loss, gradient, _) = policy(&new, &old, &advantages, &higher);
+    assert!((loss - -0.093_133).abs() < 1e-6, "{loss}");
+    // By hand: the ratios exp(0.2) = 1.2214 of tokens 1 and 10 are clipped at 1.2 and not at 1.28,
+    // exp(0.3) of token 12 is clipped by both.
+    let free = |advantage: f64| (-advantage * 0.2f64.exp() / 13.0) as f32;
+    assert!((gradient[0] - free(1.2)).abs() < 1e-7 && (gradient[9] - free(0.4)).abs() < 1e-7);
+    let (loss, plain, _) = policy(&new, &old, &advantages, &PolicyClip::default());
+    assert!((loss - -0.088_037).abs() < 1e-6, "{loss}");
+    assert_eq!((plain[0], plain[9], plain[11], gradient[11]), (0.0, 0.0, 0.0, 0.0));
+    let others = |row: &[f32]| [&row[1..9], &row[10..11], &row[12..]].concat();
+    assert_eq!(others(&plain), others(&gradient));
+}
+
 #[test]
 fn the_clipped_policy_loss_gives_the_published_values() {
     let log_ratios = [0.5f32.ln(), 0.0, 1.5f32.ln()];
@@ -95,7 +117,7 @@ fn the_clipped_policy_loss_gives_the_published_values() {
 
 #[test]
 fn the_dual_clip_bounds_the_loss_of_bad_actions() {
-    let clip = PolicyClip { range: 0.2, dual: Some(3.0) };
+    let clip = PolicyClip { dual: Some(3.0), ..PolicyClip::default() };
     for (advantage, ratio, expected, slope) in
         [(1.0f32, 0.5f32, -0.5, -0.5), (-1.0, 1.0, 1.0, 1.0), (-4.0, 10.0, 12.0, 0.0)]
     {
@@ -172,7 +194,7 @@ fn tokens() -> impl Strategy<Value = Vec<(f32, f32, f32)>> {
 proptest! {
     #[test]
     fn the_policy_gradient_is_the_slope(tokens in tokens(), dual in any::<bool>()) {
-        let clip = PolicyClip { range: 0.2, dual: dual.then_some(1.5) };
+        let clip = PolicyClip { dual: dual.then_some(1.5), ..PolicyClip::default() };
         // Kinks are where the ratio is at an edge of the range or at the dual bound.
         let kinks = [0.8f32.ln(), 1.2f32.ln(), 1.5f32.ln()];
         prop_assume!(tokens.iter().all(|t| kinks.iter().all(|kink| (t.1 - kink).abs() > 1e-3)));

@@ -18,6 +18,7 @@ use posttrain::rl::preference::Normalisation;
 use posttrain::train::critic::Critic;
 use posttrain::train::optimiser::{OptimiserConfig, TrainState};
 use posttrain::train::ppo::{Ppo, Settings};
+use posttrain::train::ppo_options::Options;
 use posttrain::train::rollouts::{FrozenModels, Rollout, RolloutSettings};
 use serde_json::{Value, json};
 
@@ -162,7 +163,7 @@ fn step(conventions: Conventions) -> Trained {
         Trainable::ALL,
     )
     .unwrap();
-    let mut ppo = Ppo { b: &b, policy, critic: Critic::Shared, coef: COEF };
+    let mut ppo = Ppo::new(&b, policy, Critic::Shared, COEF);
     let sequence = |response: usize| [&[response as u32], RESPONSES[response]].concat();
     let judged = [sequence(0), sequence(1), [sequence(2), vec![END]].concat()];
     let logprobs = posttrain::model::score::response_logprobs(
@@ -195,6 +196,7 @@ fn step(conventions: Conventions) -> Trained {
         value_head_ratio: 1.0,
         optimiser: &optimiser,
         seed: 0,
+        options: Options::default(),
     };
     let normalisation = Normalisation::IDENTITY;
     let frozen = FrozenModels { reference: &reference, reward: Some((&reward, normalisation)) };

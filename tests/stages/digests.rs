@@ -209,8 +209,18 @@ pub fn cases() -> Vec<(&'static str, Value)> {
     cases.extend(of_direct().into_iter().chain(of_labelled()));
     cases.extend(of_rewards(&best_of_n(json!({})), &ppo(json!({}))));
     cases.extend(of_supervised(&sft(0.0), &reward_model(0.0), &pretrain(&form)));
-    cases.extend(of_merges());
+    cases.extend(of_merges().into_iter().chain(of_ppo(ppo(json!({})))));
     cases
+}
+
+/// Options of a run that is not plain.
+fn of_ppo(mut config: Value) -> Vec<(&'static str, Value)> {
+    let more = json!({"samples_per_prompt": 2, "kl": {"coef": 0.05, "in": "loss"},
+        "policy_clip": {"high": 0.3}, "reference": {"reset_every": 2},
+        "reward_scaling": {"scale": "running_std", "clip": 2.0}, "epoch_stop_kl": 0.01,
+        "value": {"fit": "every_epoch"}});
+    config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    vec![("ppo/options", config)]
 }
 
 /// Critic-free training, and the stages that take `rewards` with parts of every source.

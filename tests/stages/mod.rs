@@ -23,6 +23,7 @@ mod merge;
 mod metric_validation;
 mod optimum;
 mod own_metrics;
+mod ppo_options;
 mod quality;
 mod resuming;
 mod rewards;

@@ -129,6 +129,21 @@ fn ppo_with_a_critic_of_its_own_goes_on_where_it_stopped() {
     stops_change_nothing("ppo", ppo(json!({"critic": "separate", "warmup": 1}), adaptive));
 }
 
+/// The reference and the running deviation of scores are in checkpoints; training ends where it
+/// does without a stop.
+#[test]
+fn ppo_with_all_options_goes_on_where_it_stopped() {
+    for (critic, most) in [("shared", 1e6), ("separate", 0.3)] {
+        let kl = json!({"coef": 0.05, "in": "loss", "adaptive": {"target": 0.2, "horizon": 20.0}});
+        let mut config = ppo(json!({"critic": critic, "fit": "every_epoch"}), kl);
+        let more = json!({"steps": 8, "samples_per_prompt": 2, "reference": {"reset_every": 2},
+            "reward_scaling": {"scale": "running_std", "clip": 2.0}, "epoch_stop_kl": 0.001,
+            "stop_at_kl": most, "policy_clip": {"high": 0.3}});
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        stops_change_nothing("ppo", config);
+    }
+}
+
 #[test]
 fn grpo_goes_on_where_it_stopped() {
     let script = "while read -r row; do echo \"{\\\"score\\\": ${#row}}\"; done";

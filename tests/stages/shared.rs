@@ -18,6 +18,7 @@ use posttrain::rl::preference::Normalisation;
 use posttrain::train::critic::Critic;
 use posttrain::train::optimiser::{OptimiserConfig, TrainState};
 use posttrain::train::ppo::{Ppo, Settings};
+use posttrain::train::ppo_options::Options;
 use posttrain::train::rollouts::{FrozenModels, Rollout, RolloutSettings};
 use serde_json::{Value, json};
 
@@ -236,7 +237,7 @@ fn step(
             Rollout::sampled(prompt, response, vec![-1.0; NEW], at == 0)
         });
     let rollouts = rollouts.collect();
-    (Ppo { b, policy: policy.unwrap(), critic, coef: 0.1 }, reference, reward, rollouts)
+    (Ppo::new(b, policy.unwrap(), critic, 0.1), reference, reward, rollouts)
 }
 
 fn settings(optimiser: &OptimiserConfig, epochs: usize) -> Settings<'_> {
@@ -257,6 +258,7 @@ fn settings(optimiser: &OptimiserConfig, epochs: usize) -> Settings<'_> {
         value_head_ratio: 1.0,
         optimiser,
         seed: 0,
+        options: Options::default(),
     }
 }
 
@@ -312,8 +314,8 @@ fn frozen_blocks_run_once_for_policy_reference_value_and_reward_model() {
 #[test]
 fn without_a_critic_no_value_is_computed_or_fitted() {
     let b = Counting::new();
-    let (ppo, reference, reward, mut rollouts) = step(&b, false, true);
-    let mut ppo = Ppo { critic: Critic::None, ..ppo };
+    let (mut ppo, reference, reward, mut rollouts) = step(&b, false, true);
+    ppo.critic = Critic::None;
     let tokens: Vec<Vec<u32>> = rollouts.iter().map(|rollout| rollout.tokens.clone()).collect();
     let sequences: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
     let logprobs = response_logprobs(&b, &ppo.policy.model, &sequences, &[PROMPT; 3], 1.0);

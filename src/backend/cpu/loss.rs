@@ -67,14 +67,14 @@ fn clipped_ratio<T: Number>(
     advantage: &[T],
     loss: RatioLoss,
 ) {
-    let RatioLoss { range, dual, count } = loss;
+    let RatioLoss { low, high, dual, count } = loss;
     let mut total = 0.0;
     for i in 0..dlogprob.len() {
         let log_ratio = logprob[i].to_f64() - old[i].to_f64();
         let advantage = advantage[i].to_f64();
         let ratio = log_ratio.exp();
         let free = -advantage * ratio;
-        let held = -advantage * ratio.clamp(1.0 - range, 1.0 + range);
+        let held = -advantage * ratio.clamp(1.0 - low, 1.0 + high);
         let (mut loss, mut gradient) = if held > free { (held, 0.0) } else { (free, free) };
         if let Some(dual) = dual.filter(|dual| advantage < 0.0 && loss > -advantage * dual) {
             (loss, gradient) = (-advantage * dual, 0.0);

@@ -72,8 +72,8 @@ impl Losses for Cuda {
         let call = call.out_floats(dlogprob).memory(&sums.0);
         let call = call.floats(logprob).floats(old).floats(advantage);
         let call = call
-            .float(1.0 - loss.range)
-            .float(1.0 + loss.range)
+            .float(1.0 - loss.low)
+            .float(1.0 + loss.high)
             .float(loss.dual.unwrap_or(f64::INFINITY));
         launch(call.float(loss.count as f64), n);
     }

@@ -38,7 +38,6 @@ from rules import (
     PRESETS,
     adapted,
     estimate,
-    fitted_positions,
     gae_positions,
     objective,
     optimised_score,
@@ -464,6 +463,7 @@ class Ppo:
             (HERE / "inputs" / config["reward_model"] / "normalisation.json").read_text()
         )
         self.reference, self.coef = inputs(config["policy"]), config["kl"]["coef"]
+        self.start, self.scores, self.ended = self.reference, [], False
         value, frozen = config.get("value", {}), config.get("frozen", 0)
         clip = value.get("clip", {})
         self.value_range, self.value_coef = clip.get("range", 0.2), clip.get("coef", 0.1)
@@ -491,10 +491,11 @@ class Ppo:
         config, prompt = self.config, prompt_of(row, self.config)
         tokens, logp, ended = sampled(self.policy.p, prompt, config, at, draws)
         whole, first, limit = prompt + tokens, len(prompt), config["max_new_tokens"]
-        own = logprobs(self.reference, hidden(self.reference, whole), config["temperature"])
+        under = lambda p: logprobs(p, hidden(p, whole), config["temperature"])[
+            range(first - 1, len(whole) - 1), tokens
+        ].tolist()
         # Values behind the end are those of a sequence that is filled with pad tokens.
         filled = whole + [PAD] * (limit - len(tokens) if self.rule["padded"] else 0)
-        positions = gae_positions(self.rule, len(tokens), limit)
         raw = score(self.reward, whole if ended else whole + [EOS]).item()
         return dict(
             id=row["id"],
@@ -503,25 +504,69 @@ class Ppo:
             logp=logp,
             ended=ended,
             limit=limit,
-            ref=own[range(first - 1, len(whole) - 1), tokens].tolist(),
-            values=self.values(filled)[first - 1 : first - 1 + positions].tolist(),
+            ref=under(self.reference),
+            start=under(self.start),
+            filled=filled,
+            values=self.values_before(filled, first, len(tokens)),
             score=(raw - self.normal["mean"]) / self.normal["std"],
         )
+
+    def values_before(self, filled, first, tokens):
+        positions = gae_positions(self.rule, tokens, self.config["max_new_tokens"])
+        return self.values(filled)[first - 1 : first - 1 + positions].tolist()
+
+    def scaled(self, batch):
+        """The scores that rewards are made of: divided by the deviation of all so far (numpy's,
+        unbiased), then clipped; and what is told of that."""
+        scores = [optimised_score(self.rule, r["score"], r["ended"]) for r in batch]
+        self.scores += scores
+        scaling = self.config.get("reward_scaling")
+        if scaling is None:
+            return scores, {}
+        by, most = 1.0, scaling.get("clip") or math.inf
+        if scaling.get("scale") == "running_std":
+            by = float(numpy.std(self.scores, ddof=1))
+        scores = [score / by for score in scores]
+        for score in scores:
+            margin(abs(score), most)
+        clipped = [min(max(score, -most), most) for score in scores]
+        return clipped, {
+            "objective/scaled_scores": sum(clipped) / len(clipped),
+            "reward_scaling/divisor": by,
+            "reward_scaling/clipfrac": sum(a != b for a, b in zip(scores, clipped)) / len(scores),
+        }
+
+    def estimated(self, batch, scores):
+        """Gives the responses their advantages and returns."""
+        kept = dict(self.rule, missing=("keep", 0.0))
+        coef = 0.0 if self.in_loss else self.coef
+        own = [dict(r, score=score) for r, score in zip(batch, scores)]
+        for r, advantages, returns in zip(batch, *estimate(own, coef, kept)):
+            r.update(advantages=advantages, returns=returns)
+
+    @property
+    def in_loss(self):
+        return self.config["kl"].get("in") == "loss"
 
     def minibatch(self, members, tally, learning_rate, warming):
         clip = self.config.get("policy_clip", {})
         epsilon, dual = clip.get("range", 0.2), clip.get("dual")
-        policy_losses, value_losses = [], []
+        upper = clip.get("high", epsilon)
+        policy_losses, value_losses, kls = [], [], []
         for r in members:
             first, tokens = r["prompt"], r["tokens"]
             states = hidden(self.policy.p, tokens)
             own = logprobs(self.policy.p, states[first - 1 : -1], self.config["temperature"])
             tally["entropy"] += (-(own.exp() * own).sum(-1)).tolist()
-            change = own[range(len(own)), tokens[first:]] - torch.tensor(
-                r["logp"], dtype=torch.float64
-            )
+            new = own[range(len(own)), tokens[first:]]
+            change = new - torch.tensor(r["logp"], dtype=torch.float64)
+            if self.in_loss:
+                estimator = dict(estimator=self.config["kl"].get("estimator", "k3"))
+                ref = torch.tensor(r["ref"], dtype=torch.float64)
+                kls.append(groups.kl_in_loss(new, ref, estimator))
+                tally["kl"] += kls[-1].tolist()
             ratio, advantages = change.exp(), torch.tensor(r["advantages"], dtype=torch.float64)
-            free, held = -advantages * ratio, -advantages * ratio.clamp(1 - epsilon, 1 + epsilon)
+            free, held = -advantages * ratio, -advantages * ratio.clamp(1 - epsilon, 1 + upper)
             loss = torch.maximum(free, held)
             if dual is not None:
                 bound = torch.where(advantages < 0, -advantages * dual, math.inf)
@@ -533,7 +578,7 @@ class Ppo:
             tally["clipped"] += [float(x) for x in held > free]
             tally["policy"] += loss.tolist()
             for x in ratio.tolist():
-                margin(x, 1 - epsilon), margin(x, 1 + epsilon)
+                margin(x, 1 - epsilon), margin(x, 1 + upper)
 
             returns = torch.tensor(r["returns"], dtype=torch.float64)
             values = self.values(tokens) if self.critic else scalars(self.policy.p, states)
@@ -550,6 +595,8 @@ class Ppo:
             tally["value"] += loss.tolist()
             tally["value_clipped"] += [float(x) for x in held > free]
         policy_loss, value_loss = torch.cat(policy_losses).mean(), torch.cat(value_losses).mean()
+        if kls:
+            policy_loss = policy_loss + self.coef * torch.cat(kls).mean()
         heads = (SCORE, SCORE_BIAS)
         if self.critic is None:
             loss = self.value_coef * value_loss + (0 if warming else policy_loss)
@@ -567,34 +614,64 @@ class Ppo:
             config.get("minibatches", 1),
             config.get("epochs", 4),
         )
+        samples, reset = config.get("samples_per_prompt", 1), config.get("reference")
         an_epoch = len(self.prompts) // size
         order = Draws(seed, "prompts").shuffled(range(len(self.prompts)), step // an_epoch)
         chosen = order[step % an_epoch * size :][:size]
-        draws, indices = Draws(seed, "rollouts"), range(step * size, (step + 1) * size)
+        draws = Draws(seed, "rollouts")
+        if reset and step > 0 and step % reset["reset_every"] == 0:
+            self.reference = {name: x.detach().clone() for name, x in self.policy.p.items()}
         with torch.no_grad():
-            batch = [self.rollout(self.prompts[row], at, draws) for row, at in zip(chosen, indices)]
-        advantages, returns = estimate(batch, self.coef, self.rule)
-        for r, a, target in zip(batch, advantages, returns):
-            r.update(advantages=a, returns=target)
+            batch = [
+                self.rollout(self.prompts[row], (step * size + at) * samples + sample, draws)
+                for at, row in enumerate(chosen)
+                for sample in range(samples)
+            ]
+        scores, scaling = self.scaled(batch)
+        self.estimated(batch, scores)
+        charged = dict(self.rule, kl="k1", low=None, high=None) if self.in_loss else self.rule
+        told = objective(batch, self.coef, charged)
+        each = lambda of: sum(map(of, batch)) / len(batch)
+        distance = "objective/kl"
+        if reset:
+            distance = "objective/kl_initial"
+            told[distance] = each(lambda r: sum(r["logp"]) - sum(r["start"]))
+        targets = torch.tensor(sum((r["returns"] for r in batch), []), dtype=torch.float64)
+        old = sum((r["values"][: len(r["returns"])] for r in batch), [])
+        left = (targets - torch.tensor(old, dtype=torch.float64)).var() / targets.var()
+        told |= scaling | {"critic/vf_explained_var": 1 - left.item()}
+        episode = {"episode": (step + 1) * len(batch)}
+        if "stop_at_kl" in config:
+            margin(told[distance], config["stop_at_kl"])
+            if told[distance] > config["stop_at_kl"]:
+                self.ended = True
+                return told | episode, batch
         lr, warming = rate(config["optimiser"], step, config["steps"]), step < self.warmup
-        names = "change ratio clipped dual policy entropy value value_clipped norm".split()
-        tally = {name: [] for name in names}
+        names = "change ratio clipped dual policy kl entropy value value_clipped norm".split()
+        tally, done, most = {name: [] for name in names}, 0, config.get("epoch_stop_kl")
         for epoch in range(epochs):
-            mixed = Draws(seed, "minibatches").shuffled(range(size), step * epochs + epoch)
+            if epoch > 0 and config.get("value", {}).get("fit") == "every_epoch":
+                with torch.no_grad():
+                    for r in batch:
+                        own = (r["filled"], r["prompt"], len(r["logp"]))
+                        r["values"] = self.values_before(*own)
+                self.estimated(batch, scores)
+            mixed = Draws(seed, "minibatches").shuffled(range(len(batch)), step * epochs + epoch)
             for part in range(parts):
-                members = mixed[part * size // parts : (part + 1) * size // parts]
+                bound = lambda part: part * len(batch) // parts
+                members, before = mixed[bound(part) : bound(part + 1)], len(tally["change"])
                 self.minibatch([batch[at] for at in members], tally, lr, warming)
+            done += 1
+            last = tally["change"][before:]
+            if most is not None:
+                away = sum(x * x for x in last) / len(last) / 2
+                margin(away, most)
+                if away > most:
+                    break
         mean = {name: sum(numbers) / max(len(numbers), 1) for name, numbers in tally.items()}
         self.acted += [name for name in ("clipped", "dual", "value_clipped") if mean[name] > 0]
-        targets = torch.tensor(sum(returns, []), dtype=torch.float64)
-        old = [
-            v
-            for r in batch
-            for v in r["values"][: fitted_positions(self.rule, len(r["logp"]), r["limit"])]
-        ]
-        left = (targets - torch.tensor(old, dtype=torch.float64)).var() / targets.var()
-        metrics = objective(batch, self.coef, self.rule) | {
-            "critic/vf_explained_var": 1 - left.item(),
+        self.acted += ["left out"] if done < epochs else []
+        metrics = told | {
             "policy/approxkl_avg": sum(x * x for x in tally["change"]) / len(tally["change"]) / 2,
             "policy/clipfrac_avg": mean["clipped"],
             "loss/policy_avg": mean["policy"],
@@ -607,18 +684,22 @@ class Ppo:
             "policy/entropy_avg": mean["entropy"],
             "grad_norm": mean["norm"],
             "learning_rate": lr,
-            "episode": (step + 1) * size,
-        }
+        } | episode
+        metrics |= {"loss/kl_avg": mean["kl"]} if self.in_loss else {}
+        metrics |= {"policy/epochs": done} if most is not None else {}
         if config["kl"].get("adaptive"):
             self.coef = adapted(
-                self.coef, metrics["objective/kl"], size, **config["kl"]["adaptive"]
+                self.coef, metrics["objective/kl"], len(batch), **config["kl"]["adaptive"]
             )
         return metrics, batch
 
 
 def ppo(config):
     run = Ppo(config)
-    steps = [run.step(step) for step in range(config["steps"])]
+    steps = []
+    while len(steps) < config["steps"] and not run.ended:
+        steps.append(run.step(len(steps)))
+    assert run.ended == ("stop_at_kl" in config), "training ends early where it may"
     seen = {(r["ended"], len(r["logp"]) == r["limit"]) for _, batch in steps for r in batch}
     assert seen == {
         (True, False),
@@ -627,6 +708,7 @@ def ppo(config):
     }, f"{seen}: not every kind of response"
     # What a config asks for is met in its trajectory.
     clips = ["clipped"] + ["dual"] * ("dual" in config.get("policy_clip", {}))
+    clips += ["left out"] * ("epoch_stop_kl" in config)
     assert set(run.acted) >= set(clips), f"{run.acted}: not every clip"
     text = lambda tokens: "".join(
         CHARACTERS[t - 2] for t in tokens if t > EOS
@@ -637,7 +719,7 @@ def ppo(config):
         "ended": r["ended"],
         "score": optimised_score(run.rule, r["score"], r["ended"]),
         "raw_score": r["score"],
-        "kl": sum(r["logp"]) - sum(r["ref"]),
+        "kl": sum(r["logp"]) - sum(r["start"]),
     }
     weights = {
         name: tensor for name, tensor in run.policy.p.items() if not name.startswith("score")
@@ -1372,6 +1454,71 @@ CASES = (
                 PPO,
                 kl=dict(coef=0.2, adaptive={"target": 0.05, "horizon": 20.0}),
                 conventions={"kl": {"estimator": "k3"}},
+            ),
+        ),
+        # The options of a run that is not plain, two or three at a time.
+        "ppo_samples": (
+            "ppo",
+            dict(
+                PPO,
+                batch_size=2,
+                samples_per_prompt=3,
+                policy_clip={"range": 0.05, "high": 0.12},
+                reward_scaling={"scale": "running_std", "clip": 0.9},
+                compat="nplus",
+            ),
+        ),
+        "ppo_kl_in_loss": (
+            "ppo",
+            dict(
+                PPO,
+                kl={
+                    "coef": 0.3,
+                    "in": "loss",
+                    "adaptive": {"target": 0.05, "horizon": 20.0},
+                },
+                value=SEPARATE,
+            ),
+        ),
+        "ppo_k2_in_loss": ("ppo", dict(PPO, kl={"coef": 0.4, "in": "loss", "estimator": "k2"})),
+        "ppo_k3_plus_in_loss": (
+            "ppo",
+            dict(
+                PPO,
+                frozen=0.5,
+                kl={"coef": 0.4, "in": "loss", "estimator": "k3_plus"},
+                reference={"reset_every": 2},
+            ),
+        ),
+        "ppo_epoch_stop": (
+            "ppo",
+            dict(PPO, epochs=4, epoch_stop_kl=0.002, reward_scaling={"clip": 0.7}),
+        ),
+        "ppo_stop": ("ppo", dict(PPO, steps=9, epochs=1, stop_at_kl=1.0)),
+        "ppo_reset": (
+            "ppo",
+            dict(PPO, steps=9, epochs=1, reference={"reset_every": 2}, stop_at_kl=1.0),
+        ),
+        "ppo_every_epoch": ("ppo", dict(PPO, epochs=3, value={"fit": "every_epoch"})),
+        "ppo_every_epoch_padded": (
+            "ppo",
+            dict(PPO, compat="alpaca_farm", value=dict(SEPARATE, fit="every_epoch")),
+        ),
+        "ppo_ten_steps": (
+            "ppo",
+            dict(
+                PPO,
+                steps=10,
+                batch_size=3,
+                samples_per_prompt=2,
+                epochs=3,
+                kl={"coef": 0.2, "in": "loss"},
+                policy_clip={"range": 0.1, "high": 0.2},
+                reward_scaling={"scale": "running_std"},
+                epoch_stop_kl=0.01,
+                reference={"reset_every": 4},
+                value={"fit": "every_epoch"},
+                optimiser=dict(ADAM, learning_rate=0.005, schedule=WARM),
             ),
         ),
         "ppo_trl_whitened": (

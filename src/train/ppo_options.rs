@@ -1,0 +1,74 @@
+//! Options of policy optimisation that a plain run is without. Knows no model.
+
+use crate::rl::Metrics;
+use crate::rl::policy_loss::LossKl;
+use crate::rl::ppo::ValueFit;
+use crate::rl::rewards::RewardScaling;
+
+/// Options of PPO; none by default.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Options {
+    /// KL in the policy loss, by this estimator; rewards are then without it.
+    pub kl_in_loss: Option<LossKl>,
+    /// What is made of scores, after the rule for responses without EOS.
+    pub reward_scaling: RewardScaling,
+    /// When values are computed.
+    pub value_fit: ValueFit,
+    /// The remaining epochs of a step are left out once `policy/approxkl_avg` of the last minibatch
+    /// of an epoch is above this number of nats.
+    pub epoch_stop_kl: Option<f64>,
+    /// Training ends in the first step whose responses have at least this KL from the policy at its
+    /// start, in nats; that step has no updates.
+    pub stop_at_kl: Option<f64>,
+    /// Steps after which the policy, as it is then, becomes the reference, again and again.
+    pub reset_every: Option<usize>,
+}
+
+/// KL (k1) of responses from the reference: sum over tokens, mean over responses.
+const KL: &str = "objective/kl";
+/// The same from the policy at its start, where the reference is another one later.
+pub(super) const INITIAL_KL: &str = "objective/kl_initial";
+
+impl Options {
+    /// Whether the policy becomes the reference before step `step`, from 0.
+    pub(super) fn resets_before(&self, step: usize) -> bool {
+        self.reset_every.is_some_and(|every| step > 0 && step.is_multiple_of(every))
+    }
+
+    /// The figure that `stop_at_kl` is of.
+    pub fn distance(&self) -> &'static str {
+        if self.reset_every.is_some() { INITIAL_KL } else { KL }
+    }
+
+    /// The KL at which training ends, if the metrics of a step have reached it.
+    pub fn reached(&self, metrics: &Metrics) -> Option<f64> {
+        let most = self.stop_at_kl?;
+        let found = metrics.iter().find(|(name, _)| *name == self.distance());
+        found.map(|(_, kl)| *kl).filter(|kl| *kl >= most)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_distance_from_the_start_ends_training() {
+        let stops = Options { stop_at_kl: Some(2.0), ..Options::default() };
+        let at = |kl, initial| vec![(KL, kl), (INITIAL_KL, initial)];
+        assert_eq!(stops.reached(&at(2.0, 0.0)), Some(2.0));
+        assert_eq!(stops.reached(&at(1.9, 5.0)), None);
+        let resets = Options { reset_every: Some(3), ..stops };
+        assert_eq!(resets.reached(&at(0.1, 2.5)), Some(2.5));
+        assert_eq!(resets.reached(&at(9.0, 1.0)), None);
+        assert_eq!(Options::default().reached(&at(9.0, 9.0)), None);
+    }
+
+    #[test]
+    fn the_reference_is_replaced_before_every_nth_step_but_the_first() {
+        let resets = Options { reset_every: Some(3), ..Options::default() };
+        let steps: Vec<usize> = (0..8).filter(|step| resets.resets_before(*step)).collect();
+        assert_eq!(steps, [3, 6]);
+        assert!(!Options::default().resets_before(3));
+    }
+}
