@@ -10,10 +10,12 @@ use clap::{Args, ValueEnum};
 use super::common::{Cache, DeviceAndDtype, Source, print, request, terminal_width};
 use super::events::{self, Event, JsonLines, Plain};
 use super::fetch::{Manner, fetch};
+use super::fired;
 use super::load_run::{self, load_run};
 use super::number_format::{count, duration, size};
 use super::plan::{check, refuse_taints};
 use super::report;
+use super::sentinels;
 use super::sequential::{Look, Sweep};
 use super::terminal::TerminalLines;
 use crate::artefacts::names::METRICS;
@@ -42,6 +44,7 @@ use crate::report::page::SAMPLES;
 use crate::report::run::Run as Known;
 use crate::report::summary::summary;
 use crate::report::text::text;
+use crate::rl::sentinels::watch::Fired;
 
 /// Run a pipeline: what is there already is not made again
 #[derive(Args)]
@@ -333,6 +336,29 @@ fn write_events(store: &Store, pipeline: &Pipeline, outcome: &Outcome) {
     }
 }
 
+/// A line for each sentinel that fires on what nodes have recorded; from the report, where there is
+/// one.
+fn fired_in(
+    store: &Store,
+    pipeline: &Pipeline,
+    outcome: &Outcome,
+    known: Option<&Known>,
+) -> Result<Vec<String>> {
+    if let Some(run) = known {
+        return Ok(sentinels::lines(run));
+    }
+    let mut lines = Vec::new();
+    for node in &outcome.nodes {
+        let of_graph = pipeline.graph.nodes.iter().find(|own| own.name == node.name);
+        let Some((own, object)) = of_graph.zip(node.object) else { continue };
+        let settings = fired::settings(Some(&own.config))?;
+        let found = fired::fired(&node.stage, &store.object_path(object), &settings)?;
+        let line = |it: Fired| format!("{}: {}", node.name, it.short());
+        lines.extend(found.into_iter().flatten().map(line));
+    }
+    Ok(lines)
+}
+
 /// Prints what came of a run: failures in full, counts, orphans, tables.
 fn conclude(
     arguments: &Arguments,
@@ -379,6 +405,10 @@ fn conclude(
         }
     }
     let page = page(store, outcome);
+    let fired = fired_in(store, pipeline, outcome, page.as_ref().map(|(_, known)| known))?;
+    if !fired.is_empty() {
+        print(&format!("\nSentinels that fired\n{}\n", fired.join("\n")))?;
+    }
     let tables = tables(store, pipeline, outcome);
     let mut evaluations = Vec::new();
     for (name, folder) in &tables {

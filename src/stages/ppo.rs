@@ -16,7 +16,7 @@ use super::reading::{Part, Reading, Splits};
 use super::rewards::{Names, Reward, Rewards, Scored};
 use super::rollouts::{self, RolloutFiles, Sampler};
 use super::source::Source;
-use super::{Checks, KindInfo, Problem, Stage, footprint, validation};
+use super::{Checks, KindInfo, Problem, Stage, footprint, sentinels, validation};
 use crate::backend::Backend;
 use crate::backend::counting::Counting;
 use crate::dag::context::Context;
@@ -35,6 +35,8 @@ use crate::rl::compat::{Compat, Overrides};
 use crate::rl::kl::Adaptive;
 use crate::rl::ppo::{PolicyClip, ValueClip};
 use crate::rl::preference::Normalisation;
+use crate::rl::sentinels::settings::Sentinels;
+use crate::rl::sentinels::watch::Watch;
 use crate::sample::footprint::first_tokens;
 use crate::train::critic;
 use crate::train::optimiser::{OptimiserConfig, TrainState};
@@ -108,6 +110,10 @@ pub struct PpoStage {
     /// `null` measures nothing and keeps the last step.
     #[serde(default)]
     pub validation: Option<PolicyValidation>,
+    /// Settings of sentinels by name; docs/sentinels.md lists them. Those without an entry have
+    /// their defaults.
+    #[serde(default, skip_serializing_if = "Sentinels::is_empty")]
+    pub sentinels: Sentinels,
     /// Activations that the backward pass computes again instead of keeping them.
     #[serde(default)]
     pub recompute: Recompute,
@@ -180,7 +186,7 @@ fn unit() -> f64 {
 
 impl Stage for PpoStage {
     const INFO: KindInfo = KindInfo {
-        byte_neutral: &["recompute"],
+        byte_neutral: &["recompute", "sentinels"],
         trains: true,
         held_out: &[("validation.by.reward_model", &["policy", "reward_model"])],
         ..KindInfo::on_device("ppo", 3, "policy")
@@ -258,6 +264,7 @@ impl Stage for PpoStage {
         if let Some(validation) = &self.validation {
             validation.check(&mut checks, &self.split);
         }
+        sentinels::check(&mut checks, Self::INFO.name, &self.sentinels);
         let mut problems = checks.done();
         problems.extend(self.optimiser.problems());
         problems
@@ -372,7 +379,8 @@ impl Stage for PpoStage {
         };
         let files = RolloutFiles::new(context)?;
 
-        steps::run(context, &mut ppo, self.steps, |ppo, step| {
+        let watch = Watch::new(Self::INFO.name, self.steps, &self.sentinels);
+        steps::watched(context, watch, &mut ppo, self.steps, |ppo, step| {
             let batch = self.batch(&prompts, step);
             let mut rollouts = sampler.rollouts(b, context, &ppo.run.policy.model, &batch, step)?;
             let (mut judged, mut scored): (Vec<Vec<u32>>, Option<Scored>) = (Vec::new(), None);
@@ -398,9 +406,13 @@ impl Stage for PpoStage {
             }
             let missing_eos = settings.rollouts.conventions.missing_eos;
             let scored = scored.as_ref();
-            files.write(step, &from.tokenizer, &batch, &rollouts, scored, missing_eos)?;
+            let observed =
+                files.write(step, &from.tokenizer, &batch, &rollouts, scored, missing_eos)?;
+            if step + 1 == self.steps {
+                metrics.extend(ppo.run.frozen_movement()?);
+            }
             let tokens = rollouts.iter().map(|rollout| rollout.tokens.len()).sum();
-            Ok(StepReport { metrics, shown: SHOWN, tokens })
+            Ok(StepReport { metrics, shown: SHOWN, tokens, observed })
         })?;
 
         files.publish(self.steps)?;

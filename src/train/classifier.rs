@@ -29,7 +29,7 @@ pub fn train_head<B: Backend>(
         let rate = optimiser.rate(step, batches.len());
         let mut metrics = state.step(&features, &targets, optimiser, rate);
         metrics.push(("learning_rate", rate));
-        Ok(StepReport { metrics, shown: &["loss", "accuracy"], tokens: 0 })
+        Ok(StepReport { metrics, shown: &["loss", "accuracy"], ..StepReport::default() })
     })?;
     Ok(state.finished())
 }
@@ -56,6 +56,7 @@ pub fn train_with_encoder<'a, B: Backend>(
             metrics,
             shown: &["loss", "accuracy"],
             tokens: rows.into_iter().map(tokens).sum(),
+            ..StepReport::default()
         })
     })?;
     Ok(tuner)

@@ -10,10 +10,10 @@
 //!    one size, one optimiser step each. A loss is averaged over its whole minibatch.
 //! 4. Losses and their derivatives are computed on the host, in `f64`, from the log-probabilities
 //!    of each micro-batch: a number a token. Old log-probabilities are those of sampling, so the
-//!    ratio of the first minibatch is exactly 1, which is checked at every step.
+//!    ratio of the first minibatch is exactly 1. Where it is not, the step has figures that say so.
 
 use super::optimiser::OptimiserConfig;
-use super::policy_pass::{self, TokenFigures, by_response, check_unmoved, wide};
+use super::policy_pass::{self, FirstPass, TokenFigures, by_response, wide};
 use super::policy_training::PolicyTraining;
 use super::rollouts::{Rollout, RolloutSettings, score_reference};
 use super::trunk::Trunk;
@@ -80,6 +80,7 @@ struct Sums {
     entropy: f64,
     tokens: usize,
     norm: f64,
+    first: FirstPass,
 }
 
 impl<B: Backend> PolicyTraining<'_, B> {
@@ -87,7 +88,7 @@ impl<B: Backend> PolicyTraining<'_, B> {
     /// fills in. `members` has one entry for each.
     ///
     /// # Errors
-    /// The user's, if training diverged; a bug, if sampling and scoring disagree.
+    /// The user's, if training diverged.
     ///
     /// # Panics
     /// If there is not one of `members` a rollout.
@@ -127,6 +128,7 @@ impl<B: Backend> PolicyTraining<'_, B> {
             ("learning_rate", rate),
             ("episode", ((step + 1) * rollouts.len()) as f64),
         ]);
+        metrics.extend(sums.first.metrics());
         Ok(metrics)
     }
 
@@ -178,7 +180,7 @@ impl<B: Backend> PolicyTraining<'_, B> {
                     let rollout = &rollouts[*member];
                     let (old, reference) = (wide(&rollout.logprobs), wide(&rollout.reference));
                     if is_first {
-                        check_unmoved(policy, &old)?;
+                        sums.first.add(policy, &old);
                     }
                     let advantages = &advantages[*member];
                     let scored = Scored { policy, old: &old, reference: &reference, advantages };

@@ -1,0 +1,1 @@
+//! docs/sentinels.md lists the sentinels that the program has.
