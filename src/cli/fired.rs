@@ -10,7 +10,7 @@ use crate::data::rows::parse_jsonl;
 use crate::error::{Context, Result};
 use crate::rl::Metrics;
 use crate::rl::sentinels::settings::Sentinels;
-use crate::rl::sentinels::watch::{Fired, Watch};
+use crate::rl::sentinels::watch::{Verdict, Watch};
 
 /// The settings in a config, or in the part of one that is in no key. None are none.
 ///
@@ -23,12 +23,12 @@ pub fn settings(config: Option<&Value>) -> Result<Sentinels> {
     }
 }
 
-/// What fires in the steps that the artefact in `folder`, of this stage kind, has recorded; `None`
-/// where the kind has no sentinels or the folder no metrics.
+/// What the sentinels say of the steps that the artefact in `folder`, of this stage kind, has
+/// recorded; `None` where the kind has no sentinels or the folder no metrics.
 ///
 /// # Errors
 /// Files that cannot be read or understood.
-pub fn fired(kind: &str, folder: &Path, settings: &Sentinels) -> Result<Option<Vec<Fired>>> {
+pub fn verdict(kind: &str, folder: &Path, settings: &Sentinels) -> Result<Option<Verdict>> {
     if Watch::new(kind, 0, settings).is_empty() {
         return Ok(None);
     }
@@ -36,14 +36,14 @@ pub fn fired(kind: &str, folder: &Path, settings: &Sentinels) -> Result<Option<V
     let Some(bytes) = crate::fs::read_if_exists(&path)? else { return Ok(None) };
     let rows: Vec<(usize, Map<String, Value>)> = parse_jsonl(&bytes, &path)?;
     let mut watch = Watch::new(kind, rows.len(), settings);
-    let mut found = Vec::new();
+    let mut fired = Vec::new();
     for (at, (_, row)) in rows.iter().enumerate() {
         let own = row.iter().filter(|(name, _)| *name != "step");
         let own = own.filter_map(|(name, value)| Some((name.as_str(), value.as_f64()?)));
         let figures: Vec<(&str, f64)> = own.chain(of_rollouts(folder, at)?).collect();
-        found.extend(watch.step(at + 1, &figures));
+        fired.extend(watch.step(at + 1, &figures));
     }
-    Ok(Some(found))
+    Ok(Some(Verdict { fired, judged: watch.judged() }))
 }
 
 /// The figures of the rollouts of step `step`, from 0; none of an artefact without rollouts.

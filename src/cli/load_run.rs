@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 
 use super::common::Cache;
-use super::fired::{fired, settings};
+use super::fired::{settings, verdict};
 use crate::artefacts::attribution::ATTRIBUTION;
 use crate::artefacts::comparisons::COMPARISONS;
 use crate::artefacts::curves::{BEST_OF_N, OVER_OPTIMISATION};
@@ -123,7 +123,7 @@ pub fn load_run(store: &Store, record: &Record) -> Result<Run> {
             curves: folder.as_deref().map(figures).unwrap_or_default(),
             sentinels: match &folder {
                 Some(folder) => {
-                    fired(&node.stage, folder, &settings(record.neutral.get(&node.name))?)?
+                    verdict(&node.stage, folder, &settings(record.neutral.get(&node.name))?)?
                 }
                 None => None,
             },

@@ -352,9 +352,9 @@ fn fired_in(
         let of_graph = pipeline.graph.nodes.iter().find(|own| own.name == node.name);
         let Some((own, object)) = of_graph.zip(node.object) else { continue };
         let settings = fired::settings(Some(&own.config))?;
-        let found = fired::fired(&node.stage, &store.object_path(object), &settings)?;
+        let found = fired::verdict(&node.stage, &store.object_path(object), &settings)?;
         let line = |it: Fired| format!("{}: {}", node.name, it.short());
-        lines.extend(found.into_iter().flatten().map(line));
+        lines.extend(found.into_iter().flat_map(|found| found.fired).map(line));
     }
     Ok(lines)
 }

@@ -30,16 +30,16 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     let run = load_run(&store, &record)?;
     if arguments.json {
         let checked = |node: &&Node| node.sentinels.is_some();
-        let stage = |node: &Node| json!({"node": node.name, "stage": node.stage,
-            "fired": node.sentinels});
+        let stage = |node: &Node| json!({"node": node.name, "stage": node.stage, "sentinels": node.sentinels});
         let stages: Vec<_> = run.nodes.iter().filter(checked).map(stage).collect();
         return print_json(&json!({"run": run.id, "stages": stages}));
     }
-    let checked = |sentinel: &Sentinel, node: &&Node| {
-        node.sentinels.is_some() && sentinel.kinds.contains(&node.stage.as_str())
+    let judged = |sentinel: &Sentinel, node: &&Node| {
+        let own = node.sentinels.as_ref();
+        own.is_some_and(|own| own.judged.iter().any(|name| name == sentinel.name))
     };
     let row = |sentinel: &Sentinel| {
-        let nodes: Vec<&Node> = run.nodes.iter().filter(|node| checked(sentinel, node)).collect();
+        let nodes: Vec<&Node> = run.nodes.iter().filter(|node| judged(sentinel, node)).collect();
         let fires = |node: &&&Node| fired(node).any(|fired| fired.sentinel == sentinel.name);
         let fired = nodes.iter().filter(fires).count();
         let stages = count(nodes.len(), "stage");
@@ -54,7 +54,7 @@ pub fn main(arguments: &Arguments) -> Result<()> {
 }
 
 fn fired(node: &Node) -> impl Iterator<Item = &crate::rl::sentinels::watch::Fired> {
-    node.sentinels.iter().flatten()
+    node.sentinels.iter().flat_map(|own| &own.fired)
 }
 
 /// A line for each sentinel that fired: the node, the step, the value and the threshold.

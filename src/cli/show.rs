@@ -9,7 +9,7 @@ use super::common::{
     Cache, DeviceAndDtype, Source, columns, print, print_json, request, terminal_width,
 };
 use super::fetch::find;
-use super::fired::{fired, settings};
+use super::fired::{settings, verdict};
 use super::number_format::{age, duration, figure, size};
 use crate::artefacts::names::METRICS;
 use crate::artefacts::table::{TABLE, Table};
@@ -184,12 +184,7 @@ fn split_text(split: &str, census: &Census) -> String {
     text
 }
 
-fn as_json(
-    store: &Store,
-    entry: &Entry,
-    own: &Sentinels,
-    arguments: &Arguments,
-) -> Result<Value> {
+fn as_json(store: &Store, entry: &Entry, own: &Sentinels, arguments: &Arguments) -> Result<Value> {
     let files: Vec<Value> = store
         .object_files(entry.object)?
         .into_iter()
@@ -198,8 +193,8 @@ fn as_json(
     let path = store.object_path(entry.object);
     let mut shown =
         json!({ "path": &path, "files": files, "metrics": metrics(store, entry), "entry": entry });
-    if let Some(fired) = fired(&entry.preimage.stage, &path, own)? {
-        shown["sentinels"] = serde_json::to_value(fired)?;
+    if let Some(verdict) = verdict(&entry.preimage.stage, &path, own)? {
+        shown["sentinels"] = serde_json::to_value(verdict)?;
     }
     let splits = splits(store, entry, arguments)?;
     if !splits.is_empty() {
@@ -211,12 +206,7 @@ fn as_json(
     Ok(shown)
 }
 
-fn as_text(
-    store: &Store,
-    entry: &Entry,
-    own: &Sentinels,
-    arguments: &Arguments,
-) -> Result<String> {
+fn as_text(store: &Store, entry: &Entry, own: &Sentinels, arguments: &Arguments) -> Result<String> {
     let mut text = format!(
         "{} ({}, made by {} version {})\n",
         entry.node, entry.output, entry.preimage.stage, entry.preimage.version
@@ -251,12 +241,15 @@ fn as_text(
         (None, Some(Value::Object(metrics))) => text.push_str(&lines_of(&metrics)),
         (None, _) => {}
     }
-    match fired(&entry.preimage.stage, &store.object_path(entry.object), own)? {
+    match verdict(&entry.preimage.stage, &store.object_path(entry.object), own)? {
         None => {}
-        Some(fired) if fired.is_empty() => text.push_str("  sentinels  none fired\n"),
-        Some(all) => {
-            all.iter().for_each(|it| text.push_str(&format!("  sentinel  {}\n", it.message())))
+        Some(verdict) if verdict.fired.is_empty() => {
+            text.push_str(&format!("  sentinel  none of {} fired\n", verdict.judged.len()))
         }
+        Some(verdict) => verdict
+            .fired
+            .iter()
+            .for_each(|it| text.push_str(&format!("  sentinel  {}\n", it.message()))),
     }
     let config = serde_json::to_string_pretty(&whole_config(&entry.preimage, &Builtin))?;
     text.push_str(&format!("  config  {}\n", config.replace('\n', "\n          ")));

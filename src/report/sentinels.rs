@@ -12,7 +12,10 @@ pub(super) fn html(run: &Run) -> Option<String> {
     let rows: String = run
         .nodes
         .iter()
-        .flat_map(|node| node.sentinels.iter().flatten().map(|fired| (&node.name, fired)))
+        .flat_map(|node| {
+            let fired = node.sentinels.iter().flat_map(|own| &own.fired);
+            fired.map(|fired| (&node.name, fired))
+        })
         .map(|(node, fired)| {
             let meaning = named(&fired.sentinel)
                 .map_or_else(String::new, |own| format!("{} {}", own.meaning, own.remedy));

@@ -15,7 +15,9 @@ use super::answer_rows::{self, Answers};
 use super::footprint::Training;
 use super::models::{ArtefactShape, ArtefactShapes};
 use super::reading::{Part, Reading};
-use super::{Checks, Constraint, KindInfo, Problem, Rule, Stage, model_files, sentinels, validation};
+use super::{
+    Checks, Constraint, KindInfo, Problem, Rule, Stage, model_files, sentinels, validation,
+};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::batches::batches;

@@ -201,4 +201,3 @@ impl<'a> RolloutFiles<'a> {
         Ok(())
     }
 }
-

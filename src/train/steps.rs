@@ -17,10 +17,10 @@ use super::archive::Archive;
 use crate::artefacts::names::METRICS;
 use crate::dag::context::Context;
 use crate::error::{Context as _, Failure, Kind, Result, kind_of, user};
+use crate::fs;
 use crate::rl::Metrics;
 use crate::rl::sentinels::table::Action;
 use crate::rl::sentinels::watch::{Fired, Watch};
-use crate::fs;
 
 /// The name of the checkpoint in `context.checkpoints()`.
 const CHECKPOINT: &str = "state.safetensors";

@@ -27,7 +27,7 @@ use posttrain::eval::seeds;
 use posttrain::random::Stream;
 use posttrain::report::run::{Curve, Evaluation, Judging, Made, Node, Run};
 use posttrain::rl::sentinels::table::Action;
-use posttrain::rl::sentinels::watch::Fired;
+use posttrain::rl::sentinels::watch::{Fired, Verdict};
 use serde_json::json;
 
 pub const TEST_SETS: [&str; 3] = ["id", "ood_forum", "ood_<b>length"];
@@ -134,7 +134,7 @@ fn node(at: usize, name: &str, stage: &str, needs: &[&str]) -> Node {
             sources: [("of".to_owned(), HOSTILE[2].to_owned())].into(),
         }),
         curves: if trains { names.iter().enumerate().map(curve).collect() } else { Vec::new() },
-        sentinels: trains.then(|| fired(stage)),
+        sentinels: trains.then(|| Verdict { fired: fired(stage), judged: Vec::new() }),
     }
 }
 

@@ -100,7 +100,8 @@ mod tests {
 
     #[test]
     fn an_unknown_name_and_one_of_other_kinds_are_refused_with_the_names() {
-        for (name, words) in [("typo", "no sentinel"), ("accuracy_at_chance", "other stage kinds")] {
+        for (name, words) in [("typo", "no sentinel"), ("accuracy_at_chance", "other stage kinds")]
+        {
             let found = problems("ppo", &one(name, Setting::Warn));
             let message = &found[0].1;
             assert!(message.contains("kl_runaway") && message.contains(words), "{message}");

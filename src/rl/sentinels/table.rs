@@ -38,6 +38,8 @@ pub enum Figure {
 pub enum Measure {
     /// The figure.
     Plain(Figure),
+    /// The size of the figure, without its sign.
+    Size(Figure),
     /// The figure over its mean in the first [`START`] steps, where that is above 0.
     ToStart(Figure),
     /// How far `validation/score` is below its best, where `objective/scores` has risen since then
@@ -146,6 +148,7 @@ impl Sentinel {
     pub fn measured(&self) -> String {
         let what = match self.measure {
             Measure::Plain(figure) => figure.words().to_owned(),
+            Measure::Size(figure) => format!("size of {}", figure.words()),
             Measure::ToStart(figure) => format!("{}, over its start,", figure.words()),
             Measure::AgainstHeldOut => "fall of validation/score while scores rise".to_owned(),
         };
@@ -273,9 +276,9 @@ pub const SENTINELS: &[Sentinel] = &[
         kinds: ON_POLICY,
         measure: plain("response_length/clip_ratio"),
         side: Side::AtLeast,
-        threshold: 1.0,
+        threshold: 0.98,
         over: Over::Each(2),
-        meaning: "No response ends by itself.",
+        meaning: "No response, or nearly none, ends by itself.",
         remedy: "Raise `max_new_tokens`, or begin with a policy that has learned to end (`sft` \
             rows end with EOS).",
         ..USUAL
@@ -366,7 +369,7 @@ pub const SENTINELS: &[Sentinel] = &[
         kinds: REWARDED,
         measure: plain(SCORE_STD),
         side: Side::AtMost,
-        threshold: 1e-9,
+        threshold: 1e-6,
         unit: "score",
         over: Over::Each(2),
         meaning: "All responses of a step have one reward, so advantages have no variance that \
@@ -436,6 +439,17 @@ pub const SENTINELS: &[Sentinel] = &[
         over: Over::Mean(20),
         meaning: "The value function predicts returns worse than their mean does.",
         remedy: "Raise `value.clip.coef` or `value.head_ratio`, or give it `value.warmup` steps.",
+        ..USUAL
+    },
+    Sentinel {
+        name: "idle_value",
+        kinds: &["ppo"],
+        measure: Measure::Size(Figure::Named("critic/vf_explained_var")),
+        side: Side::AtMost,
+        threshold: 0.001,
+        over: Over::Each(10),
+        meaning: "The value function explains nothing of the returns: it says the same everywhere.",
+        remedy: "Raise `value.clip.coef`, `value.head_ratio` or the learning rate.",
         ..USUAL
     },
     Sentinel {

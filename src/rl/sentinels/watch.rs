@@ -20,6 +20,15 @@ pub struct Fired {
     pub action: Action,
 }
 
+/// What the sentinels of a finished stage say.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Those that fired, in the order of steps.
+    pub fired: Vec<Fired>,
+    /// The names of those that had the figures of enough steps to fire.
+    pub judged: Vec<String>,
+}
+
 /// The sentinels of a run, and what they have seen.
 pub struct Watch {
     total: usize,
@@ -31,6 +40,8 @@ struct Watched {
     series: Series,
     /// The last measured numbers, as many as decide.
     window: Vec<f64>,
+    /// Whether the window has been full.
+    judged: bool,
     fired: bool,
 }
 
@@ -57,6 +68,7 @@ impl Watch {
             guard,
             series: Series::default(),
             window: Vec::new(),
+            judged: false,
             fired: false,
         };
         Watch { total, watched: guards(kind, settings).into_iter().map(watched).collect() }
@@ -67,9 +79,11 @@ impl Watch {
         self.watched.is_empty()
     }
 
-    /// The names of its sentinels.
-    pub fn names(&self) -> impl Iterator<Item = &'static str> {
-        self.watched.iter().map(|watched| watched.guard.sentinel.name)
+    /// The names of the sentinels that have had the figures of enough steps to fire. An exact check
+    /// has them always: its figure is left out where it is 0.
+    pub fn judged(&self) -> Vec<String> {
+        let own = self.watched.iter().filter(|it| it.judged || it.guard.sentinel.exact);
+        own.map(|it| it.guard.sentinel.name.to_owned()).collect()
     }
 
     /// Takes the figures of step number `step`, from 1, and gives the sentinels that fire at it. Of
@@ -108,6 +122,7 @@ impl Watched {
                 (mean, holds(mean))
             }
         };
+        self.judged |= self.window.len() == most;
         self.fired = fires && self.window.len() == most;
         let sentinel = sentinel.name.to_owned();
         self.fired.then_some(Fired { sentinel, step, value, threshold, action })
@@ -116,13 +131,10 @@ impl Watched {
 
 impl Series {
     /// What a step measures; `None` where it has not the figures.
-    fn measure(
-        &mut self,
-        measure: Measure,
-        find: &dyn Fn(&str) -> Option<f64>,
-    ) -> Option<f64> {
+    fn measure(&mut self, measure: Measure, find: &dyn Fn(&str) -> Option<f64>) -> Option<f64> {
         match measure {
             Measure::Plain(figure) => read(figure, find),
+            Measure::Size(figure) => read(figure, find).map(f64::abs),
             Measure::ToStart(figure) => {
                 let value = read(figure, find)?;
                 if self.start.len() < START {
@@ -234,14 +246,14 @@ mod tests {
     fn each_step_in_a_row_is_beyond_the_threshold() {
         let eos = |series: &[f64]| steps("grpo", "eos_never", "response_length/clip_ratio", series);
         assert_eq!(eos(&[1.0, 0.9, 1.0, 0.9]), []);
+        assert_eq!(eos(&[0.98, 0.99]), [2]);
         assert_eq!(eos(&[0.5, 1.0, 1.0, 1.0]), [3]);
     }
 
     #[test]
     fn a_figure_is_compared_with_its_first_three_steps() {
-        let length = |series: &[f64]| {
-            steps("ppo", "length_collapse", "response_length/mean", series)
-        };
+        let length =
+            |series: &[f64]| steps("ppo", "length_collapse", "response_length/mean", series);
         // The start is 10; means of three after it are 5, 3.9.
         assert_eq!(length(&[9.0, 10.0, 11.0, 6.0, 6.0, 3.0, 2.7]), [7]);
         assert_eq!(length(&[9.0, 10.0, 11.0, 1.0, 6.0]), []);
@@ -251,9 +263,8 @@ mod tests {
     #[test]
     fn a_reward_model_is_judged_after_half_of_its_steps() {
         let early = [vec![0.5; 50], vec![0.8; 50]].concat();
-        let figure = |series: &[f64]| {
-            steps("reward_model", "accuracy_at_chance", "accuracy", series)
-        };
+        let figure =
+            |series: &[f64]| steps("reward_model", "accuracy_at_chance", "accuracy", series);
         assert_eq!(figure(&early), []);
         assert_eq!(figure(&[0.5; 100]), [70]);
         assert_eq!(figure(&[0.5; 30]), []);
@@ -300,13 +311,24 @@ mod tests {
         let run = |setting| {
             let settings = [("kl_runaway".to_owned(), setting)].into();
             let mut watch = Watch::new("ppo", 9, &settings);
-            let series = (1..=9).flat_map(|step| {
-                watch.step(step, &[("objective/kl_token", step as f64)])
-            });
+            let series =
+                (1..=9).flat_map(|step| watch.step(step, &[("objective/kl_token", step as f64)]));
             series.map(|fired| fired.step).collect::<Vec<usize>>()
         };
         assert_eq!(run(Setting::Off), []);
         assert_eq!(run(Setting::WarnAt(5.5)), [7]);
+    }
+
+    #[test]
+    fn a_sentinel_is_judged_once_its_figures_suffice() {
+        let mut watch = Watch::new("reward_model", 10, &Sentinels::new());
+        let exact = vec!["frozen_moved".to_owned()];
+        assert_eq!(watch.judged(), exact);
+        for step in 1..=7 {
+            watch.step(step, &[("validation/accuracy", 0.9)]);
+            let judged = watch.judged().contains(&"held_out_at_chance".to_owned());
+            assert_eq!(judged, step == 7, "two steps after half of ten");
+        }
     }
 
     #[test]

@@ -48,9 +48,7 @@ pub fn with(mut config: Value, more: Value) -> Value {
 /// A dataset with a split `sft` of these prompts and completions, which are also the prompts of the
 /// split `prompts`.
 pub fn rows(folder: &tempfile::TempDir, rows: &[(String, String)]) -> Value {
-    let row = |(at, (prompt, completion)): (usize, &(String, String))| {
-        json!({"id": format!("row-{at}"), "prompt": prompt, "completion": completion})
-    };
+    let row = |(at, (prompt, completion)): (usize, &(String, String))| json!({"id": format!("row-{at}"), "prompt": prompt, "completion": completion});
     let text = jsonl(rows.iter().enumerate().map(row));
     for split in ["sft", "prompts"] {
         write(&folder.path().join(format!("{split}.jsonl")), &text);
