@@ -15,7 +15,6 @@ use super::load_run::{self, load_run};
 use super::number_format::{count, duration, size};
 use super::plan::{check, refuse_taints};
 use super::report;
-use super::sentinels;
 use super::sequential::{Look, Sweep};
 use super::terminal::TerminalLines;
 use crate::artefacts::names::METRICS;
@@ -42,6 +41,7 @@ use crate::pipeline::registry::Builtin;
 use crate::reference::{Artefact, Evaluation};
 use crate::report::page::SAMPLES;
 use crate::report::run::Run as Known;
+use crate::report::sentinels;
 use crate::report::summary::summary;
 use crate::report::text::text;
 use crate::rl::sentinels::watch::Fired;
@@ -336,27 +336,27 @@ fn write_events(store: &Store, pipeline: &Pipeline, outcome: &Outcome) {
     }
 }
 
-/// A line for each sentinel that fires on what nodes have recorded; from the report, where there is
-/// one.
+/// The sentinels that fire on what nodes have recorded, each with its node; from the report, where
+/// there is one.
 fn fired_in(
     store: &Store,
     pipeline: &Pipeline,
     outcome: &Outcome,
     known: Option<&Known>,
-) -> Result<Vec<String>> {
+) -> Result<Vec<(String, Fired)>> {
     if let Some(run) = known {
-        return Ok(sentinels::lines(run));
+        return Ok(sentinels::fired(run));
     }
-    let mut lines = Vec::new();
+    let mut all = Vec::new();
     for node in &outcome.nodes {
         let of_graph = pipeline.graph.nodes.iter().find(|own| own.name == node.name);
         let Some((own, object)) = of_graph.zip(node.object) else { continue };
         let settings = fired::settings(Some(&own.config))?;
         let found = fired::verdict(&node.stage, &store.object_path(object), &settings)?;
-        let line = |it: Fired| format!("{}: {}", node.name, it.short());
-        lines.extend(found.into_iter().flat_map(|found| found.fired).map(line));
+        let own = found.into_iter().flat_map(|found| found.fired);
+        all.extend(own.map(|fired| (node.name.clone(), fired)));
     }
-    Ok(lines)
+    Ok(all)
 }
 
 /// Prints what came of a run: failures in full, counts, orphans, tables.
@@ -406,9 +406,6 @@ fn conclude(
     }
     let page = page(store, outcome);
     let fired = fired_in(store, pipeline, outcome, page.as_ref().map(|(_, known)| known))?;
-    if !fired.is_empty() {
-        print(&format!("\nSentinels that fired\n{}\n", fired.join("\n")))?;
-    }
     let tables = tables(store, pipeline, outcome);
     let mut evaluations = Vec::new();
     for (name, folder) in &tables {
@@ -427,7 +424,9 @@ fn conclude(
     let width = terminal_width();
     let rest = tables.last().map(|(_, folder)| format!("figures: {}", folder.display()));
     let report = page.as_ref().map(|(page, _)| format!("report: {}", page.display()));
-    let rest: Vec<String> = rest.into_iter().chain(report.clone()).collect();
+    let watched =
+        (!fired.is_empty()).then(|| format!("sentinels: {} fired, listed at the end", fired.len()));
+    let rest: Vec<String> = watched.into_iter().chain(rest).chain(report.clone()).collect();
     let found = summary(&evaluations, &rest, width);
     match &report {
         _ if !found.is_empty() => print(&format!("\n{found}"))?,
@@ -442,6 +441,9 @@ fn conclude(
     if left > 0 {
         let what = count(left, "evaluation");
         print(&format!("\n{what} of single seeds: in the report, and by `posttrain show`\n"))?;
+    }
+    if !fired.is_empty() {
+        print(&format!("\nSentinels that fired\n{}", sentinels::lines(&fired, width)))?;
     }
     Ok(())
 }

@@ -4,11 +4,12 @@
 use clap::Args;
 use serde_json::json;
 
-use super::common::{Cache, columns, print, print_json};
+use super::common::{Cache, columns, print, print_json, terminal_width};
 use super::load_run::{find, load_run};
 use super::number_format::count;
 use crate::error::Result;
-use crate::report::run::{Node, Run};
+use crate::report::run::Node;
+use crate::report::sentinels::{fired, lines};
 use crate::rl::sentinels::table::{SENTINELS, Sentinel};
 
 /// List the sentinels that fire on what the stages of a run have recorded
@@ -40,27 +41,16 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     };
     let row = |sentinel: &Sentinel| {
         let nodes: Vec<&Node> = run.nodes.iter().filter(|node| judged(sentinel, node)).collect();
-        let fires = |node: &&&Node| fired(node).any(|fired| fired.sentinel == sentinel.name);
+        let fires = |node: &&&Node| {
+            let mut own = node.sentinels.iter().flat_map(|own| &own.fired);
+            own.any(|fired| fired.sentinel == sentinel.name)
+        };
         let fired = nodes.iter().filter(fires).count();
         let stages = count(nodes.len(), "stage");
         (!nodes.is_empty()).then(|| vec![sentinel.name.into(), format!("{fired} of {stages}")])
     };
     let rows: Vec<Vec<String>> = SENTINELS.iter().filter_map(row).collect();
     let mut text = format!("run {}\n{}", run.id, columns(&rows));
-    for line in lines(&run) {
-        text.push_str(&format!("{line}\n"));
-    }
+    text.push_str(&lines(&fired(&run), terminal_width()));
     print(&text)
-}
-
-fn fired(node: &Node) -> impl Iterator<Item = &crate::rl::sentinels::watch::Fired> {
-    node.sentinels.iter().flat_map(|own| &own.fired)
-}
-
-/// A line for each sentinel that fired: the node, the step, the value and the threshold.
-pub fn lines(run: &Run) -> Vec<String> {
-    let of = |node: &Node| -> Vec<String> {
-        fired(node).map(|fired| format!("{}: {}", node.name, fired.short())).collect()
-    };
-    run.nodes.iter().flat_map(of).collect()
 }

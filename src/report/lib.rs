@@ -55,7 +55,7 @@ pub mod results;
 pub mod run;
 pub mod seeds;
 pub mod select;
-mod sentinels;
+pub mod sentinels;
 mod significance;
 pub mod summary;
 mod sweeps;

@@ -8,8 +8,8 @@
 //! 2. Forward KL: the negative log-likelihood of the teacher's responses, which is the forward KL
 //!    and the teacher's entropy, which no weight changes.
 //! 3. The loss is (1 - forward) times the mean of the first over tokens, and forward times the mean
-//!    of the second. A step is one optimiser step, so every ratio is exactly 1. Where it is not, the
-//!    step has figures that say so.
+//!    of the second. A step is one optimiser step, so every ratio is exactly 1. Where it is not,
+//!    the step has figures that say so.
 
 use super::optimiser::OptimiserConfig;
 use super::policy_pass::{FirstPass, accumulate, by_response, wide};

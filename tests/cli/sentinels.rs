@@ -61,7 +61,7 @@ fn what_fires_is_shown_while_the_stage_runs_and_whenever_it_is_cached() {
     assert!(counted("frozen_moved", "0 of 1 stage"), "{listed}");
     let listed: Value = serde_json::from_str(&place.good(&["sentinels", "--json"]).out).unwrap();
     assert_eq!(listed["stages"][0]["node"], "tuned");
-    place.good(&["report", "--out", "page.html"]);
+    place.good(&["report", "--output", "page.html"]);
     assert!(place.read("page.html").contains("<td>loss_rise<td>"), "the page has it");
 }
 
@@ -70,7 +70,7 @@ fn what_fires_is_shown_while_the_stage_runs_and_whenever_it_is_cached() {
 fn another_setting_makes_nothing_again_and_silences_what_is_shown() {
     let place = place(3.0, "{}");
     place.good(&["run", "p.yaml"]);
-    place.pipeline(&tuned(3.0, "{loss_rise: off}"));
+    place.pipeline(&tuned(3.0, "{loss_rise: off, deterministic: off}"));
     assert_eq!(place.counts(&[]).0, 0, "nothing runs");
     let said = place.good(&["run", "p.yaml"]);
     assert!(!said.out.contains("Sentinels that fired"), "{}", said.out);
@@ -78,7 +78,7 @@ fn another_setting_makes_nothing_again_and_silences_what_is_shown() {
     assert!(shown.contains("  sentinel  none of "), "{shown}");
     assert!(place.good(&["sentinels"]).out.contains("frozen_moved"));
     assert!(!place.good(&["sentinels"]).out.contains("loss_rise"), "it is off in this run");
-    place.good(&["report", "--out", "page.html"]);
+    place.good(&["report", "--output", "page.html"]);
     assert!(!place.read("page.html").contains("<td>loss_rise<td>"), "nor on its page");
 }
 
