@@ -32,6 +32,7 @@
 //! ```
 
 use posttrain_eval as eval;
+use posttrain_rl as rl;
 
 pub mod attribution;
 pub mod comparisons;

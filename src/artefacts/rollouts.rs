@@ -4,8 +4,16 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::rl::Metrics;
+use crate::rl::sentinels::responses::{self, Response};
+
 /// The folder.
 pub const ROLLOUTS: &str = "rollouts";
+
+/// The file of step `step`, from 0.
+pub fn name(step: usize) -> String {
+    format!("step-{:05}.jsonl", step + 1)
+}
 
 /// A response that was sampled for a step, before its updates; fields by name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,4 +37,21 @@ pub struct Rollout {
     pub rewards: BTreeMap<String, Option<f64>>,
     /// The score that is optimised, after that rule; `null` where no reward applies.
     pub score: Option<f64>,
+}
+
+impl<'a> From<&'a Rollout> for Response<'a> {
+    fn from(rollout: &'a Rollout) -> Self {
+        Response {
+            id: &rollout.id,
+            prompt: &rollout.prompt,
+            text: &rollout.response,
+            score: rollout.score,
+            kl: rollout.kl,
+        }
+    }
+}
+
+/// The figures of the rollouts of a step that sentinels read.
+pub fn figures(rollouts: &[Rollout]) -> Metrics {
+    responses::figures(&rollouts.iter().map(Response::from).collect::<Vec<_>>())
 }

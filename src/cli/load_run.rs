@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 
 use super::common::Cache;
+use super::fired::{settings, verdict};
 use crate::artefacts::attribution::ATTRIBUTION;
 use crate::artefacts::comparisons::COMPARISONS;
 use crate::artefacts::curves::{BEST_OF_N, OVER_OPTIMISATION};
@@ -120,6 +121,12 @@ pub fn load_run(store: &Store, record: &Record) -> Result<Run> {
             object: node.object.map(|object| object.to_string()),
             made: entry.as_ref().map(made),
             curves: folder.as_deref().map(figures).unwrap_or_default(),
+            sentinels: match &folder {
+                Some(folder) => {
+                    verdict(&node.stage, folder, &settings(record.neutral.get(&node.name))?)?
+                }
+                None => None,
+            },
         });
         match (folder, entry.as_ref().map(|entry| entry.output.as_str())) {
             (Some(folder), Some(EvaluationKind::KIND)) => {

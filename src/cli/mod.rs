@@ -30,6 +30,7 @@ mod events;
 mod exec;
 mod explain;
 mod fetch;
+mod fired;
 mod gc;
 mod generate;
 mod graph;
@@ -43,6 +44,7 @@ mod results;
 mod rows;
 mod run;
 mod score;
+mod sentinels;
 mod sequential;
 mod serve;
 mod show;
@@ -67,6 +69,7 @@ enum Command {
     Ls(ls::Arguments),
     Report(report::Arguments),
     Results(results::Arguments),
+    Sentinels(sentinels::Arguments),
     Diff(diff::Arguments),
     Gc(gc::Arguments),
     Stages(stages::Arguments),
@@ -125,6 +128,7 @@ pub fn main() -> ExitCode {
         Command::Ls(arguments) => ls::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Report(arguments) => report::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Results(arguments) => results::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Sentinels(arguments) => sentinels::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Diff(arguments) => diff::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Gc(arguments) => gc::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Stages(arguments) => stages::main(&arguments).map(|()| ExitCode::SUCCESS),

@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use super::common::{Cache, DeviceAndDtype, Source, print, request, terminal_width};
 use super::events::{self, Event, JsonLines, Plain};
 use super::fetch::{Manner, fetch};
+use super::fired;
 use super::load_run::{self, load_run};
 use super::number_format::{count, duration, size};
 use super::plan::{check, refuse_taints};
@@ -40,8 +41,10 @@ use crate::pipeline::registry::Builtin;
 use crate::reference::{Artefact, Evaluation};
 use crate::report::page::SAMPLES;
 use crate::report::run::Run as Known;
+use crate::report::sentinels;
 use crate::report::summary::summary;
 use crate::report::text::text;
+use crate::rl::sentinels::watch::Fired;
 
 /// Run a pipeline: what is there already is not made again
 #[derive(Args)]
@@ -333,6 +336,29 @@ fn write_events(store: &Store, pipeline: &Pipeline, outcome: &Outcome) {
     }
 }
 
+/// The sentinels that fire on what nodes have recorded, each with its node; from the report, where
+/// there is one.
+fn fired_in(
+    store: &Store,
+    pipeline: &Pipeline,
+    outcome: &Outcome,
+    known: Option<&Known>,
+) -> Result<Vec<(String, Fired)>> {
+    if let Some(run) = known {
+        return Ok(sentinels::fired(run));
+    }
+    let mut all = Vec::new();
+    for node in &outcome.nodes {
+        let of_graph = pipeline.graph.nodes.iter().find(|own| own.name == node.name);
+        let Some((own, object)) = of_graph.zip(node.object) else { continue };
+        let settings = fired::settings(Some(&own.config))?;
+        let found = fired::verdict(&node.stage, &store.object_path(object), &settings)?;
+        let own = found.into_iter().flat_map(|found| found.fired);
+        all.extend(own.map(|fired| (node.name.clone(), fired)));
+    }
+    Ok(all)
+}
+
 /// Prints what came of a run: failures in full, counts, orphans, tables.
 fn conclude(
     arguments: &Arguments,
@@ -379,6 +405,7 @@ fn conclude(
         }
     }
     let page = page(store, outcome);
+    let fired = fired_in(store, pipeline, outcome, page.as_ref().map(|(_, known)| known))?;
     let tables = tables(store, pipeline, outcome);
     let mut evaluations = Vec::new();
     for (name, folder) in &tables {
@@ -397,7 +424,9 @@ fn conclude(
     let width = terminal_width();
     let rest = tables.last().map(|(_, folder)| format!("figures: {}", folder.display()));
     let report = page.as_ref().map(|(page, _)| format!("report: {}", page.display()));
-    let rest: Vec<String> = rest.into_iter().chain(report.clone()).collect();
+    let watched =
+        (!fired.is_empty()).then(|| format!("sentinels: {} fired, listed at the end", fired.len()));
+    let rest: Vec<String> = watched.into_iter().chain(rest).chain(report.clone()).collect();
     let found = summary(&evaluations, &rest, width);
     match &report {
         _ if !found.is_empty() => print(&format!("\n{found}"))?,
@@ -412,6 +441,9 @@ fn conclude(
     if left > 0 {
         let what = count(left, "evaluation");
         print(&format!("\n{what} of single seeds: in the report, and by `posttrain show`\n"))?;
+    }
+    if !fired.is_empty() {
+        print(&format!("\nSentinels that fired\n{}", sentinels::lines(&fired, width)))?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use super::common::{
     Cache, DeviceAndDtype, Source, columns, print, print_json, request, terminal_width,
 };
 use super::fetch::find;
+use super::fired::{settings, verdict};
 use super::number_format::{age, duration, figure, size};
 use crate::artefacts::names::METRICS;
 use crate::artefacts::table::{TABLE, Table};
@@ -24,6 +25,7 @@ use crate::pipeline::registry::Builtin;
 use crate::reference::{Artefact, Dataset as DatasetArtefact, Evaluation};
 use crate::report::metrics::define_step;
 use crate::report::table::text as table_text;
+use crate::rl::sentinels::settings::Sentinels;
 use crate::tokenizer::tokens::Tokenizer;
 
 /// Show an artefact: path, files, metrics, config, provenance
@@ -60,25 +62,26 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     let store = arguments.cache.open()?;
     let entries = match arguments.what.as_slice() {
         [pipeline, stage] => entries_of(&store, arguments, PathBuf::from(pipeline), stage)?,
-        [id] => vec![entry_by_id(&store, id)?],
+        [id] => vec![(entry_by_id(&store, id)?, Sentinels::new())],
         _ => unreachable!("clap takes one or two"),
     };
     if arguments.json {
         let shown: Result<Vec<Value>> =
-            entries.iter().map(|entry| as_json(&store, entry, arguments)).collect();
+            entries.iter().map(|(entry, own)| as_json(&store, entry, own, arguments)).collect();
         return print_json(&shown?);
     }
     let texts: Result<Vec<String>> =
-        entries.iter().map(|entry| as_text(&store, entry, arguments)).collect();
+        entries.iter().map(|(entry, own)| as_text(&store, entry, own, arguments)).collect();
     print(&texts?.join("\n"))
 }
 
+/// The entries of a stage's nodes, each with the settings of its sentinels.
 fn entries_of(
     store: &Store,
     arguments: &Arguments,
     pipeline: PathBuf,
     stage: &str,
-) -> Result<Vec<Entry>> {
+) -> Result<Vec<(Entry, Sentinels)>> {
     let mut pipeline =
         Source { pipeline, profiles: arguments.profiles.clone(), sets: arguments.sets.clone() }
             .load()?;
@@ -104,7 +107,9 @@ fn entries_of(
                 .hint("run the pipeline first")
                 .into());
         };
-        entries.extend(store.entry(key)?);
+        let node = pipeline.graph.nodes.iter().find(|node| node.name == step.name);
+        let own = settings(node.map(|node| &node.config))?;
+        entries.extend(store.entry(key)?.map(|entry| (entry, own)));
     }
     Ok(entries)
 }
@@ -179,7 +184,7 @@ fn split_text(split: &str, census: &Census) -> String {
     text
 }
 
-fn as_json(store: &Store, entry: &Entry, arguments: &Arguments) -> Result<Value> {
+fn as_json(store: &Store, entry: &Entry, own: &Sentinels, arguments: &Arguments) -> Result<Value> {
     let files: Vec<Value> = store
         .object_files(entry.object)?
         .into_iter()
@@ -187,7 +192,10 @@ fn as_json(store: &Store, entry: &Entry, arguments: &Arguments) -> Result<Value>
         .collect();
     let path = store.object_path(entry.object);
     let mut shown =
-        json!({ "path": path, "files": files, "metrics": metrics(store, entry), "entry": entry });
+        json!({ "path": &path, "files": files, "metrics": metrics(store, entry), "entry": entry });
+    if let Some(verdict) = verdict(&entry.preimage.stage, &path, own)? {
+        shown["sentinels"] = serde_json::to_value(verdict)?;
+    }
     let splits = splits(store, entry, arguments)?;
     if !splits.is_empty() {
         shown["splits"] = splits
@@ -198,7 +206,7 @@ fn as_json(store: &Store, entry: &Entry, arguments: &Arguments) -> Result<Value>
     Ok(shown)
 }
 
-fn as_text(store: &Store, entry: &Entry, arguments: &Arguments) -> Result<String> {
+fn as_text(store: &Store, entry: &Entry, own: &Sentinels, arguments: &Arguments) -> Result<String> {
     let mut text = format!(
         "{} ({}, made by {} version {})\n",
         entry.node, entry.output, entry.preimage.stage, entry.preimage.version
@@ -232,6 +240,16 @@ fn as_text(store: &Store, entry: &Entry, arguments: &Arguments) -> Result<String
         }
         (None, Some(Value::Object(metrics))) => text.push_str(&lines_of(&metrics)),
         (None, _) => {}
+    }
+    match verdict(&entry.preimage.stage, &store.object_path(entry.object), own)? {
+        None => {}
+        Some(verdict) if verdict.fired.is_empty() => {
+            text.push_str(&format!("  sentinel  none of {} fired\n", verdict.judged.len()))
+        }
+        Some(verdict) => verdict
+            .fired
+            .iter()
+            .for_each(|it| text.push_str(&format!("  sentinel  {}\n", it.message()))),
     }
     let config = serde_json::to_string_pretty(&whole_config(&entry.preimage, &Builtin))?;
     text.push_str(&format!("  config  {}\n", config.replace('\n', "\n          ")));

@@ -12,11 +12,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::clock::now;
 use crate::digest::{ActionKey, ObjectId};
 use crate::error::{Context, Result};
-use crate::node::{Graph, OwnedReference, references};
+use crate::node::{Graph, Node, OwnedReference, at_default, references};
 use crate::store::Store;
 
 /// The pipeline file as it was, beside the record.
@@ -95,6 +96,9 @@ pub struct Record {
     /// For each node, the nodes it needs.
     #[serde(default)]
     pub needs: BTreeMap<String, Vec<String>>,
+    /// For each node, the fields of its config that are in no key and not at their defaults.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub neutral: BTreeMap<String, Value>,
     /// The version of the program.
     #[serde(default)]
     pub version: String,
@@ -154,6 +158,19 @@ impl Journal {
     }
 }
 
+/// The node's name, and the fields of its config that are in no key and not at their defaults, if
+/// there are any.
+fn neutral(node: &Node) -> Option<(String, Value)> {
+    let defaults = at_default(&node.config, &node.defaults);
+    let fields: Map<String, Value> = node
+        .neutral
+        .iter()
+        .filter(|field| !defaults.contains(&format!("/{field}")))
+        .filter_map(|field| Some(((*field).to_owned(), node.config.get(*field)?.clone())))
+        .collect();
+    (!fields.is_empty()).then(|| (node.name.clone(), Value::Object(fields)))
+}
+
 fn write(folder: &Path, record: &Record) -> Result<()> {
     crate::fs::write_atomic(
         &folder.join("record.json"),
@@ -197,6 +214,7 @@ impl Store {
             nodes: Vec::new(),
             seconds: None,
             needs,
+            neutral: graph.nodes.iter().filter_map(neutral).collect(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             device: device.clone(),
             threads,

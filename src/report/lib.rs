@@ -13,6 +13,7 @@
 //! | [`significance`], [`seeds`], [`optimum`], [`attribution`] | significant differences; figures over seeds of training; the optimum of the objective; what each stage changed |
 //! | [`sweeps`] | figures along the axes of sweeps, and comparisons of neighbouring values |
 //! | [`people`] | how often measures pick what people picked |
+//! | [`sentinels`] | the sentinels of training that fired |
 //! | [`summary`], [`text`] | what a terminal shows: findings in a few lines; an evaluation |
 //! | [`formats`], [`latex`] | the tables in other languages, laid out by [`layout`] |
 //! | [`figures`], [`csv`] | all figures in one list, each with its point of a sweep; that list as CSV |
@@ -31,6 +32,7 @@
 use posttrain_artefacts as artefacts;
 use posttrain_base::random;
 use posttrain_eval as eval;
+use posttrain_rl as rl;
 
 mod attribution;
 pub mod charts;
@@ -53,6 +55,7 @@ pub mod results;
 pub mod run;
 pub mod seeds;
 pub mod select;
+pub mod sentinels;
 mod significance;
 pub mod summary;
 mod sweeps;

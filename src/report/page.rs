@@ -21,6 +21,7 @@ use super::graph;
 use super::layout::distinct;
 use super::metrics::is_part;
 use super::run::{Evaluation, Node, Run};
+use super::sentinels;
 use super::summary;
 use super::sweeps::{Sweep, sweeps};
 use super::training;
@@ -68,6 +69,9 @@ pub fn page(run: &Run, samples: usize) -> String {
     for family in training::families(run) {
         let _ = writeln!(curves, "<h3>{}</h3>", text(family));
         curves.push_str(&figures(&mut drawn, training::charts(run, family)));
+    }
+    if let Some(fired) = sentinels::html(run) {
+        body.push_str(&section("sentinels", "Sentinels", &fired));
     }
     if !curves.is_empty() {
         let most = run

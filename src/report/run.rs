@@ -19,6 +19,7 @@ use crate::artefacts::reward_model::Accuracy;
 use crate::artefacts::seeds::Figure;
 use crate::artefacts::table::Table;
 use crate::artefacts::temperatures::Temperatures;
+use crate::rl::sentinels::watch::Verdict;
 
 /// One run.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -76,6 +77,9 @@ pub struct Node {
     pub made: Option<Made>,
     /// Figures by step, where it takes steps.
     pub curves: Vec<Curve>,
+    /// What the sentinels say, where the kind has sentinels and its steps are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sentinels: Option<Verdict>,
 }
 
 /// How an artefact was made.

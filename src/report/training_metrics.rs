@@ -199,6 +199,27 @@ pub(super) const TRAINING: &[Entry] = &[
         Neither,
         CURVES,
     ),
+    (
+        "sampling/logprob_gap",
+        "root mean square of scored minus sampled log-probabilities in the first minibatch",
+        "nats",
+        LowerIsBetter,
+        CURVES,
+    ),
+    (
+        "sampling/first_ratio_error",
+        "size of the mean probability ratio less 1 in the first minibatch",
+        "ratio",
+        LowerIsBetter,
+        CURVES,
+    ),
+    (
+        "frozen/movement",
+        "norm of the change of tensors that are frozen",
+        "norm",
+        LowerIsBetter,
+        CURVES,
+    ),
     ("val/ratio_var", "variance of the probability ratio over tokens", "ratio^2", Neither, CURVES),
     (
         "objective/shaped_scores",

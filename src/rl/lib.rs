@@ -27,6 +27,7 @@ pub mod policy_loss;
 pub mod ppo;
 pub mod preference;
 pub mod rewards;
+pub mod sentinels;
 
 /// Figures under the names the field uses, in the order they are written.
 pub type Metrics = Vec<(&'static str, f64)>;

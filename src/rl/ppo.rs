@@ -9,6 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::sentinels::table::{FIRST_RATIO_ERROR, LOGPROB_GAP};
 use super::{Metrics, ratio_or_zero};
 
 /// How far the policy may go from the one that sampled.
@@ -35,6 +36,20 @@ impl PolicyClip {
     pub fn upper(&self) -> f64 {
         self.high.unwrap_or(self.range)
     }
+}
+
+/// [`LOGPROB_GAP`] and [`FIRST_RATIO_ERROR`] of the first minibatch of a step, from its sums over
+/// tokens of squared log-ratios and of ratios less 1. Nothing where every ratio is exactly 1, as it
+/// is where sampling and scoring agree.
+pub fn gaps(squared_log_ratio: f64, ratio_less_one: f64, tokens: usize) -> Metrics {
+    if squared_log_ratio == 0.0 {
+        return Vec::new();
+    }
+    let mean = |sum: f64| ratio_or_zero(sum, tokens);
+    vec![
+        (LOGPROB_GAP, mean(squared_log_ratio).sqrt()),
+        (FIRST_RATIO_ERROR, mean(ratio_less_one).abs()),
+    ]
 }
 
 /// Sums over tokens that the policy's metrics are made of.
@@ -70,9 +85,9 @@ impl PolicyStatistics {
         0.5 * ratio_or_zero(squares, self.tokens - before.tokens)
     }
 
-    /// Whether every ratio was exactly 1.
-    pub fn is_unmoved(&self) -> bool {
-        self.squared_log_ratio == 0.0
+    /// [`gaps`] of its tokens, where they are those of the first minibatch of a step.
+    pub fn gaps(&self) -> Metrics {
+        gaps(self.squared_log_ratio, self.ratio_less_one, self.tokens)
     }
 
     /// `policy/approxkl_avg`, `policy/clipfrac_avg`, `loss/policy_avg`, `val/ratio`,

@@ -14,7 +14,7 @@ use super::on_policy::{Drawing, Drawn, Method, OnPolicy, Turn};
 use super::policy_validation::PolicyValidation;
 use super::reading::Reading;
 use super::rewards::{Reward, Rewards};
-use super::{Checks, KindInfo, Problem, Stage};
+use super::{Checks, KindInfo, Problem, Stage, sentinels};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset;
@@ -25,6 +25,7 @@ use crate::model::transformer::Recompute;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref};
 use crate::rl::Metrics;
 use crate::rl::advantage::MissingEos;
+use crate::rl::sentinels::settings::Sentinels;
 use crate::sample::scoring::{self, Group};
 use crate::train::distill::Settings;
 use crate::train::optimiser::OptimiserConfig;
@@ -74,6 +75,10 @@ pub struct DistillStage {
     /// `null` measures nothing and keeps the last step.
     #[serde(default)]
     pub validation: Option<PolicyValidation>,
+    /// Settings of sentinels by name; docs/sentinels.md lists them. Those without an entry have
+    /// their defaults.
+    #[serde(default, skip_serializing_if = "Sentinels::is_empty")]
+    pub sentinels: Sentinels,
     /// Activations that the backward pass computes again instead of keeping them.
     #[serde(default)]
     pub recompute: Recompute,
@@ -98,7 +103,7 @@ static NO_REWARDS: Rewards = Rewards::new();
 
 impl Stage for DistillStage {
     const INFO: KindInfo = KindInfo {
-        byte_neutral: &["recompute"],
+        byte_neutral: &["recompute", "sentinels"],
         trains: true,
         held_out: &[("validation.by.reward_model", &["policy", "teacher"])],
         ..KindInfo::on_device("distill", 1, "policy")
@@ -112,6 +117,7 @@ impl Stage for DistillStage {
             "forward",
             format!("expected a weight from 0 to 1, found {}", self.forward),
         );
+        sentinels::check(&mut checks, Self::INFO.name, &self.sentinels);
         let mut problems = checks.done();
         problems.extend(self.optimiser.problems());
         problems
@@ -228,6 +234,7 @@ impl DistillStage {
             recompute: self.recompute,
             validation: self.validation.as_ref(),
             diversity: None,
+            sentinels: (Self::INFO.name, &self.sentinels),
         }
     }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::footprint::Training;
 use super::models::{ArtefactShape, ArtefactShapes};
 use super::reading::{Part, Reading};
-use super::{Checks, KindInfo, Problem, Stage, answer_rows, model_files, validation};
+use super::{Checks, KindInfo, Problem, Stage, answer_rows, model_files, sentinels, validation};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::batches::batches;
@@ -26,6 +26,7 @@ use crate::model::params::Trainable;
 use crate::model::transformer::Recompute;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, ReferenceLogprobs};
 use crate::rl::direct::{DirectLoss, Objective};
+use crate::rl::sentinels::settings::Sentinels;
 use crate::train::average::AverageConfig;
 use crate::train::direct::{self, Pair, pairs};
 use crate::train::minimise::Minimise;
@@ -90,6 +91,10 @@ pub struct DpoStage {
     /// weights. `null` saves the last weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub average: Option<AverageConfig>,
+    /// Settings of sentinels by name; docs/sentinels.md lists them. Those without an entry have
+    /// their defaults.
+    #[serde(default, skip_serializing_if = "Sentinels::is_empty")]
+    pub sentinels: Sentinels,
     /// Activations that the backward pass computes again instead of keeping them.
     #[serde(default)]
     pub recompute: Recompute,
@@ -175,7 +180,7 @@ impl DpoStage {
 
 impl Stage for DpoStage {
     const INFO: KindInfo = KindInfo {
-        byte_neutral: &["recompute"],
+        byte_neutral: &["recompute", "sentinels"],
         trains: true,
         ..KindInfo::on_device("dpo", 1, "policy")
     };
@@ -190,6 +195,7 @@ impl Stage for DpoStage {
         self.check_loss(&mut checks);
         validation::check(&mut checks, &self.validation, std::slice::from_ref(&self.split));
         AverageConfig::check(&self.average, &mut checks);
+        sentinels::check(&mut checks, Self::INFO.name, &self.sentinels);
         let mut problems = checks.done();
         problems.extend(self.optimiser.problems());
         problems
@@ -261,6 +267,7 @@ impl Stage for DpoStage {
             shown,
             validator,
             average: self.average,
+            sentinels: Some((Self::INFO.name, &self.sentinels)),
         };
         let (state, kept) = minimise.run(b, context, state, |state, batch| {
             let own: Vec<&Pair> = batch.iter().map(|pair| &pairs[*pair]).collect();

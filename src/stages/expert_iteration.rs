@@ -13,7 +13,7 @@ use super::on_policy::{Drawing, Drawn, Method, OnPolicy, Turn};
 use super::policy_validation::PolicyValidation;
 use super::reading::Reading;
 use super::rewards::{Reward, Rewards};
-use super::{Checks, KindInfo, Problem, Stage};
+use super::{Checks, KindInfo, Problem, Stage, sentinels};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset;
@@ -23,6 +23,7 @@ use crate::model::transformer::Recompute;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel};
 use crate::rl::Metrics;
 use crate::rl::advantage::MissingEos;
+use crate::rl::sentinels::settings::Sentinels;
 use crate::train::optimiser::OptimiserConfig;
 use crate::train::policy_training::PolicyTraining;
 use crate::train::winners::Settings;
@@ -86,6 +87,10 @@ pub struct ExpertIterationStage {
     /// measures nothing and keeps the last round.
     #[serde(default)]
     pub validation: Option<PolicyValidation>,
+    /// Settings of sentinels by name; docs/sentinels.md lists them. Those without an entry have
+    /// their defaults.
+    #[serde(default, skip_serializing_if = "Sentinels::is_empty")]
+    pub sentinels: Sentinels,
     /// Activations that the backward pass computes again instead of keeping them.
     #[serde(default)]
     pub recompute: Recompute,
@@ -122,7 +127,7 @@ fn unit() -> f64 {
 
 impl Stage for ExpertIterationStage {
     const INFO: KindInfo = KindInfo {
-        byte_neutral: &["recompute"],
+        byte_neutral: &["recompute", "sentinels"],
         trains: true,
         held_out: &[("validation.by.reward_model", &["policy", "reward_model"])],
         ..KindInfo::on_device("expert_iteration", 1, "policy")
@@ -137,6 +142,7 @@ impl Stage for ExpertIterationStage {
             "least_reward",
             "expected a finite number, or null",
         );
+        sentinels::check(&mut checks, Self::INFO.name, &self.sentinels);
         let mut problems = checks.done();
         problems.extend(self.optimiser.problems());
         problems
@@ -229,6 +235,7 @@ impl ExpertIterationStage {
             recompute: self.recompute,
             validation: self.validation.as_ref(),
             diversity: None,
+            sentinels: (Self::INFO.name, &self.sentinels),
         }
     }
 

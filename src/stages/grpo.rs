@@ -20,7 +20,7 @@ use super::on_policy::{Drawing, Drawn, Group, Method, OnPolicy, Turn};
 use super::policy_validation::PolicyValidation;
 use super::reading::Reading;
 use super::rewards::{Reward, Rewards};
-use super::{Checks, KindInfo, Problem, Stage};
+use super::{Checks, KindInfo, Problem, Stage, sentinels};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset;
@@ -35,6 +35,7 @@ use crate::rl::entropy::EntropyBonus;
 use crate::rl::group::{Baseline, Scale};
 use crate::rl::kl::{Anneal, Estimator, Kl};
 use crate::rl::policy_loss::{Average, Bounds, Form, PolicyLoss, Ratio};
+use crate::rl::sentinels::settings::Sentinels;
 use crate::train::group::{Member, Settings};
 use crate::train::optimiser::OptimiserConfig;
 use crate::train::policy_training::PolicyTraining;
@@ -115,6 +116,10 @@ pub struct GrpoStage {
     /// `null` measures nothing and keeps the last step.
     #[serde(default)]
     pub validation: Option<PolicyValidation>,
+    /// Settings of sentinels by name; docs/sentinels.md lists them. Those without an entry have
+    /// their defaults.
+    #[serde(default, skip_serializing_if = "Sentinels::is_empty")]
+    pub sentinels: Sentinels,
     /// Activations that the backward pass computes again instead of keeping them.
     #[serde(default)]
     pub recompute: Recompute,
@@ -203,7 +208,7 @@ fn unit() -> f64 {
 
 impl Stage for GrpoStage {
     const INFO: KindInfo = KindInfo {
-        byte_neutral: &["recompute"],
+        byte_neutral: &["recompute", "sentinels"],
         trains: true,
         held_out: &[("validation.by.reward_model", &["policy", "reward_model"])],
         ..KindInfo::on_device("grpo", 1, "policy")
@@ -228,6 +233,7 @@ impl Stage for GrpoStage {
         self.reward().check(&mut checks);
         self.check_rules(&mut checks);
         self.check_diversity(&mut checks);
+        sentinels::check(&mut checks, Self::INFO.name, &self.sentinels);
         let mut problems = checks.done();
         problems.extend(self.optimiser.problems());
         problems
@@ -339,6 +345,7 @@ impl GrpoStage {
             recompute: self.recompute,
             validation: self.validation.as_ref(),
             diversity: self.diversity.as_ref(),
+            sentinels: (Self::INFO.name, &self.sentinels),
         }
     }
 

@@ -15,7 +15,9 @@ use super::answer_rows::{self, Answers};
 use super::footprint::Training;
 use super::models::{ArtefactShape, ArtefactShapes};
 use super::reading::{Part, Reading};
-use super::{Checks, Constraint, KindInfo, Problem, Rule, Stage, model_files, validation};
+use super::{
+    Checks, Constraint, KindInfo, Problem, Rule, Stage, model_files, sentinels, validation,
+};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::batches::batches;
@@ -29,6 +31,7 @@ use crate::model::params::Trainable;
 use crate::model::transformer::Recompute;
 use crate::reference::{Dataset as DatasetArtefact, Place, Policy, Ref, ReferenceLogprobs};
 use crate::rl::kto::{KtoLoss, ReferencePoint};
+use crate::rl::sentinels::settings::Sentinels;
 use crate::tokenizer::tokens::Tokenizer;
 use crate::train::average::AverageConfig;
 use crate::train::kto::{self, LabelledRow, Referenced};
@@ -87,6 +90,10 @@ pub struct KtoStage {
     /// weights. `null` saves the last weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub average: Option<AverageConfig>,
+    /// Settings of sentinels by name; docs/sentinels.md lists them. Those without an entry have
+    /// their defaults.
+    #[serde(default, skip_serializing_if = "Sentinels::is_empty")]
+    pub sentinels: Sentinels,
     /// Activations that the backward pass computes again instead of keeping them.
     #[serde(default)]
     pub recompute: Recompute,
@@ -166,7 +173,7 @@ impl KtoStage {
 
 impl Stage for KtoStage {
     const INFO: KindInfo = KindInfo {
-        byte_neutral: &["recompute"],
+        byte_neutral: &["recompute", "sentinels"],
         trains: true,
         ..KindInfo::on_device("kto", 1, "policy")
     };
@@ -189,6 +196,7 @@ impl Stage for KtoStage {
         let trained: Vec<String> = self.trained().into_iter().cloned().collect();
         validation::check(&mut checks, &self.validation, &trained);
         AverageConfig::check(&self.average, &mut checks);
+        sentinels::check(&mut checks, Self::INFO.name, &self.sentinels);
         let mut problems = checks.done();
         problems.extend(self.optimiser.problems());
         problems
@@ -277,6 +285,7 @@ impl Stage for KtoStage {
             shown,
             validator,
             average: self.average,
+            sentinels: Some((Self::INFO.name, &self.sentinels)),
         };
         let (state, kept) = minimise.run(b, context, state, |state, batch| {
             let own: Vec<&LabelledRow> = batch.iter().map(|row| &rows[*row]).collect();

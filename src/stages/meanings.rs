@@ -78,6 +78,7 @@ const SOURCES: &[&str] = &[
     include_str!("../rl/kto.rs"),
     include_str!("../rl/ppo.rs"),
     include_str!("../rl/rewards.rs"),
+    include_str!("../rl/sentinels/settings.rs"),
     include_str!("../train/average.rs"),
     include_str!("../train/optimiser.rs"),
     include_str!("../train/preference.rs"),

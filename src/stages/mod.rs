@@ -47,6 +47,7 @@ mod rewards;
 mod rollouts;
 mod score;
 mod select;
+mod sentinels;
 mod sft;
 pub mod source;
 mod supervised;

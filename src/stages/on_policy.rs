@@ -29,6 +29,8 @@ use crate::rl::Metrics;
 use crate::rl::advantage::{Conventions, MissingEos};
 use crate::rl::entropy::EntropyBonus;
 use crate::rl::group::Rewarded;
+use crate::rl::sentinels::settings::Sentinels;
+use crate::rl::sentinels::watch::Watch;
 use crate::sample::footprint::first_tokens;
 use crate::tokenizer::tokens::Tokenizer;
 use crate::train::optimiser::TrainState;
@@ -63,6 +65,8 @@ pub(super) struct OnPolicy<'a> {
     pub(super) validation: Option<&'a PolicyValidation>,
     /// What reads the responses to a prompt for the sake of diversity.
     pub(super) diversity: Option<&'a GroupDiversity>,
+    /// The stage kind, and the settings of its sentinels.
+    pub(super) sentinels: (&'static str, &'a Sentinels),
 }
 
 /// A method that trains on its policy's responses.
@@ -298,7 +302,9 @@ impl<'a> OnPolicy<'a> {
         let tokenizer = &from.tokenizer;
         let mut drawing =
             Drawing { b, context, tokenizer, prompts: &prompts, batch_size, seed, sampler, scorer };
-        steps::run(context, &mut training, self.steps, |training, step| {
+        let (kind, own) = self.sentinels;
+        let watch = Watch::new(kind, self.steps, own);
+        steps::watched(context, watch, &mut training, self.steps, |training, step| {
             let turn = Turn { context, step, from: &from };
             let (mut metrics, drawn) = method.step(&mut training.run, turn, &mut drawing)?;
             metrics.extend(names.metrics(&drawn.scored));
@@ -307,9 +313,13 @@ impl<'a> OnPolicy<'a> {
                 metrics.extend(training.after(b, validator, |run| &run.policy, steps)?);
             }
             let Drawn { prompts, rollouts, scored, .. } = &drawn;
-            files.write(step, tokenizer, prompts, rollouts, Some(scored), self.missing_eos)?;
+            let observed =
+                files.write(step, tokenizer, prompts, rollouts, Some(scored), self.missing_eos)?;
+            if step + 1 == self.steps {
+                metrics.extend(training.run.policy.frozen_movement(b)?);
+            }
             let tokens = rollouts.iter().map(|rollout| rollout.tokens.len()).sum();
-            Ok(StepReport { metrics, shown: SHOWN, tokens, is_last: false })
+            Ok(StepReport { metrics, shown: SHOWN, tokens, observed, ..StepReport::default() })
         })?;
 
         files.publish(self.steps)?;

@@ -13,7 +13,7 @@ use super::on_policy::{Drawing, Drawn, Method, OnPolicy, Turn};
 use super::policy_validation::PolicyValidation;
 use super::reading::Reading;
 use super::rewards::{Reward, Rewards};
-use super::{Checks, KindInfo, Problem, Stage};
+use super::{Checks, KindInfo, Problem, Stage, sentinels};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset;
@@ -27,6 +27,7 @@ use crate::rl::Metrics;
 use crate::rl::advantage::MissingEos;
 use crate::rl::direct::{DirectLoss, Objective};
 use crate::rl::diversity;
+use crate::rl::sentinels::settings::Sentinels;
 use crate::train::online::{Choice, Settings};
 use crate::train::optimiser::OptimiserConfig;
 use crate::train::policy_training::PolicyTraining;
@@ -87,6 +88,10 @@ pub struct OnlineDpoStage {
     /// `null` measures nothing and keeps the last step.
     #[serde(default)]
     pub validation: Option<PolicyValidation>,
+    /// Settings of sentinels by name; docs/sentinels.md lists them. Those without an entry have
+    /// their defaults.
+    #[serde(default, skip_serializing_if = "Sentinels::is_empty")]
+    pub sentinels: Sentinels,
     /// Activations that the backward pass computes again instead of keeping them.
     #[serde(default)]
     pub recompute: Recompute,
@@ -154,7 +159,7 @@ fn unit() -> f64 {
 
 impl Stage for OnlineDpoStage {
     const INFO: KindInfo = KindInfo {
-        byte_neutral: &["recompute"],
+        byte_neutral: &["recompute", "sentinels"],
         trains: true,
         held_out: &[("validation.by.reward_model", &["policy", "reward_model"])],
         ..KindInfo::on_device("online_dpo", 1, "policy")
@@ -186,6 +191,7 @@ impl Stage for OnlineDpoStage {
                 "loss",
                 "expected sigmoid, hinge, ipo, ipo_sum, sigmoid_norm, apo_zero or apo_down",
             );
+        sentinels::check(&mut checks, Self::INFO.name, &self.sentinels);
         let mut problems = checks.done();
         problems.extend(self.optimiser.problems());
         problems
@@ -298,6 +304,7 @@ impl OnlineDpoStage {
             recompute: self.recompute,
             validation: self.validation.as_ref(),
             diversity: None,
+            sentinels: (Self::INFO.name, &self.sentinels),
         }
     }
 

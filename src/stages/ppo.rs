@@ -17,7 +17,7 @@ use super::reading::{Part, Reading, Splits};
 use super::rewards::{Names, Reward, Rewards, Scored};
 use super::rollouts::{self, RolloutFiles, Sampler};
 use super::source::Source;
-use super::{Checks, KindInfo, Problem, Stage, footprint, validation};
+use super::{Checks, KindInfo, Problem, Stage, footprint, sentinels, validation};
 use crate::backend::Backend;
 use crate::backend::counting::Counting;
 use crate::dag::context::Context;
@@ -37,6 +37,8 @@ use crate::rl::kl::Kl;
 use crate::rl::ppo::{PolicyClip, ValueFit};
 use crate::rl::preference::Normalisation;
 use crate::rl::rewards::RewardScaling;
+use crate::rl::sentinels::settings::Sentinels;
+use crate::rl::sentinels::watch::Watch;
 use crate::sample::footprint::first_tokens;
 use crate::train::critic;
 use crate::train::optimiser::{OptimiserConfig, TrainState};
@@ -129,6 +131,10 @@ pub struct PpoStage {
     /// `null` measures nothing and keeps the last step.
     #[serde(default)]
     pub validation: Option<PolicyValidation>,
+    /// Settings of sentinels by name; docs/sentinels.md lists them. Those without an entry have
+    /// their defaults.
+    #[serde(default, skip_serializing_if = "Sentinels::is_empty")]
+    pub sentinels: Sentinels,
     /// Activations that the backward pass computes again instead of keeping them.
     #[serde(default)]
     pub recompute: Recompute,
@@ -158,7 +164,7 @@ fn unit() -> f64 {
 
 impl Stage for PpoStage {
     const INFO: KindInfo = KindInfo {
-        byte_neutral: &["recompute"],
+        byte_neutral: &["recompute", "sentinels"],
         trains: true,
         held_out: &[("validation.by.reward_model", &["policy", "reward_model"])],
         ..KindInfo::on_device("ppo", 3, "policy")
@@ -208,6 +214,7 @@ impl Stage for PpoStage {
         if let Some(validation) = &self.validation {
             validation.check(&mut checks, &self.split);
         }
+        sentinels::check(&mut checks, Self::INFO.name, &self.sentinels);
         let mut problems = checks.done();
         problems.extend(self.optimiser.problems());
         problems
@@ -323,7 +330,8 @@ impl Stage for PpoStage {
         };
         let files = RolloutFiles::new(context)?;
 
-        let steps = steps::run(context, &mut ppo, self.steps, |ppo, step| {
+        let watch = Watch::new(Self::INFO.name, self.steps, &self.sentinels);
+        let steps = steps::watched(context, watch, &mut ppo, self.steps, |ppo, step| {
             let batch = self.batch(&prompts, step);
             let mut rollouts = sampler.rollouts(b, context, &ppo.run.policy.model, &batch, step)?;
             let batch: Vec<&Prompt> =
@@ -356,9 +364,14 @@ impl Stage for PpoStage {
             }
             let missing_eos = settings.rollouts.conventions.missing_eos;
             let scored = scored.as_ref();
-            files.write(step, &from.tokenizer, &batch, &rollouts, scored, missing_eos)?;
+            let observed =
+                files.write(step, &from.tokenizer, &batch, &rollouts, scored, missing_eos)?;
+            if step + 1 == self.steps || reached.is_some() {
+                metrics.extend(ppo.run.frozen_movement()?);
+            }
             let tokens = rollouts.iter().map(|rollout| rollout.tokens.len()).sum();
-            Ok(StepReport { metrics, shown: SHOWN, tokens, is_last: reached.is_some() })
+            let is_last = reached.is_some();
+            Ok(StepReport { metrics, shown: SHOWN, tokens, observed, is_last })
         })?;
 
         files.publish(steps)?;

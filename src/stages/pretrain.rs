@@ -201,6 +201,7 @@ impl Stage for PretrainStage {
             from: None,
             validation: self.validation.as_ref().zip(Some(measured.as_slice())),
             average: self.average,
+            sentinels: None,
             of_rows: &[],
         };
         let (model, kept) = training.run(b, context, &model)?;

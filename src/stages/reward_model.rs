@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::footprint::Training;
 use super::models::{ArtefactShape, ArtefactShapes};
 use super::reading::{Part, Reading};
-use super::{Checks, KindInfo, Problem, Stage, lineage, model_files, validation};
+use super::{Checks, KindInfo, Problem, Stage, lineage, model_files, sentinels, validation};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::batches::batches;
@@ -27,6 +27,7 @@ use crate::model::params::{HeadKind, Trainable};
 use crate::model::transformer::Recompute;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref};
 use crate::rl::preference::{Normalisation, PairLoss};
+use crate::rl::sentinels::settings::Sentinels;
 use crate::train::average::AverageConfig;
 use crate::train::minimise::Minimise;
 use crate::train::optimiser::{OptimiserConfig, TrainState};
@@ -88,6 +89,10 @@ pub struct RewardModelStage {
     /// weights. `null` saves the last weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub average: Option<AverageConfig>,
+    /// Settings of sentinels by name; docs/sentinels.md lists them. Those without an entry have
+    /// their defaults.
+    #[serde(default, skip_serializing_if = "Sentinels::is_empty")]
+    pub sentinels: Sentinels,
     /// Activations that the backward pass computes again instead of keeping them.
     #[serde(default)]
     pub recompute: Recompute,
@@ -158,7 +163,7 @@ fn normalisation_prompts() -> usize {
 
 impl Stage for RewardModelStage {
     const INFO: KindInfo = KindInfo {
-        byte_neutral: &["recompute"],
+        byte_neutral: &["recompute", "sentinels"],
         trains: true,
         ..KindInfo::on_device("reward_model", 3, "reward_model")
     };
@@ -192,6 +197,7 @@ impl Stage for RewardModelStage {
             .positive_or_null(self.max_prompt_tokens, "max_prompt_tokens");
         validation::check(&mut checks, &self.validation, std::slice::from_ref(&self.split));
         AverageConfig::check(&self.average, &mut checks);
+        sentinels::check(&mut checks, Self::INFO.name, &self.sentinels);
         let mut problems = checks.done();
         problems.extend(self.optimiser.problems());
         problems
@@ -274,6 +280,7 @@ impl Stage for RewardModelStage {
             shown,
             validator,
             average: self.average,
+            sentinels: Some((Self::INFO.name, &self.sentinels)),
         };
         let (state, kept) = minimise.run(b, context, state, |state, batch| {
             let batch: Vec<&PreferenceGroup> = batch.iter().map(|group| &groups[*group]).collect();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::generation::{self, Prompt};
 use super::models;
 use super::rewards::{Answer, Scored};
-use crate::artefacts::rollouts::{self, ROLLOUTS};
+use crate::artefacts::rollouts::{self, ROLLOUTS, name};
 use crate::backend::{Backend, Sampling};
 use crate::dag::context::Context;
 use crate::data::lineage::Lineage;
@@ -16,6 +16,7 @@ use crate::error::{Result, user};
 use crate::fs;
 use crate::model::weights::Model;
 use crate::random::Stream;
+use crate::rl::Metrics;
 use crate::rl::advantage::MissingEos;
 use crate::sample::{GenerateOptions, Sample, generate};
 use crate::tokenizer::tokens::Tokenizer;
@@ -140,7 +141,7 @@ impl<'a> RolloutFiles<'a> {
     }
 
     /// Writes the file of step `step`: scored rollouts, the prompts of which are `batch`. `scored`
-    /// has the parts of their rewards.
+    /// has the parts of their rewards. Gives the figures that sentinels read of them.
     pub(super) fn write(
         &self,
         step: usize,
@@ -149,9 +150,9 @@ impl<'a> RolloutFiles<'a> {
         rollouts: &[Rollout],
         scored: Option<&Scored>,
         missing_eos: MissingEos,
-    ) -> Result<()> {
+    ) -> Result<Metrics> {
         let has_reward = |at: usize| scored.is_none_or(|scored| scored.total[at].is_some());
-        let mut lines = String::new();
+        let (mut rows, mut lines) = (Vec::with_capacity(rollouts.len()), String::new());
         for (at, (prompt, rollout)) in batch.iter().zip(rollouts).enumerate() {
             let parts = scored.iter().flat_map(|scored| &scored.parts);
             let response =
@@ -162,7 +163,7 @@ impl<'a> RolloutFiles<'a> {
                 .zip(rollout.under_initial())
                 .map(|(policy, initial)| f64::from(policy - initial))
                 .sum();
-            lines += &serde_json::to_string(&rollouts::Rollout {
+            let row = rollouts::Rollout {
                 ended: rollout.ended,
                 id: prompt.example.id.clone(),
                 kl,
@@ -171,10 +172,13 @@ impl<'a> RolloutFiles<'a> {
                 response: tokenizer.decode_after(&prompt.tokens, response)?,
                 rewards: parts.map(|(name, rewards)| (name.clone(), rewards[at])).collect(),
                 score: has_reward(at).then(|| missing_eos.apply(rollout.score, rollout.ended)),
-            })?;
+            };
+            lines += &serde_json::to_string(&row)?;
             lines.push('\n');
+            rows.push(row);
         }
-        fs::write_atomic(&self.folder.join(name(step)), lines.as_bytes())
+        fs::write_atomic(&self.folder.join(name(step)), lines.as_bytes())?;
+        Ok(rollouts::figures(&rows))
     }
 
     /// The prompts' rows in the files of all `steps`.
@@ -196,8 +200,4 @@ impl<'a> RolloutFiles<'a> {
         }
         Ok(())
     }
-}
-
-fn name(step: usize) -> String {
-    format!("step-{:05}.jsonl", step + 1)
 }

@@ -7,7 +7,7 @@ use super::footprint::Training;
 use super::models::{ArtefactShape, ArtefactShapes};
 use super::reading::{Part, Reading};
 use super::supervised::rows_of;
-use super::{Checks, KindInfo, Problem, Stage, model_files, validation};
+use super::{Checks, KindInfo, Problem, Stage, model_files, sentinels, validation};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset::{self, Dataset};
@@ -19,6 +19,7 @@ use crate::model::memory::Memory;
 use crate::model::params::Trainable;
 use crate::model::transformer::Recompute;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref};
+use crate::rl::sentinels::settings::Sentinels;
 use crate::tokenizer::tokens::Tokenizer;
 use crate::train::average::AverageConfig;
 use crate::train::optimiser::OptimiserConfig;
@@ -66,6 +67,10 @@ pub struct SftStage {
     /// weights. `null` saves the last weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub average: Option<AverageConfig>,
+    /// Settings of sentinels by name; docs/sentinels.md lists them. Those without an entry have
+    /// their defaults.
+    #[serde(default, skip_serializing_if = "Sentinels::is_empty")]
+    pub sentinels: Sentinels,
     /// Activations that the backward pass computes again instead of keeping them.
     #[serde(default)]
     pub recompute: Recompute,
@@ -101,7 +106,7 @@ fn one() -> usize {
 
 impl Stage for SftStage {
     const INFO: KindInfo = KindInfo {
-        byte_neutral: &["recompute"],
+        byte_neutral: &["recompute", "sentinels"],
         trains: true,
         ..KindInfo::on_device("sft", 3, "policy")
     };
@@ -115,6 +120,7 @@ impl Stage for SftStage {
             .positive_or_null(self.max_prompt_tokens, "max_prompt_tokens");
         validation::check(&mut checks, &self.validation, std::slice::from_ref(&self.split));
         AverageConfig::check(&self.average, &mut checks);
+        sentinels::check(&mut checks, Self::INFO.name, &self.sentinels);
         let mut problems = checks.done();
         problems.extend(self.optimiser.problems());
         problems
@@ -171,6 +177,7 @@ impl Stage for SftStage {
             from: Some(self.policy.path()),
             validation: self.validation.as_ref().zip(Some(measured.as_slice())),
             average: self.average,
+            sentinels: Some((Self::INFO.name, &self.sentinels)),
             of_rows: &of_rows,
         };
         let (model, kept) = training.run(b, context, &from.model)?;

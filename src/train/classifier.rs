@@ -56,7 +56,7 @@ pub fn train_with_encoder<'a, B: Backend>(
             metrics,
             shown: &["loss", "accuracy"],
             tokens: rows.into_iter().map(tokens).sum(),
-            is_last: false,
+            ..StepReport::default()
         })
     })?;
     Ok(tuner)

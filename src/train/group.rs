@@ -12,10 +12,10 @@
 //!    one size, one optimiser step each. A loss is averaged over its whole minibatch.
 //! 5. Losses and their derivatives are computed on the host, in `f64`, from the log-probabilities
 //!    of each micro-batch: a number a token. Old log-probabilities are those of sampling, so the
-//!    ratio of the first minibatch is exactly 1, which is checked at every step.
+//!    ratio of the first minibatch is exactly 1. Where it is not, the step has figures that say so.
 
 use super::optimiser::OptimiserConfig;
-use super::policy_pass::{self, Derivatives, TokenFigures, by_response, check_unmoved, wide};
+use super::policy_pass::{self, Derivatives, FirstPass, TokenFigures, by_response, wide};
 use super::policy_training::PolicyTraining;
 use super::rollouts::{Rollout, RolloutSettings, score_reference};
 use super::trunk::Trunk;
@@ -91,6 +91,7 @@ struct Sums {
     entropy: f64,
     tokens: usize,
     norm: f64,
+    first: FirstPass,
 }
 
 impl<B: Backend> PolicyTraining<'_, B> {
@@ -98,7 +99,7 @@ impl<B: Backend> PolicyTraining<'_, B> {
     /// fills in. `members` has one entry for each; `kin` says how responses to a prompt are alike.
     ///
     /// # Errors
-    /// The user's, if training diverged; a bug, if sampling and scoring disagree.
+    /// The user's, if training diverged.
     ///
     /// # Panics
     /// If there is not one of `members` a rollout.
@@ -150,6 +151,7 @@ impl<B: Backend> PolicyTraining<'_, B> {
             ("learning_rate", rate),
             ("episode", ((step + 1) * rollouts.len()) as f64),
         ]);
+        metrics.extend(sums.first.metrics());
         Ok(metrics)
     }
 
@@ -201,7 +203,7 @@ impl<B: Backend> PolicyTraining<'_, B> {
                     let rollout = &rollouts[*member];
                     let (old, reference) = (wide(&rollout.logprobs), wide(&rollout.reference));
                     if is_first {
-                        check_unmoved(policy, &old)?;
+                        sums.first.add(policy, &old);
                     }
                     let advantages = &advantages[*member];
                     let scored = Scored { policy, old: &old, reference: &reference, advantages };

@@ -10,6 +10,8 @@ use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::error::Result;
 use crate::rl::Metrics;
+use crate::rl::sentinels::settings::Sentinels;
+use crate::rl::sentinels::watch::Watch;
 
 /// A run whose whole state between steps is one model in training.
 struct Training<'a, B: Backend> {
@@ -53,6 +55,8 @@ pub struct Minimise<'a, B: Backend> {
     pub validator: Option<Validator<'a, B>>,
     /// The average of weights that is measured and returned instead of the last weights, if one is.
     pub average: Option<AverageConfig>,
+    /// The stage kind, and the settings of its sentinels, where it has any.
+    pub sentinels: Option<(&'a str, &'a Sentinels)>,
 }
 
 impl<B: Backend> Minimise<'_, B> {
@@ -62,7 +66,7 @@ impl<B: Backend> Minimise<'_, B> {
     /// that went through the model.
     ///
     /// # Errors
-    /// Those of [`steps::run`].
+    /// Those of [`steps::watched`].
     pub fn run(
         &self,
         b: &B,
@@ -70,27 +74,32 @@ impl<B: Backend> Minimise<'_, B> {
         state: TrainState<B>,
         mut accumulate: impl FnMut(&mut TrainState<B>, &[usize]) -> (Metrics, usize),
     ) -> Result<(TrainState<B>, Option<Kept>)> {
-        let Minimise { batches, optimiser, shown, validator, average } = self;
+        let Minimise { batches, optimiser, shown, validator, average, sentinels } = self;
+        let total = batches.len();
+        let watch = sentinels.map_or_else(Watch::none, |(kind, own)| Watch::new(kind, total, own));
         let average = average.map(|config| Average::new(b, config, &state));
         let mut training = WithBest::new(Training { b, state, average });
-        steps::run(context, &mut training, batches.len(), |training, step| {
+        steps::watched(context, watch, &mut training, total, |training, step| {
             let state = &mut training.run.state;
             state.clear_gradients(b);
             let (mut metrics, tokens) = accumulate(state, &batches[step]);
-            let rate = optimiser.rate(step, batches.len());
+            let rate = optimiser.rate(step, total);
             let norm = state.update(b, optimiser, rate, 1.0, |_| true);
             metrics.extend([("grad_norm", norm), ("learning_rate", rate)]);
             let Training { state, average, .. } = &mut training.run;
             if let Some(average) = average {
                 average.follow(b, state);
             }
-            let steps = (step + 1, batches.len());
+            if step + 1 == total {
+                metrics.extend(training.run.state.frozen_movement(b)?);
+            }
+            let steps = (step + 1, total);
             if let Some(validator) = validator.as_ref().filter(|it| it.is_due(steps)) {
                 training.run.exchange();
                 metrics.extend(training.after(b, validator, |run| &run.state, steps)?);
                 training.run.exchange();
             }
-            Ok(StepReport { metrics, shown, tokens, is_last: false })
+            Ok(StepReport { metrics, shown, tokens, ..StepReport::default() })
         })?;
         training.run.exchange();
         let (run, kept) = training.finish(b, |run| &mut run.state);

@@ -15,7 +15,7 @@
 //!    and the finished model hold masters, and masters begin with what the model's file holds.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -24,13 +24,15 @@ use super::archive::Archive;
 use super::schedule::Schedule;
 use crate::backend::{AdamW, Backend, Sizes};
 use crate::check::{Checks, Problem};
-use crate::error::{Context, Result};
+use crate::error::{Context, Failure, Kind, Result};
 use crate::model::batch::Batch;
 use crate::model::checkpoint;
 use crate::model::memory::Memory;
 use crate::model::params::{Params, Role, Slot, Trainable};
 use crate::model::transformer::{self, Activations, Recompute};
 use crate::model::weights::{Gradients, Model, unique};
+use crate::rl::Metrics;
+use crate::rl::sentinels::table::FROZEN_MOVEMENT;
 
 /// The `optimiser:` part of a training stage.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -132,6 +134,8 @@ pub struct TrainState<B: Backend> {
     pub(super) second: Params<Option<B::Buf>>,
     /// Updates that each tensor has had.
     updates: Params<u64>,
+    /// The folder that the model was loaded from, where it was.
+    origin: Option<PathBuf>,
 }
 
 impl<B: Backend> TrainState<B> {
@@ -158,6 +162,7 @@ impl<B: Backend> TrainState<B> {
             first,
             second,
             updates,
+            origin: None,
         })
     }
 
@@ -183,7 +188,40 @@ impl<B: Backend> TrainState<B> {
             };
             checkpoint::read_some(folder, |slot| wanted.contains(&slot.name), take)?;
         }
+        self.origin = Some(folder.to_owned());
         Ok(self)
+    }
+
+    /// [`FROZEN_MOVEMENT`], where it is not 0: the norm of the difference between the tensors that
+    /// do not train and those of the folder that the model was loaded from, as the back end stores
+    /// them. Scalar heads, which a folder need not have, are left out. Nothing of a model that was
+    /// not loaded.
+    ///
+    /// # Errors
+    /// Those of reading the folder; a bug, if it lacks a tensor.
+    pub fn frozen_movement(&self, b: &B) -> Result<Metrics> {
+        let Some(folder) = &self.origin else { return Ok(Vec::new()) };
+        let slots = self.model.slots().into_vec().into_iter().zip(self.model.weights.iter());
+        let is_frozen = |slot: &Slot| !self.trainable.trains(slot) && slot.role != Role::Scalar;
+        let mut frozen: BTreeMap<String, &B::Buf> = slots
+            .filter(|(slot, _)| is_frozen(slot))
+            .map(|(slot, weight)| (slot.name, weight.as_ref()))
+            .collect();
+        let wanted: BTreeSet<String> = frozen.keys().cloned().collect();
+        let mut squares = 0.0;
+        let take = |slot: &Slot, numbers: Vec<f32>| {
+            let own = b.download(frozen.remove(&slot.name).expect("it was wanted"));
+            squares += squared_distance(&own, &b.download(&b.upload(&numbers)));
+        };
+        checkpoint::read_some(folder, |slot| wanted.contains(&slot.name), take)?;
+        if let Some(name) = frozen.keys().next() {
+            let message = format!("{} has no tensor for {name}", folder.display());
+            return Err(Failure::new(Kind::Bug, message).into());
+        }
+        Ok(match squares == 0.0 {
+            true => Vec::new(),
+            false => vec![(FROZEN_MOVEMENT, squares.sqrt())],
+        })
     }
 
     /// The model with all digits of what it has learned: to be written. Where the back end stores
@@ -322,6 +360,12 @@ impl<B: Backend> TrainState<B> {
         }
         norm
     }
+}
+
+/// The sum of squared differences.
+fn squared_distance(a: &[f32], b: &[f32]) -> f64 {
+    let squared = |(a, b): (&f32, &f32)| (f64::from(*a) - f64::from(*b)).powi(2);
+    a.iter().zip(b).map(squared).sum()
 }
 
 /// The parts of a training state that a checkpoint keeps, by name.

@@ -107,6 +107,8 @@ pub(super) struct UpdateStats<B: Backend> {
     positions: usize,
     /// Sum of the norms of the policy's gradients, before clipping.
     pub(super) norm: f64,
+    /// How sampling and scoring differ, in the first minibatch.
+    pub(super) gaps: Metrics,
 }
 
 impl<B: Backend> UpdateStats<B> {
@@ -119,6 +121,7 @@ impl<B: Backend> UpdateStats<B> {
             tokens: 0,
             positions: 0,
             norm: 0.0,
+            gaps: Vec::new(),
         }
     }
 
@@ -156,6 +159,7 @@ impl<B: Backend> UpdateStats<B> {
         let entropy = b.download_sums(&self.entropy)[0] / self.tokens.max(1) as f64;
         metrics.push(("policy/entropy_avg", entropy));
         metrics.push(("grad_norm", self.norm / updates as f64));
+        metrics.extend(&self.gaps);
         metrics
     }
 }

@@ -8,6 +8,8 @@ use crate::backend::Backend;
 use crate::error::Result;
 use crate::model::batch::{Batch, scored_tokens};
 use crate::model::heads::{self, ScoreGradients, TargetTokens};
+use crate::rl::Metrics;
+use crate::rl::ppo::gaps;
 
 /// What a policy says of the response tokens of a pass, response after response.
 pub(super) struct TokenFigures {
@@ -71,18 +73,29 @@ pub(super) fn accumulate<B: Backend, D: Into<Derivatives>>(
     Ok(())
 }
 
-/// Refuses log-probabilities of a policy that are not those of sampling, `old`, to the bit.
-///
-/// # Errors
-/// A bug: sampling and scoring disagree.
-pub(super) fn check_unmoved(new: &[f64], old: &[f64]) -> Result<()> {
-    match new.iter().zip(old).all(|(new, old)| f64::from(*new as f32) == *old) {
-        true => Ok(()),
-        false => {
-            let message = "the first minibatch scores other log-probabilities than were sampled: \
-                the ratio is not 1";
-            Err(crate::error::Failure::new(crate::error::Kind::Bug, message).into())
+/// How the log-probabilities that a policy scores differ from those of sampling, before it moves.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct FirstPass {
+    squared_log_ratio: f64,
+    ratio_less_one: f64,
+    tokens: usize,
+}
+
+impl FirstPass {
+    /// Adds tokens with these scored and sampled log-probabilities. A scored one counts as the
+    /// number of 32 bits that sampling would have kept.
+    pub(super) fn add(&mut self, new: &[f64], old: &[f64]) {
+        for (new, old) in new.iter().zip(old) {
+            let log_ratio = f64::from(*new as f32) - old;
+            self.squared_log_ratio += log_ratio * log_ratio;
+            self.ratio_less_one += log_ratio.exp_m1();
+            self.tokens += 1;
         }
+    }
+
+    /// [`gaps`] of its tokens.
+    pub(super) fn metrics(&self) -> Metrics {
+        gaps(self.squared_log_ratio, self.ratio_less_one, self.tokens)
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! 1. The caller samples responses to prompts. The step scores them under reward model, reference
 //!    and critic (`rollouts.rs`). Old log-probabilities are those of sampling: the same kernels
-//!    sample and score, so the ratio of the first minibatch is exactly 1, which is checked at every
-//!    step.
+//!    sample and score, so the ratio of the first minibatch is exactly 1. Where it is not, the step
+//!    has figures that say so.
 //! 2. Frozen blocks run once a step for all models that share them, and their output is kept for
 //!    every epoch (`trunk.rs`).
 //! 3. Advantages are estimated over the whole batch of the step; `rl::advantage` says how.
@@ -25,7 +25,7 @@ use super::rollouts::{FrozenModels, Rollout, RolloutSettings, Scoring};
 use super::steps::{State, diverged};
 use super::trunk::Trunk;
 use crate::backend::Backend;
-use crate::error::{Context, Failure, Kind, Result};
+use crate::error::{Context, Result};
 use crate::model::batch::micro_batches;
 use crate::model::memory::Memory;
 use crate::model::params::{Role, Slot};
@@ -166,6 +166,18 @@ impl<'a, B: Backend> Ppo<'a, B> {
         Ok(self)
     }
 
+    /// [`TrainState::frozen_movement`] of policy and separate critic.
+    ///
+    /// # Errors
+    /// Those of reading the folders that they were loaded from.
+    pub fn frozen_movement(&self) -> Result<Metrics> {
+        let mut metrics = self.policy.frozen_movement(self.b)?;
+        if let Some(critic) = self.critic.separate() {
+            metrics.extend(critic.frozen_movement(self.b)?);
+        }
+        Ok(metrics)
+    }
+
     /// The bytes of the training states of policy and critic.
     pub fn memory(&self) -> Memory {
         let critic = self.critic.separate().map(|state| state.memory(self.b));
@@ -203,7 +215,7 @@ impl<'a, B: Backend> Ppo<'a, B> {
     /// have [`Options::reached`] the KL that ends training has no updates and no metrics of them.
     ///
     /// # Errors
-    /// The user's, if training diverged; a bug, if sampling and scoring disagree.
+    /// The user's, if training diverged.
     pub fn step(
         &mut self,
         step: usize,
@@ -377,10 +389,8 @@ impl<'a, B: Backend> Ppo<'a, B> {
             let (policy, critic) = (&mut self.policy, &mut self.critic);
             accumulate(self.b, policy, critic, stats, &part, trunk, &losses);
         }
-        if is_first && !stats.policy(self.b).is_unmoved() {
-            let message = "the first minibatch scores other log-probabilities than were sampled: \
-                the ratio is not 1";
-            return Err(Failure::new(Kind::Bug, message).into());
+        if is_first {
+            stats.gaps = stats.policy(self.b).gaps();
         }
         let (optimiser, ratio) = (settings.optimiser, settings.value_head_ratio);
         if !warming || matches!(self.critic, Critic::Shared) {

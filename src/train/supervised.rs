@@ -17,6 +17,7 @@ use crate::error::Result;
 use crate::model::params::Trainable;
 use crate::model::transformer::Recompute;
 use crate::model::weights::Model;
+use crate::rl::sentinels::settings::Sentinels;
 
 /// A supervised run.
 pub struct Supervised<'a> {
@@ -42,6 +43,8 @@ pub struct Supervised<'a> {
     pub validation: Option<(&'a ValidationConfig, &'a [Tokenised])>,
     /// The average of weights that is measured and returned instead of the last ones, if one is.
     pub average: Option<AverageConfig>,
+    /// The stage kind, and the settings of its sentinels, where it has any.
+    pub sentinels: Option<(&'a str, &'a Sentinels)>,
     /// Figures of the rows, which every step has.
     pub of_rows: &'a [(&'static str, f64)],
 }
@@ -77,7 +80,9 @@ impl Supervised<'_> {
         });
         let (optimiser, shown) = (self.optimiser, &["loss", "validation/loss"]);
         let average = self.average;
-        let minimise = Minimise { batches: &batches, optimiser, shown, validator, average };
+        let sentinels = self.sentinels;
+        let minimise =
+            Minimise { batches: &batches, optimiser, shown, validator, average, sentinels };
         let (state, kept) = minimise.run(b, context, state, |state, batch| {
             let batch: Vec<&Tokenised> = batch.iter().map(|row| &self.rows[*row]).collect();
             let tokens = batch.iter().map(|row| row.tokens.len()).sum();

@@ -15,5 +15,6 @@ mod left_behind;
 pub mod place;
 mod probes;
 mod rows;
+mod sentinels;
 mod sequential;
 mod stopping;

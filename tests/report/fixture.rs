@@ -26,6 +26,8 @@ use posttrain::eval::reward::Bin;
 use posttrain::eval::seeds;
 use posttrain::random::Stream;
 use posttrain::report::run::{Curve, Evaluation, Judging, Made, Node, Run};
+use posttrain::rl::sentinels::table::Action;
+use posttrain::rl::sentinels::watch::{Fired, Verdict};
 use serde_json::json;
 
 pub const TEST_SETS: [&str; 3] = ["id", "ood_forum", "ood_<b>length"];
@@ -132,6 +134,7 @@ fn node(at: usize, name: &str, stage: &str, needs: &[&str]) -> Node {
             sources: [("of".to_owned(), HOSTILE[2].to_owned())].into(),
         }),
         curves: if trains { names.iter().enumerate().map(curve).collect() } else { Vec::new() },
+        sentinels: trains.then(|| Verdict { fired: fired(stage), judged: Vec::new() }),
     }
 }
 
@@ -590,4 +593,16 @@ fn over_seeds() -> Evaluation {
         seeds,
         ..Evaluation::default()
     }
+}
+
+/// The sentinels that fired in a stage: one in `ppo`, none elsewhere.
+fn fired(stage: &str) -> Vec<Fired> {
+    let own = Fired {
+        sentinel: "kl_runaway".into(),
+        step: 12,
+        value: 2.5,
+        threshold: 1.5,
+        action: Action::Warn,
+    };
+    if stage == "ppo" { vec![own] } else { Vec::new() }
 }

@@ -29,6 +29,7 @@ mod resuming;
 mod rewards;
 mod sampling;
 mod seeds;
+mod sentinels;
 mod shared;
 pub mod sheets;
 mod similarity;

@@ -439,7 +439,7 @@ fn running_blocks_again_changes_no_byte_of_what_training_makes() {
         ),
     ];
     for (kind, mut config) in cases {
-        assert_eq!(neutral(kind), ["recompute"]);
+        assert!(neutral(kind).contains(&"recompute"), "{kind}");
         config["optimiser"] = optimiser();
         let kept = make(kind, config.clone()).object();
         config["recompute"] = "block".into();

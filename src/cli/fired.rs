@@ -1,0 +1,56 @@
+//! The sentinels that fire on what an artefact has recorded: its metrics and its rollouts.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use crate::artefacts::names::METRICS;
+use crate::artefacts::rollouts::{self, ROLLOUTS, Rollout};
+use crate::data::rows::parse_jsonl;
+use crate::error::{Context, Result};
+use crate::rl::Metrics;
+use crate::rl::sentinels::settings::Sentinels;
+use crate::rl::sentinels::watch::{Verdict, Watch};
+
+/// The settings in a config, or in the part of one that is in no key. None are none.
+///
+/// # Errors
+/// Settings that cannot be understood.
+pub fn settings(config: Option<&Value>) -> Result<Sentinels> {
+    match config.and_then(|config| config.get("sentinels")) {
+        None => Ok(Sentinels::new()),
+        Some(own) => serde_json::from_value(own.clone()).context("settings of sentinels"),
+    }
+}
+
+/// What the sentinels say of the steps that the artefact in `folder`, of this stage kind, has
+/// recorded; `None` where the kind has no sentinels or the folder no metrics.
+///
+/// # Errors
+/// Files that cannot be read or understood.
+pub fn verdict(kind: &str, folder: &Path, settings: &Sentinels) -> Result<Option<Verdict>> {
+    if Watch::new(kind, 0, settings).is_empty() {
+        return Ok(None);
+    }
+    let path = folder.join(METRICS);
+    let Some(bytes) = crate::fs::read_if_exists(&path)? else { return Ok(None) };
+    let rows: Vec<(usize, Map<String, Value>)> = parse_jsonl(&bytes, &path)?;
+    let mut watch = Watch::new(kind, rows.len(), settings);
+    let mut fired = Vec::new();
+    for (at, (_, row)) in rows.iter().enumerate() {
+        let own = row.iter().filter(|(name, _)| *name != "step");
+        let own = own.filter_map(|(name, value)| Some((name.as_str(), value.as_f64()?)));
+        let figures: Vec<(&str, f64)> = own.chain(of_rollouts(folder, at)?).collect();
+        fired.extend(watch.step(at + 1, &figures));
+    }
+    Ok(Some(Verdict { fired, judged: watch.judged() }))
+}
+
+/// The figures of the rollouts of step `step`, from 0; none of an artefact without rollouts.
+fn of_rollouts(folder: &Path, step: usize) -> Result<Metrics> {
+    let path = folder.join(ROLLOUTS).join(rollouts::name(step));
+    let Some(bytes) = crate::fs::read_if_exists(&path)? else { return Ok(Vec::new()) };
+    let rows: Vec<(usize, Rollout)> = parse_jsonl(&bytes, &path)?;
+    let rows: Vec<Rollout> = rows.into_iter().map(|(_, row)| row).collect();
+    Ok(rollouts::figures(&rows))
+}

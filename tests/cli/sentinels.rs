@@ -1,0 +1,107 @@
+//! Sentinels as a user meets them: warnings of a run, what fired after it, cached stages too, and
+//! an end by one.
+
+use serde_json::{Value, json};
+
+use super::place::Place;
+use crate::stages::fixture::{fixture, jsonl, prompt, summary};
+
+/// Supervised fine-tuning with this learning rate and these settings of sentinels.
+fn tuned(rate: f64, sentinels: &str) -> String {
+    let policy = fixture().path("policy");
+    let policy = policy.display();
+    format!(
+        "stages:
+  rows:
+    uses: dataset
+    source:
+      files:
+        sft: {{path: rows.jsonl, prompt: \"{{prompt}}\", completion: \"{{completion}}\"}}
+  policy: {{uses: model, path: {policy}}}
+  tuned:
+    uses: sft
+    policy: policy
+    dataset: rows
+    batch_size: 4
+    epochs: 5
+    sentinels: {sentinels}
+    optimiser: {{learning_rate: {rate}}}
+"
+    )
+}
+
+fn place(rate: f64, sentinels: &str) -> Place {
+    let place = Place::new(&tuned(rate, sentinels));
+    let row = |at: usize| json!({"prompt": prompt(at), "completion": summary(at)});
+    place.write("rows.jsonl", &jsonl((0..12).map(row)));
+    place
+}
+
+#[test]
+fn what_fires_is_shown_while_the_stage_runs_and_whenever_it_is_cached() {
+    let place = place(3.0, "{}");
+    let said = place.good(&["run", "p.yaml"]);
+    assert!(said.err.contains("warning: tuned: sentinel `loss_rise` at step "), "{}", said.err);
+    assert!(said.err.contains("training diverges. Lower the learning rate"), "{}", said.err);
+    let after = "Sentinels that fired\ntuned: loss_rise at step ";
+    assert!(said.out.contains(after), "{}", said.out);
+    let cached = place.good(&["run", "p.yaml"]);
+    assert!(cached.out.contains(after) && !cached.err.contains("warning"), "{}", cached.err);
+
+    let shown = place.good(&["show", "p.yaml", "tuned"]).out;
+    assert!(shown.contains("  sentinel  sentinel `loss_rise` at step "), "{shown}");
+    let shown: Value =
+        serde_json::from_str(&place.good(&["show", "p.yaml", "tuned", "--json"]).out).unwrap();
+    assert_eq!(shown[0]["sentinels"]["fired"][0]["sentinel"], "loss_rise");
+    let listed = place.good(&["sentinels"]).out;
+    let counted = |name: &str, count: &str| {
+        listed.lines().any(|line| line.starts_with(name) && line.ends_with(count))
+    };
+    assert!(counted("loss_rise", "1 of 1 stage"), "{listed}");
+    assert!(counted("frozen_moved", "0 of 1 stage"), "{listed}");
+    let listed: Value = serde_json::from_str(&place.good(&["sentinels", "--json"]).out).unwrap();
+    assert_eq!(listed["stages"][0]["node"], "tuned");
+    place.good(&["report", "--output", "page.html"]);
+    assert!(place.read("page.html").contains("<td>loss_rise<td>"), "the page has it");
+}
+
+/// Settings are in no key, and the record of a run has them.
+#[test]
+fn another_setting_makes_nothing_again_and_silences_what_is_shown() {
+    let place = place(3.0, "{}");
+    place.good(&["run", "p.yaml"]);
+    place.pipeline(&tuned(3.0, "{loss_rise: off, deterministic: off}"));
+    assert_eq!(place.counts(&[]).0, 0, "nothing runs");
+    let said = place.good(&["run", "p.yaml"]);
+    assert!(!said.out.contains("Sentinels that fired"), "{}", said.out);
+    let shown = place.good(&["show", "p.yaml", "tuned"]).out;
+    assert!(shown.contains("  sentinel  none of "), "{shown}");
+    assert!(place.good(&["sentinels"]).out.contains("frozen_moved"));
+    assert!(!place.good(&["sentinels"]).out.contains("loss_rise"), "it is off in this run");
+    place.good(&["report", "--output", "page.html"]);
+    assert!(!place.read("page.html").contains("<td>loss_rise<td>"), "nor on its page");
+}
+
+#[test]
+fn a_sentinel_that_stops_ends_its_stage_with_what_to_do() {
+    let place = place(3.0, "{loss_rise: {stop_at: 1.25}}");
+    let said = place.say(&["run", "p.yaml"]);
+    assert_eq!(said.code, 1, "{}", said.err);
+    for words in
+        ["tuned", "sentinel `loss_rise` at step", "above 1.25", "goes on from the checkpoint"]
+    {
+        assert!(said.err.contains(words), "{words}: {}", said.err);
+    }
+    place.pipeline(&tuned(3.0, "{loss_rise: warn}"));
+    let said = place.good(&["run", "p.yaml"]);
+    assert!(said.err.contains("goes on from its checkpoint"), "{}", said.err);
+}
+
+#[test]
+fn a_name_that_no_sentinel_has_is_an_error_at_its_place() {
+    let said = place(0.01, "{los_rise: off}").say(&["plan", "p.yaml"]);
+    assert_eq!(said.code, 2, "{}", said.err);
+    for words in ["sentinels.los_rise", "expected a name of", "loss_rise", "found no sentinel"] {
+        assert!(said.err.contains(words), "{words}: {}", said.err);
+    }
+}
