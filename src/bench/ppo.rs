@@ -39,7 +39,7 @@ pub fn run<B: Backend>(bench: &Bench<'_, B>, size: &Size) -> Result<Vec<Row>> {
         reference.trainable_copy(b, &size.trainable).with_scalar(b, head(HeadKind::Reward)?);
     let policy = reference.with_scalar(b, head(HeadKind::LanguageAndValue)?);
     let state = TrainState::new(b, &policy, size.trainable.clone())?;
-    let mut ppo = Ppo::new(b, state, Critic::Shared, 0.05);
+    let mut ppo = Ppo::new(b, state, Critic::Shared, 0.05, None);
     drop(policy);
     let normalisation = Normalisation::IDENTITY;
     let frozen = FrozenModels { reference: &reference, reward: Some((&reward, normalisation)) };
@@ -75,10 +75,10 @@ pub fn run<B: Backend>(bench: &Bench<'_, B>, size: &Size) -> Result<Vec<Row>> {
         let rolled = clock();
         let judged: Vec<Vec<u32>> = rollouts.iter().map(|rollout| rollout.tokens.clone()).collect();
         // A step without epochs does all but the update.
-        ppo.step(step, &mut rollouts, &judged, &frozen, &settings(0))?;
+        ppo.step(step, &mut rollouts, (&judged, &[]), &frozen, &settings(0))?;
         bench.wait();
         let scored = clock();
-        ppo.step(step, &mut rollouts, &judged, &frozen, &settings(UPDATES.0))?;
+        ppo.step(step, &mut rollouts, (&judged, &[]), &frozen, &settings(UPDATES.0))?;
         bench.wait();
         let stepped = clock();
         let (rollout, scoring) = (rolled - start, scored - rolled);

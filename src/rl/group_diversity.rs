@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Metrics;
+use super::advantage::Response;
 use super::diversity::{self, Good};
 use super::group::Rewarded;
 
@@ -55,6 +56,18 @@ pub struct Likelihoods {
     pub reference: f64,
     /// Tokens, EOS included.
     pub tokens: usize,
+}
+
+impl Likelihoods {
+    /// Of a scored response.
+    pub fn of(response: &Response<'_>) -> Self {
+        let sum = |numbers: &[f32]| numbers.iter().map(|x| f64::from(*x)).sum();
+        Likelihoods {
+            policy: sum(response.log_probs),
+            reference: sum(response.reference),
+            tokens: response.log_probs.len(),
+        }
+    }
 }
 
 /// Responses of one group that have a reward.

@@ -235,6 +235,7 @@ impl Stage for BestOfNStage {
                 return context.interrupted();
             }
         }
+        scorer.finish(context)?;
         samples::write(context.out(), &rows)?;
         let learned = match rewards {
             None => policys,

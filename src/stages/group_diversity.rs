@@ -9,6 +9,8 @@ use super::diversity::cosines;
 use super::equivalence::{Classes, Equivalence};
 use super::generation::Prompt;
 use super::models::{ArtefactShapes, ModelShape};
+use super::rewards::Answer;
+use super::rollouts;
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::rows::Example;
@@ -22,6 +24,8 @@ use crate::model::spec::Spec;
 use crate::reference::ModelFolder;
 use crate::rl::diversity::Good;
 use crate::rl::group_diversity::{Combine, Diversity, Kin};
+use crate::tokenizer::tokens::Tokenizer;
+use crate::train::rollouts::Rollout;
 use crate::world;
 
 /// What is done for the sake of diversity.
@@ -182,6 +186,11 @@ impl GroupDiversity {
         }
     }
 
+    /// Whether it makes or changes advantages, and leaves rewards alone.
+    pub(super) fn is_of_advantages(&self) -> bool {
+        matches!(self, GroupDiversity::Ucpo(_) | GroupDiversity::MaxAtK(_))
+    }
+
     /// Its arithmetic, where `coef` is the coefficient of the KL.
     pub(super) fn rules(&self, coef: f64) -> Diversity {
         match self {
@@ -286,6 +295,25 @@ impl<B: Backend> Kinship<B> {
             }
         })
     }
+}
+
+/// The prompts of a step, each with its `samples` responses as text. `prompts` has one entry a
+/// response.
+///
+/// # Errors
+/// Tokens that are no text.
+pub(super) fn texts<'a>(
+    prompts: &[&'a Prompt],
+    responses: &[Rollout],
+    samples: usize,
+    tokenizer: &Tokenizer,
+) -> Result<Vec<(&'a Prompt, Vec<String>)>> {
+    let answers = rollouts::answers(prompts, responses);
+    let of_group = |(group, prompts): (&[Answer<'_>], &[&'a Prompt])| {
+        let texts = group.iter().map(|answer| answer.text(tokenizer)).collect::<Result<_>>();
+        Ok((prompts[0], texts?))
+    };
+    answers.chunks(samples).zip(prompts.chunks(samples)).map(of_group).collect()
 }
 
 /// Refuses a row whose answers no synthetic world reads.

@@ -18,6 +18,7 @@ use super::group_diversity::{GroupDiversity, Kinship};
 use super::models::{ArtefactShape, ArtefactShapes};
 use super::on_policy::{Drawing, Drawn, Group, Method, OnPolicy, Turn};
 use super::policy_validation::PolicyValidation;
+use super::ppo_config::{check_anneal, check_entropy};
 use super::reading::Reading;
 use super::rewards::{Reward, Rewards};
 use super::{Checks, KindInfo, Problem, Stage, sentinels};
@@ -306,7 +307,7 @@ impl<B: Backend> Method<B> for Grpo<'_, B> {
         let members: Vec<Member> =
             drawn.groups.iter().zip(&drawn.scored.total).map(member).collect();
         let (reference, settings) = (&from.model, &self.settings);
-        let kin = self.kinship.of(&drawn.texts(&from.tokenizer)?)?;
+        let kin = self.kinship.of(&drawn.texts(stage.samples_per_prompt, &from.tokenizer)?)?;
         let of_groups = (members.as_slice(), kin.as_slice());
         let mut metrics =
             training.learn_groups(step, &mut drawn.rollouts, of_groups, reference, settings)?;
@@ -448,14 +449,8 @@ impl GrpoStage {
                 "`max_at_k` has advantages without a baseline: remove it",
             );
         }
-        for (field, expected) in self.entropy.iter().flat_map(|entropy| entropy.problems()) {
-            checks.require(false, &format!("entropy.{field}"), expected);
-        }
-        if let Some(Anneal { to, over }) = self.kl.anneal {
-            checks
-                .require(to.is_finite() && to >= 0.0, "kl.anneal.to", "expected 0 or more")
-                .positive_or_null(over, "kl.anneal.over");
-        }
+        check_entropy(checks, self.entropy);
+        check_anneal(checks, self.kl.anneal);
     }
 
     fn settings(&self, pad: u32) -> Settings<'_> {

@@ -3,7 +3,7 @@
 //! loss.
 
 use super::generation::{Prompt, Room};
-use super::group_diversity::GroupDiversity;
+use super::group_diversity::{self, GroupDiversity};
 use super::model_files::{self, Loaded};
 use super::models::{self, ArtefactShapes};
 use super::policy_validation::{Measured, PolicyScorer, PolicyValidation};
@@ -173,12 +173,15 @@ impl<'a> OnPolicy<'a> {
     /// The memory of `step(b, policy, rollouts)`, which takes a step on responses of the greatest
     /// length and gives the training state, and of what is there besides. `more` is all that the
     /// step depends on beyond the fields here.
-    pub(super) fn memory(
+    pub(super) fn memory<S>(
         &self,
         shapes: &ArtefactShapes,
         more: impl std::fmt::Debug,
-        step: impl FnOnce(&Counting, &Model<Counting>, Vec<Rollout>) -> Result<TrainState<Counting>>,
-    ) -> Option<Memory> {
+        step: S,
+    ) -> Option<Memory>
+    where
+        S: FnOnce(&Counting, &Model<Counting>, Vec<Rollout>) -> Result<TrainState<Counting>>,
+    {
         let policy = shapes.model(self.policy)?;
         let rewards = self.reward.shapes(shapes, self.policy)?;
         let teacher = match self.teacher {
@@ -322,6 +325,7 @@ impl<'a> OnPolicy<'a> {
             Ok(StepReport { metrics, shown: SHOWN, tokens, observed, ..StepReport::default() })
         })?;
 
+        drawing.scorer.finish(context)?;
         files.publish(self.steps)?;
         let used = files.ids(self.steps)?;
         let (training, kept) = training.finish(b, |run| &mut run.policy);
@@ -369,18 +373,13 @@ impl<'a> Drawn<'a> {
         drawn
     }
 
-    /// The prompt of each group, with its responses as text.
-    pub(super) fn texts(&self, tokenizer: &Tokenizer) -> Result<Vec<(&'a Prompt, Vec<String>)>> {
-        let answers = rollouts::answers(&self.prompts, &self.rollouts);
-        let mut groups: Vec<(&Prompt, Vec<String>)> = Vec::new();
-        for (at, answer) in answers.iter().enumerate() {
-            if at == 0 || self.groups[at] != self.groups[at - 1] {
-                groups.push((self.prompts[at], Vec::new()));
-            }
-            let (_, texts) = groups.last_mut().context("a group was begun")?;
-            texts.push(answer.text(tokenizer)?);
-        }
-        Ok(groups)
+    /// The prompt of each group of `samples` responses, with these as text.
+    pub(super) fn texts(
+        &self,
+        samples: usize,
+        tokenizer: &Tokenizer,
+    ) -> Result<Vec<(&'a Prompt, Vec<String>)>> {
+        group_diversity::texts(&self.prompts, &self.rollouts, samples, tokenizer)
     }
 
     /// What is optimised of each response.

@@ -250,7 +250,8 @@ impl<B: Backend> Method<B> for OnlineDpo<'_> {
                 Some((unlikelihoods(&drawn.rollouts), pool))
             }
             Pairs::Diverse(Diverse { pool, by: DiverseBy::Novelty }) => {
-                Some((novelties(&drawn.texts(&from.tokenizer)?), pool))
+                let samples = self.stage.samples_per_prompt;
+                Some((novelties(&drawn.texts(samples, &from.tokenizer)?), pool))
             }
         };
         let choice = match &diversity {

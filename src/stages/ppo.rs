@@ -9,10 +9,11 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::generation::{Prompt, Room};
+use super::group_diversity::{self, GroupDiversity, Kinship};
 use super::model_files::{self, normalisation};
 use super::models::{self, ArtefactShape, ArtefactShapes};
 use super::policy_validation::{Measured, PolicyScorer, PolicyValidation};
-use super::ppo_config::{Critic, KlConfig, KlPlace, ReferenceConfig, ValueConfig};
+use super::ppo_config::{Critic, KlConfig, KlPlace, ReferenceConfig, ValueConfig, check_entropy};
 use super::reading::{Part, Reading, Splits};
 use super::rewards::{Names, Reward, Rewards, Scored};
 use super::rollouts::{self, RolloutFiles, Sampler};
@@ -33,6 +34,7 @@ use crate::model::weights::Model;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel};
 use crate::rl::advantage::{Advantages, Conventions};
 use crate::rl::compat::{Compat, Overrides};
+use crate::rl::entropy::EntropyBonus;
 use crate::rl::kl::Kl;
 use crate::rl::ppo::{PolicyClip, ValueFit};
 use crate::rl::preference::Normalisation;
@@ -111,6 +113,13 @@ pub struct PpoStage {
     /// Replacement of the reference of the KL penalty; `null` keeps the policy at its start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<ReferenceConfig>,
+    /// Change of the scores of the responses to a prompt for the sake of diversity; with
+    /// `samples_per_prompt`. `null` changes none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diversity: Option<GroupDiversity>,
+    /// The entropy bonus. `null` adds none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entropy: Option<EntropyBonus>,
     /// What is made of scores before they are rewards.
     #[serde(default, skip_serializing_if = "RewardScaling::is_default")]
     pub reward_scaling: RewardScaling,
@@ -236,7 +245,12 @@ impl Stage for PpoStage {
             Some(judge) => Some((shapes.model(judge)?.0, shapes.shared(&self.policy, judge))),
             None => None,
         };
-        let measured = (self.validation.as_ref().map(|validation| validation.keep), &judge);
+        let kinship = match &self.diversity {
+            Some(diversity) => diversity.model(shapes)?,
+            None => None,
+        };
+        let keep = self.validation.as_ref().map(|validation| validation.keep);
+        let measured = (keep, &judge, &kinship);
         shapes.counted(("ppo", &policy, &rewards, sizes, trains, measured), |b| {
             let policy = memory::model(b, &policy.0, policy.1);
             let beside = |(spec, shared): &(Spec, Option<usize>)| {
@@ -248,6 +262,8 @@ impl Stage for PpoStage {
                 footprint::score(b, &judge);
                 judge
             });
+            let kinship = kinship.as_ref().map(|(spec, head)| memory::model(b, spec, *head));
+            kinship.iter().for_each(|model| footprint::score(b, model));
             self.count(b, &policy, &rewards)
         })
     }
@@ -329,6 +345,7 @@ impl Stage for PpoStage {
             seed: self.seed,
         };
         let files = RolloutFiles::new(context)?;
+        let kinship = Kinship::load(context, b, self.diversity.as_ref())?;
 
         let watch = Watch::new(Self::INFO.name, self.steps, &self.sentinels);
         let steps = steps::watched(context, watch, &mut ppo, self.steps, |ppo, step| {
@@ -351,7 +368,11 @@ impl Stage for PpoStage {
                     scored = Some(found);
                 }
             }
-            let mut metrics = ppo.run.step(step, &mut rollouts, &judged, &frozen, &settings)?;
+            let groups =
+                group_diversity::texts(&batch, &rollouts, sampler.samples, &from.tokenizer)?;
+            let kin = kinship.of(&groups)?;
+            let read = (judged.as_slice(), kin.as_slice());
+            let mut metrics = ppo.run.step(step, &mut rollouts, read, &frozen, &settings)?;
             metrics.extend(scored.iter().flat_map(|scored| names.metrics(scored)));
             let reached = settings.options.reached(&metrics);
             if let Some(kl) = reached {
@@ -374,6 +395,7 @@ impl Stage for PpoStage {
             Ok(StepReport { metrics, shown: SHOWN, tokens, observed, is_last })
         })?;
 
+        scorer.finish(context)?;
         files.publish(steps)?;
         let (ppo, kept) = ppo.finish(b, |run| &mut run.policy);
         let model = ppo.policy.finished();
@@ -417,6 +439,12 @@ impl PpoStage {
             epoch_stop_kl: self.epoch_stop_kl,
             stop_at_kl: self.stop_at_kl,
             reset_every: self.reference.map(|reference| reference.reset_every),
+            anneal: self.kl.anneal,
+            entropy: self.entropy,
+            diversity: self
+                .diversity
+                .as_ref()
+                .map(|diversity| (diversity.rules(self.kl.coef), self.samples_per_prompt)),
         }
     }
 
@@ -469,6 +497,16 @@ impl PpoStage {
                 "it is of KL in the reward, and `kl.in` is `loss`: remove it; the estimator in the \
                  loss is `kl.estimator`",
             );
+        check_entropy(checks, self.entropy);
+        if let Some(diversity) = &self.diversity {
+            diversity.check(checks, self.samples_per_prompt, self.kl.coef);
+            checks.require(
+                !diversity.is_of_advantages(),
+                "diversity",
+                "`ucpo` and `max_at_k` make advantages of groups, and `ppo` has those of a value \
+                 function: expected another method, or `grpo`",
+            );
+        }
         if let Some(reference) = &self.reference {
             let every = reference.reset_every;
             checks
@@ -546,7 +584,7 @@ impl PpoStage {
             }
         };
         let policy = TrainState::new(b, &policy, trainable(&policy))?.with(self.recompute);
-        Ok(Ppo::new(b, policy, critic, self.kl.coef))
+        Ok(Ppo::new(b, policy, critic, self.kl.coef, self.entropy))
     }
 
     /// What a step takes, with prompts and responses of the greatest length.
@@ -582,8 +620,11 @@ impl PpoStage {
             ppo.replace_reference();
         }
         // The gradient of a tied head is there from the end of the first epoch on.
-        let settings = Settings { epochs: 2, ..self.settings(0) };
-        ppo.step(self.value.warmup, &mut rollouts, &judged, &frozen, &settings)?;
+        let own = self.settings(0);
+        // How responses are alike takes no memory.
+        let options = Options { diversity: None, ..own.options };
+        let settings = Settings { epochs: 2, options, ..own };
+        ppo.step(self.value.warmup, &mut rollouts, (&judged, &[]), &frozen, &settings)?;
         let mut training = ppo.memory();
         if self.reference.is_some() {
             training = footprint::with_copy(training, ppo.policy.memory(b));

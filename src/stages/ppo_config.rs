@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Checks;
 use crate::rl::critic_free::KlEstimator;
-use crate::rl::kl::Adaptive;
+use crate::rl::entropy::EntropyBonus;
+use crate::rl::kl::{Adaptive, Anneal};
 use crate::rl::policy_loss::LossKl;
 use crate::rl::ppo::{ValueClip, ValueFit};
 
@@ -14,11 +15,14 @@ use crate::rl::ppo::{ValueClip, ValueFit};
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KlConfig {
-    /// Coefficient of the KL penalty; with `adaptive`, its first value.
+    /// Coefficient of the KL penalty; with `adaptive` or `anneal`, its first value.
     pub coef: f64,
     /// Adaptive control of the coefficient, so that `objective/kl` approaches a target.
     #[serde(default)]
     pub adaptive: Option<Adaptive>,
+    /// Change of the coefficient over the steps. `null` keeps it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anneal: Option<Anneal>,
     /// Place where it is charged.
     #[serde(default, skip_serializing_if = "KlPlace::is_default")]
     pub r#in: KlPlace,
@@ -26,6 +30,22 @@ pub struct KlConfig {
     /// `conventions`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimator: Option<KlEstimator>,
+}
+
+/// Notes what is out of range of a coefficient that changes over the steps.
+pub(super) fn check_anneal(checks: &mut Checks, anneal: Option<Anneal>) {
+    if let Some(Anneal { to, over }) = anneal {
+        checks
+            .require(to.is_finite() && to >= 0.0, "kl.anneal.to", "expected 0 or more")
+            .positive_or_null(over, "kl.anneal.over");
+    }
+}
+
+/// Notes what is out of range of an entropy bonus.
+pub(super) fn check_entropy(checks: &mut Checks, entropy: Option<EntropyBonus>) {
+    for (field, expected) in entropy.iter().flat_map(|entropy| entropy.problems()) {
+        checks.require(false, &format!("entropy.{field}"), expected);
+    }
 }
 
 /// Where KL is charged.
@@ -56,7 +76,8 @@ impl KlConfig {
 
     /// Notes values out of range, or that do not go together.
     pub(super) fn check(&self, checks: &mut Checks) {
-        let KlConfig { coef, adaptive, r#in, estimator } = *self;
+        let KlConfig { coef, adaptive, anneal, r#in, estimator } = *self;
+        check_anneal(checks, anneal);
         checks
             .require(coef >= 0.0, "kl.coef", format!("expected 0 or more, found {coef}"))
             .require(
@@ -73,6 +94,11 @@ impl KlConfig {
                 adaptive.is_none_or(|a| a.horizon > 0.0),
                 "kl.adaptive.horizon",
                 "expected above 0",
+            )
+            .require(
+                adaptive.is_none() || anneal.is_none(),
+                "kl.anneal",
+                "`adaptive` sets the coefficient: expected one of them",
             )
             .require(
                 r#in == KlPlace::Loss || estimator.is_none(),

@@ -237,7 +237,7 @@ fn advantages(
         tokens: response.log_probs.len(),
     };
     let mut rewarded: Vec<Rewarded> = responses.iter().zip(members).map(score).collect();
-    let likelihoods: Vec<Likelihoods> = responses.iter().map(likelihoods).collect();
+    let likelihoods: Vec<Likelihoods> = responses.iter().map(Likelihoods::of).collect();
     let mut metrics = Vec::new();
     if let Some(diversity) = &settings.diversity {
         metrics.extend(diversity.shape(&mut rewarded, &likelihoods, kin));
@@ -285,16 +285,6 @@ fn advantages(
     ]);
     objective.extend(metrics);
     (tokens, objective)
-}
-
-/// What the policy that sampled and the reference say of a response.
-fn likelihoods(response: &Response<'_>) -> Likelihoods {
-    let sum = |numbers: &[f32]| numbers.iter().map(|x| f64::from(*x)).sum();
-    Likelihoods {
-        policy: sum(response.log_probs),
-        reference: sum(response.reference),
-        tokens: response.log_probs.len(),
-    }
 }
 
 /// The advantage of each token of a response that is charged the KL of that token and of those

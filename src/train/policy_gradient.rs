@@ -15,11 +15,14 @@ use super::rollouts::{CRITIC, Rollout, RolloutSettings};
 use super::trunk::Trunk;
 use crate::backend::{Backend, RATIO_SUMS, RatioLoss, SQUARE_SUMS, SquareLoss};
 use crate::model::batch::{Batch, scored_tokens};
-use crate::model::heads::{self, TargetTokens};
+use crate::model::heads::{self, ScoreGradients, TargetTokens};
 use crate::rl::advantage::Estimate;
 use crate::rl::policy_loss::LossKl;
 use crate::rl::ppo::{PolicyClip, PolicyStatistics, ValueClip, ValueStatistics};
 use crate::rl::{Metrics, ratio_or_zero};
+
+/// Entropy of the policy, mean over the tokens of the updates.
+pub(super) const ENTROPY: &str = "policy/entropy_avg";
 
 /// The losses of a minibatch.
 #[derive(Clone, Copy)]
@@ -29,6 +32,8 @@ pub(super) struct Losses {
     pub(super) policy: PolicyClip,
     /// KL that is added to the policy loss, with its coefficient.
     pub(super) kl: Option<(LossKl, f64)>,
+    /// Coefficient of the entropy bonus.
+    pub(super) entropy: f64,
     pub(super) value: ValueClip,
     /// Whether only the value function learns.
     pub(super) warming: bool,
@@ -157,7 +162,7 @@ impl<B: Backend> UpdateStats<B> {
             metrics.extend(self.value(b).metrics());
         }
         let entropy = b.download_sums(&self.entropy)[0] / self.tokens.max(1) as f64;
-        metrics.push(("policy/entropy_avg", entropy));
+        metrics.push((ENTROPY, entropy));
         metrics.push(("grad_norm", self.norm / updates as f64));
         metrics.extend(&self.gaps);
         metrics
@@ -233,9 +238,10 @@ impl<B: Backend> Loss<'_, B> {
             stats.kl += self.add_kl(&mut dlogprobs, new, kl);
         }
         if !losses.warming {
-            heads::token_logprobs_backward(
-                b, model, dhidden, gradients, hidden, scored, scores, &dlogprobs,
-            );
+            let slope = -losses.entropy / losses.tokens as f64;
+            let dentropies = (losses.entropy > 0.0).then(|| b.upload_wide_f64(&vec![slope; n]));
+            let by = ScoreGradients { logprobs: &dlogprobs, entropies: dentropies.as_ref() };
+            heads::token_scores_backward(b, model, dhidden, gradients, hidden, scored, scores, by);
         }
     }
 

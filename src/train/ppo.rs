@@ -19,7 +19,8 @@ use std::path::Path;
 use super::archive::Archive;
 use super::critic::Critic;
 use super::optimiser::{OptimiserConfig, TrainState};
-use super::policy_gradient::{Losses, MicroBatch, UpdateStats, accumulate};
+use super::policy_gradient::{ENTROPY, Losses, MicroBatch, UpdateStats, accumulate};
+use super::policy_training::{load_entropy, save_entropy};
 use super::ppo_options::{INITIAL_KL, Options};
 use super::rollouts::{FrozenModels, Rollout, RolloutSettings, Scoring};
 use super::steps::{State, diverged};
@@ -33,6 +34,9 @@ use crate::model::weights::{Model, unique};
 use crate::random::Stream;
 use crate::rl::Metrics;
 use crate::rl::advantage::{self, Conventions, Estimate, MissingEos, Response};
+use crate::rl::entropy::{EntropyBonus, EntropyControl};
+use crate::rl::group::Rewarded;
+use crate::rl::group_diversity::{Kin, Likelihoods};
 use crate::rl::kl::{self, Adaptive, Kl};
 use crate::rl::ppo::{PolicyClip, PolicyStatistics, ValueClip, ValueFit, explained_variance};
 use crate::rl::rewards::{Moments, Scaled};
@@ -79,6 +83,10 @@ pub struct Ppo<'a, B: Backend> {
     reference: Option<Model<B>>,
     /// Of the scores so far, where they are scaled.
     scores: Moments,
+    /// The coefficient of the KL penalty at the start.
+    first_coef: f64,
+    /// The entropy bonus, where the loss has one.
+    entropy: Option<EntropyControl>,
 }
 
 impl<B: Backend> State for Ppo<'_, B> {
@@ -89,6 +97,9 @@ impl<B: Backend> State for Ppo<'_, B> {
         let Moments { count, mean, squares } = self.scores;
         let numbers = [count, mean.to_bits(), squares.to_bits()].map(|bits| bits.to_string());
         archive.put_text(SCORES, numbers.join(" "));
+        if let Some(control) = &self.entropy {
+            save_entropy(control, archive);
+        }
         if let Some(reference) = &self.reference {
             archive.put_text(REFERENCE, "replaced".into());
             for (slot, tensor) in reference.slots().iter().zip(reference.weights.iter()) {
@@ -114,6 +125,9 @@ impl<B: Backend> State for Ppo<'_, B> {
             let (mean, squares) = (f64::from_bits(mean), f64::from_bits(squares));
             self.scores = Moments { count, mean, squares };
         }
+        if let Some(control) = &mut self.entropy {
+            load_entropy(control, archive)?;
+        }
         if archive.text(REFERENCE).is_ok() {
             let mut reference = self.policy.model.trainable_copy(self.b, &self.policy.trainable);
             let slots = reference.slots();
@@ -133,6 +147,31 @@ impl<B: Backend> State for Ppo<'_, B> {
 const SCORES: &str = "scores";
 const REFERENCE: &str = "reference";
 
+/// Changes the scores of the responses to each prompt for the sake of diversity, where that is
+/// asked for, and tells what it sees.
+fn shape(
+    scores: &mut [f64],
+    rollouts: &[Rollout],
+    kin: &[Kin],
+    settings: &Settings<'_>,
+) -> Metrics {
+    let Some((diversity, samples)) = settings.options.diversity else { return Metrics::new() };
+    let rules = &settings.rollouts;
+    let rewarded = |(at, score): (usize, &f64)| Rewarded {
+        group: at / samples,
+        reward: Some(*score),
+        tokens: rollouts[at].length(),
+    };
+    let mut rewarded: Vec<Rewarded> = scores.iter().enumerate().map(rewarded).collect();
+    let likelihoods: Vec<Likelihoods> =
+        rollouts.iter().map(|rollout| Likelihoods::of(&rollout.response(rules))).collect();
+    let metrics = diversity.shape(&mut rewarded, &likelihoods, kin);
+    for (score, rewarded) in scores.iter_mut().zip(rewarded) {
+        *score = rewarded.reward.expect("each response has a score");
+    }
+    metrics
+}
+
 /// The data of a step that all its updates read.
 struct Step<'a, B: Backend> {
     settings: &'a Settings<'a>,
@@ -146,8 +185,16 @@ struct Step<'a, B: Backend> {
 
 impl<'a, B: Backend> Ppo<'a, B> {
     /// Before the first step, with the first coefficient of the KL penalty.
-    pub fn new(b: &'a B, policy: TrainState<B>, critic: Critic<B>, coef: f64) -> Self {
-        Ppo { b, policy, critic, coef, reference: None, scores: Moments::default() }
+    pub fn new(
+        b: &'a B,
+        policy: TrainState<B>,
+        critic: Critic<B>,
+        coef: f64,
+        entropy: Option<EntropyBonus>,
+    ) -> Self {
+        let entropy = entropy.map(EntropyControl::new);
+        let (reference, scores) = (None, Moments::default());
+        Ppo { b, policy, critic, coef, reference, scores, first_coef: coef, entropy }
     }
 
     /// [`TrainState::with_masters_of`] of policy and critic, which were loaded from the folders
@@ -211,7 +258,8 @@ impl<'a, B: Backend> Ppo<'a, B> {
 
     /// Step number `step` (0 is the first) on sampled responses, whose `reference`, `initial`,
     /// `values` and, where there is a reward model, `score` it fills in. `judged` are the sequences
-    /// that the reward model reads: each begins with the rollout's tokens. A step whose metrics
+    /// that the reward model reads: each begins with the rollout's tokens; `kin` says how the
+    /// responses to a prompt are alike, where [`Options::diversity`] takes it. A step whose metrics
     /// have [`Options::reached`] the KL that ends training has no updates and no metrics of them.
     ///
     /// # Errors
@@ -220,16 +268,19 @@ impl<'a, B: Backend> Ppo<'a, B> {
         &mut self,
         step: usize,
         rollouts: &mut [Rollout],
-        judged: &[Vec<u32>],
+        (judged, kin): (&[Vec<u32>], &[Kin]),
         frozen: &FrozenModels<'_, B>,
         settings: &Settings<'_>,
     ) -> Result<Metrics> {
         let (rules, options) = (&settings.rollouts, &settings.options);
+        if let Some(anneal) = options.anneal {
+            self.coef = anneal.coef(self.first_coef, step, settings.steps);
+        }
         if options.resets_before(step) {
             self.replace_reference();
         }
         let trunk = self.scoring(frozen, rules).score(rollouts, judged)?;
-        let (scores, scaled) = self.scores(rollouts, settings);
+        let (scores, scaled) = self.scores(rollouts, kin, settings);
         let mut estimates = self.estimates(rollouts, &scores, settings);
         let mut metrics = self.objective(rollouts, &estimates, settings);
         metrics.extend(scaled);
@@ -258,7 +309,13 @@ impl<'a, B: Backend> Ppo<'a, B> {
         }
         let updates = epochs * settings.minibatches;
         let has = (options.kl_in_loss.is_some(), self.has_values());
-        metrics.extend(stats.metrics(self.b, has, updates));
+        let of_updates = stats.metrics(self.b, has, updates);
+        if let Some(control) = &mut self.entropy {
+            metrics.push(("policy/entropy_coef", control.applied()));
+            let entropy = of_updates.iter().find(|metric| metric.0 == ENTROPY);
+            control.after(entropy.expect("an update has its entropy").1);
+        }
+        metrics.extend(of_updates);
         if options.epoch_stop_kl.is_some() {
             metrics.push(("policy/epochs", epochs as f64));
         }
@@ -303,21 +360,27 @@ impl<'a, B: Backend> Ppo<'a, B> {
 
     /// The scores that rewards are made of, after the rule for a missing EOS and their scaling, and
     /// the metrics of the latter.
-    fn scores(&mut self, rollouts: &[Rollout], settings: &Settings<'_>) -> (Vec<f64>, Metrics) {
+    fn scores(
+        &mut self,
+        rollouts: &[Rollout],
+        kin: &[Kin],
+        settings: &Settings<'_>,
+    ) -> (Vec<f64>, Metrics) {
         let missing_eos = settings.rollouts.conventions.missing_eos;
         let score = |rollout: &Rollout| missing_eos.apply(rollout.score, rollout.ended);
         let mut scores: Vec<f64> = rollouts.iter().map(score).collect();
+        let mut metrics = shape(&mut scores, rollouts, kin, settings);
         let scaling = &settings.options.reward_scaling;
         if scaling.is_default() {
-            return (scores, Metrics::new());
+            return (scores, metrics);
         }
         let Scaled { divisor, mean, clipped } = scaling.apply(&mut scores, &mut self.scores);
-        let metrics = [
+        metrics.extend([
             ("objective/scaled_scores", mean),
             ("reward_scaling/divisor", divisor),
             ("reward_scaling/clipfrac", clipped),
-        ];
-        (scores, metrics.to_vec())
+        ]);
+        (scores, metrics)
     }
 
     /// Advantages and returns of the batch, whose rewards are made of `scores`.
@@ -377,6 +440,7 @@ impl<'a, B: Backend> Ppo<'a, B> {
             temperature: rules.temperature,
             policy: settings.policy_clip,
             kl: settings.options.kl_in_loss.map(|estimator| (estimator, self.coef)),
+            entropy: self.entropy.as_ref().map_or(0.0, EntropyControl::applied),
             value: settings.value_clip,
             warming,
             tokens: members.iter().map(|member| rollouts[*member].length()).sum(),

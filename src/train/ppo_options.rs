@@ -1,6 +1,9 @@
 //! Options of policy optimisation that a plain run is without. Knows no model.
 
 use crate::rl::Metrics;
+use crate::rl::entropy::EntropyBonus;
+use crate::rl::group_diversity::Diversity;
+use crate::rl::kl::Anneal;
 use crate::rl::policy_loss::LossKl;
 use crate::rl::ppo::ValueFit;
 use crate::rl::rewards::RewardScaling;
@@ -22,6 +25,13 @@ pub struct Options {
     pub stop_at_kl: Option<f64>,
     /// Steps after which the policy, as it is then, becomes the reference, again and again.
     pub reset_every: Option<usize>,
+    /// Change of the coefficient of KL over the steps.
+    pub anneal: Option<Anneal>,
+    /// The entropy bonus of the policy loss.
+    pub entropy: Option<EntropyBonus>,
+    /// What is done with the scores of responses to one prompt for the sake of diversity, after the
+    /// rule for responses without EOS and before they are scaled; and how many those are.
+    pub diversity: Option<(Diversity, usize)>,
 }
 
 /// KL (k1) of responses from the reference: sum over tokens, mean over responses.

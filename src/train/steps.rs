@@ -66,7 +66,8 @@ fn check(metrics: &Metrics) -> Result<()> {
 }
 
 /// Runs steps `0..total`, or up to one that is the last, from the last checkpoint if there is one,
-/// and writes `metrics.jsonl` into the artefact. Returns the number of steps. No sentinel sees them.
+/// and writes `metrics.jsonl` into the artefact. Returns the number of steps. No sentinel sees
+/// them.
 ///
 /// # Errors
 /// As of [`watched`].

@@ -268,7 +268,7 @@ impl Computation for Reinforced<'_> {
                 (state(&policy), Critic::Shared)
             }
         };
-        let mut ppo = Ppo::new(b, policy, critic, 0.1);
+        let mut ppo = Ppo::new(b, policy, critic, 0.1, None);
         let prompts = sequences(spec, &[prompt; 4]);
         let limits = Limits { rows: 4, positions: 4 * 2 * BLOCK };
         let samples = sampled(b, &ppo.policy.model, &prompts, 1, new, limits);
@@ -301,7 +301,7 @@ impl Computation for Reinforced<'_> {
         };
         let normalisation = Normalisation::IDENTITY;
         let frozen = FrozenModels { reference: &reference, reward: Some((&reward, normalisation)) };
-        ppo.step(0, &mut rollouts, &judged, &frozen, &settings).unwrap();
+        ppo.step(0, &mut rollouts, (&judged, &[]), &frozen, &settings).unwrap();
     }
 }
 

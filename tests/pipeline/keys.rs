@@ -72,6 +72,7 @@ fn keys_of_the_shipped_pipelines_are_as_recorded() {
         ("evidence", vec!["matrix.seed=[10, 11]".to_owned()]),
         ("dpo", Vec::new()),
         ("methods", Vec::new()),
+        ("diversity", Vec::new()),
         ("instruction_following", Vec::new()),
         ("headlines", files(&["posts", "articles"])),
         ("alpaca", files(&["demonstrations", "pairs", "easy", "hard"])),

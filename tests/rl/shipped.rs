@@ -163,7 +163,7 @@ fn step(conventions: Conventions) -> Trained {
         Trainable::ALL,
     )
     .unwrap();
-    let mut ppo = Ppo::new(&b, policy, Critic::Shared, COEF);
+    let mut ppo = Ppo::new(&b, policy, Critic::Shared, COEF, None);
     let sequence = |response: usize| [&[response as u32], RESPONSES[response]].concat();
     let judged = [sequence(0), sequence(1), [sequence(2), vec![END]].concat()];
     let logprobs = posttrain::model::score::response_logprobs(
@@ -200,7 +200,7 @@ fn step(conventions: Conventions) -> Trained {
     };
     let normalisation = Normalisation::IDENTITY;
     let frozen = FrozenModels { reference: &reference, reward: Some((&reward, normalisation)) };
-    let metrics = ppo.step(0, &mut rollouts, &judged, &frozen, &settings).unwrap();
+    let metrics = ppo.step(0, &mut rollouts, (&judged, &[]), &frozen, &settings).unwrap();
 
     let gradients = ppo.policy.gradients.total(&b);
     let dhead = b.download_f64(gradients.lm_head.as_ref().unwrap().as_ref().unwrap());

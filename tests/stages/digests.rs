@@ -220,7 +220,11 @@ fn of_ppo(mut config: Value) -> Vec<(&'static str, Value)> {
         "reward_scaling": {"scale": "running_std", "clip": 2.0}, "epoch_stop_kl": 0.01,
         "value": {"fit": "every_epoch"}});
     config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    vec![("ppo/options", config)]
+    let mut varied = config.clone();
+    let more = json!({"samples_per_prompt": 2, "diversity": {"mara": {"good": {"quantile": 0.5}}},
+        "entropy": {"coef": 0.01}});
+    varied.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    vec![("ppo/options", config), ("ppo/varied", varied)]
 }
 
 /// Critic-free training, and the stages that take `rewards` with parts of every source.

@@ -133,10 +133,11 @@ fn ppo_with_a_critic_of_its_own_goes_on_where_it_stopped() {
 /// does without a stop.
 #[test]
 fn ppo_with_all_options_goes_on_where_it_stopped() {
-    for (critic, most) in [("shared", 1e6), ("separate", 0.3)] {
+    for (critic, most) in [("shared", 1e6), ("separate", 2.0)] {
         let kl = json!({"coef": 0.05, "in": "loss", "adaptive": {"target": 0.2, "horizon": 20.0}});
         let mut config = ppo(json!({"critic": critic, "fit": "every_epoch"}), kl);
         let more = json!({"steps": 8, "samples_per_prompt": 2, "reference": {"reset_every": 2},
+            "diversity": {"novelty": {}}, "entropy": {"target": {"entropy": 4.0}},
             "reward_scaling": {"scale": "running_std", "clip": 2.0}, "epoch_stop_kl": 0.001,
             "stop_at_kl": most, "policy_clip": {"high": 0.3}});
         config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());

@@ -237,7 +237,7 @@ fn step(
             Rollout::sampled(prompt, response, vec![-1.0; NEW], at == 0)
         });
     let rollouts = rollouts.collect();
-    (Ppo::new(b, policy.unwrap(), critic, 0.1), reference, reward, rollouts)
+    (Ppo::new(b, policy.unwrap(), critic, 0.1, None), reference, reward, rollouts)
 }
 
 fn settings(optimiser: &OptimiserConfig, epochs: usize) -> Settings<'_> {
@@ -277,7 +277,7 @@ fn scored(own_trunk: bool, separate: bool) -> (usize, Vec<Figures>) {
     let settings = settings(&config, 0);
     let normalisation = Normalisation::IDENTITY;
     let frozen = FrozenModels { reference: &reference, reward: Some((&reward, normalisation)) };
-    ppo.step(0, &mut rollouts, &judged, &frozen, &settings).unwrap();
+    ppo.step(0, &mut rollouts, (&judged, &[]), &frozen, &settings).unwrap();
     let rows = b.rows.load(Relaxed);
     let judged: Vec<&[u32]> = judged.iter().map(Vec::as_slice).collect();
     let raw: Vec<f64> = last_scalars(&b, &reward, &judged).into_iter().map(f64::from).collect();
@@ -324,7 +324,8 @@ fn without_a_critic_no_value_is_computed_or_fitted() {
     let normalisation = Normalisation::IDENTITY;
     let frozen = FrozenModels { reference: &reference, reward: Some((&reward, normalisation)) };
     let before = b.rows.load(Relaxed);
-    let metrics = ppo.step(0, &mut rollouts, &tokens, &frozen, &settings(&config, 1)).unwrap();
+    let metrics =
+        ppo.step(0, &mut rollouts, (&tokens, &[]), &frozen, &settings(&config, 1)).unwrap();
     // Four frozen blocks once; then reward model, reference and the update, one block each.
     assert_eq!(b.rows.load(Relaxed) - before, (4 + 3) * 3 * (PROMPT + NEW));
     assert!(rollouts.iter().all(|rollout| rollout.values == [0.0; NEW]));
@@ -351,8 +352,9 @@ fn updates_copy_no_buffer_to_the_host() {
             let normalisation = Normalisation::IDENTITY;
             let frozen =
                 FrozenModels { reference: &reference, reward: Some((&reward, normalisation)) };
-            let metrics =
-                ppo.step(0, &mut rollouts, &judged, &frozen, &settings(&config, epochs)).unwrap();
+            let metrics = ppo
+                .step(0, &mut rollouts, (&judged, &[]), &frozen, &settings(&config, epochs))
+                .unwrap();
             let named = |name| metrics.iter().find(|metric| metric.0 == name).unwrap().1;
             assert_eq!(
                 [named("loss/value_avg"), named("policy/entropy_avg")].map(|x| x > 0.0),

@@ -6,7 +6,9 @@
 //!    at once or after a batch; `null` says that the reward does not apply to this response.
 //! 2. A program that ends is started again, and is asked what it has not answered. One that ends a
 //!    second time without an answer in between is an error.
-//! 3. It is given arguments, artefacts, files and environment as a stage `command` gives them
+//! 3. A line that answers nothing is an error, at the latest when the stage ends, before it makes
+//!    anything.
+//! 4. It is given arguments, artefacts, files and environment as a stage `command` gives them
 //!    (`program.rs`): a script named under `files` is in the stage's key by its bytes.
 
 use std::collections::BTreeMap;
@@ -142,6 +144,18 @@ impl<'a> Server<'a> {
         }
         Ok(scores)
     }
+
+    /// Ends the program, which is asked nothing more.
+    ///
+    /// # Errors
+    /// The user's: lines that answer nothing, of which one before may have been taken for the
+    /// answer to another response. The request to stop.
+    pub(super) fn finish(&mut self, context: &Context) -> Result<()> {
+        match self.running.take() {
+            Some(running) => running.finish(context, &self.program.run[0]),
+            None => Ok(()),
+        }
+    }
 }
 
 /// How a round of questions ended.
@@ -174,6 +188,26 @@ impl Running {
         Ok(Running { child, lines })
     }
 
+    /// Ends it, and refuses a line that it still prints: nothing was asked that it would answer.
+    fn finish(mut self, context: &Context, program: &str) -> Result<()> {
+        drop(self.child.stdin.take());
+        let since = Instant::now();
+        while since.elapsed() < GRACE {
+            match self.lines.recv_timeout(TICK) {
+                Ok(line) => {
+                    let line = line.context("cannot read what the program prints")?;
+                    return Err(too_many(program, &line).into());
+                }
+                Err(RecvTimeoutError::Timeout) if context.stop_requested() => {
+                    return context.interrupted();
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        Ok(())
+    }
+
     /// Its exit status, in words, when it has ended or has closed its output.
     fn status(mut self) -> Result<String> {
         drop(self.child.stdin.take());
@@ -201,9 +235,7 @@ impl Running {
             text.push(b'\n');
         }
         if let Ok(Ok(line)) = self.lines.try_recv() {
-            let line = cut(String::from_utf8_lossy(&line).trim_end());
-            let message = format!("`{program}` printed a line too many: `{line}`");
-            return Err(user(message).hint(HINT).into());
+            return Err(too_many(program, &line).into());
         }
         let Some(mut input) = self.child.stdin.take() else { return Ok(Ended::Early) };
         // A program may answer before it has read everything: a pipe that is full on both sides
@@ -269,6 +301,12 @@ fn score(line: &[u8]) -> Result<Option<f64>, Failure> {
             }
         },
     }
+}
+
+/// A line that answers nothing.
+fn too_many(program: &str, line: &[u8]) -> Failure {
+    let line = cut(String::from_utf8_lossy(line).trim_end());
+    user(format!("`{program}` printed a line too many: `{line}`")).hint(HINT)
 }
 
 /// The beginning of a line, for an error.

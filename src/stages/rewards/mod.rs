@@ -430,6 +430,21 @@ impl<B: Backend> Scorer<'_, B> {
     }
 }
 
+impl<B: Backend> Scorer<'_, B> {
+    /// Ends what scores, after the last response.
+    ///
+    /// # Errors
+    /// As of [`Server::finish`].
+    pub(super) fn finish(&mut self, context: &Context) -> Result<()> {
+        for (name, _, source) in &mut self.parts {
+            if let Source::Command(server) = source {
+                server.finish(context).with_context(|| format!("reward `{name}`"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl<B: Backend> Source<'_, B> {
     fn judges(&self) -> &[Judge<B>] {
         match self {

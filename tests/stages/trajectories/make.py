@@ -452,7 +452,58 @@ def convention(config):
     return rule
 
 
-class Ppo:
+class Varied:
+    """Annealed KL, diversity in the objective and the entropy bonus (He et al. 2025)."""
+
+    def begin_varied(self):
+        self.bonus = self.config.get("entropy")
+        self.entropy_coef, self.seen = (self.bonus or {}).get("coef", 0), None
+
+    def kl_coef(self, step):
+        kl = self.config["kl"]
+        if "anneal" not in kl:
+            return kl["coef"]
+        over = kl["anneal"].get("over") or self.config["steps"] - 1
+        return kl["coef"] + (kl["anneal"]["to"] - kl["coef"]) * min(step / over, 1)
+
+    def shape(self, batch, places):
+        """Rewards after what is done for diversity, and its metrics."""
+        varied, told = self.config.get("diversity"), []
+        for r in batch:
+            r["text"] = "".join(CHARACTERS[t - 2] for t in r["tokens"][r["prompt"] :] if t > EOS)
+            r["shaped"] = r["reward"]
+        if not varied:
+            return {}
+        for own in places:
+            group = [batch[at] for at in own]
+            after, seen = diversity.shaped(varied, group, self.config["kl"]["coef"])
+            told += seen
+            for r, reward in zip(group, after):
+                r["shaped"] = reward
+        metrics = {"objective/shaped_scores": sum(r["shaped"] for r in batch) / len(batch)}
+        name = diversity.FIGURES.get(*varied)
+        return metrics | ({name: sum(told) / len(told)} if name else {})
+
+    def bonus_applied(self):
+        """The coefficient of the entropy bonus of a step, as a metric."""
+        if not self.bonus:
+            return {}
+        target = self.bonus.get("target")
+        above = target and self.seen is not None and self.seen > target["entropy"]
+        self.applied = 0.0 if above else self.entropy_coef
+        return {"policy/entropy_coef": self.applied}
+
+    def bonus_after(self, entropy):
+        target = (self.bonus or {}).get("target")
+        if target:
+            margin(entropy, target["entropy"])
+            way = 1 if entropy < target["entropy"] else -1
+            moved = self.entropy_coef + way * target["step"]
+            self.entropy_coef = min(max(moved, target.get("least", 0)), target.get("most", 1))
+            self.seen = entropy
+
+
+class Ppo(Varied):
     """Schulman et al. 2017. A shared critic is a zero head on the policy; a separate one begins as
     the reward model with normalised scores (Huang et al. 2024)."""
 
@@ -482,6 +533,7 @@ class Ppo:
         self.policy = Trained(policy, config["optimiser"], frozen, ratio)
         self.prompts = rows_of(config["dataset"], "prompts")
         self.acted = []
+        self.begin_varied()
 
     def values(self, tokens):
         p = (self.critic or self.policy).p
@@ -518,7 +570,7 @@ class Ppo:
     def scaled(self, batch):
         """The scores that rewards are made of: divided by the deviation of all so far (numpy's,
         unbiased), then clipped; and what is told of that."""
-        scores = [optimised_score(self.rule, r["score"], r["ended"]) for r in batch]
+        scores = [r["shaped"] for r in batch]
         self.scores += scores
         scaling = self.config.get("reward_scaling")
         if scaling is None:
@@ -552,12 +604,13 @@ class Ppo:
         clip = self.config.get("policy_clip", {})
         epsilon, dual = clip.get("range", 0.2), clip.get("dual")
         upper = clip.get("high", epsilon)
-        policy_losses, value_losses, kls = [], [], []
+        policy_losses, value_losses, kls, entropies = [], [], [], []
         for r in members:
             first, tokens = r["prompt"], r["tokens"]
             states = hidden(self.policy.p, tokens)
             own = logprobs(self.policy.p, states[first - 1 : -1], self.config["temperature"])
-            tally["entropy"] += (-(own.exp() * own).sum(-1)).tolist()
+            entropies.append(-(own.exp() * own).sum(-1))
+            tally["entropy"] += entropies[-1].tolist()
             new = own[range(len(own)), tokens[first:]]
             change = new - torch.tensor(r["logp"], dtype=torch.float64)
             if self.in_loss:
@@ -597,6 +650,8 @@ class Ppo:
         policy_loss, value_loss = torch.cat(policy_losses).mean(), torch.cat(value_losses).mean()
         if kls:
             policy_loss = policy_loss + self.coef * torch.cat(kls).mean()
+        if self.bonus:
+            policy_loss = policy_loss - self.applied * torch.cat(entropies).mean()
         heads = (SCORE, SCORE_BIAS)
         if self.critic is None:
             loss = self.value_coef * value_loss + (0 if warming else policy_loss)
@@ -627,7 +682,13 @@ class Ppo:
                 for at, row in enumerate(chosen)
                 for sample in range(samples)
             ]
+        self.coef = self.kl_coef(step) if "anneal" in config["kl"] else self.coef
+        for r in batch:
+            r["reward"] = optimised_score(self.rule, r["score"], r["ended"])
+        groups_of = [list(range(at * samples, (at + 1) * samples)) for at in range(size)]
+        varied = self.shape(batch, groups_of)
         scores, scaling = self.scaled(batch)
+        scaling = varied | scaling
         self.estimated(batch, scores)
         charged = dict(self.rule, kl="k1", low=None, high=None) if self.in_loss else self.rule
         told = objective(batch, self.coef, charged)
@@ -649,6 +710,7 @@ class Ppo:
         lr, warming = rate(config["optimiser"], step, config["steps"]), step < self.warmup
         names = "change ratio clipped dual policy kl entropy value value_clipped norm".split()
         tally, done, most = {name: [] for name in names}, 0, config.get("epoch_stop_kl")
+        told |= self.bonus_applied()
         for epoch in range(epochs):
             if epoch > 0 and config.get("value", {}).get("fit") == "every_epoch":
                 with torch.no_grad():
@@ -687,6 +749,7 @@ class Ppo:
         } | episode
         metrics |= {"loss/kl_avg": mean["kl"]} if self.in_loss else {}
         metrics |= {"policy/epochs": done} if most is not None else {}
+        self.bonus_after(mean["entropy"])
         if config["kl"].get("adaptive"):
             self.coef = adapted(
                 self.coef, metrics["objective/kl"], len(batch), **config["kl"]["adaptive"]
@@ -821,14 +884,13 @@ class OnPolicy:
         ]
 
 
-class Grpo(OnPolicy):
+class Grpo(Varied, OnPolicy):
     """Policies without a value function: `groups.py` has the rules."""
 
     def __init__(self, config):
         super().__init__(config)
         self.rule, self.clipped = groups.rules(config), set()
-        self.bonus = config.get("entropy")
-        self.entropy_coef, self.seen = (self.bonus or {}).get("coef", 0), None
+        self.begin_varied()
 
     def minibatch(self, members, tally, learning_rate):
         config, rule, losses, kls, entropies = self.config, self.rule, [], [], []
@@ -861,31 +923,6 @@ class Grpo(OnPolicy):
             loss = loss - self.applied * torch.cat(entropies).mean()
         tally["norm"].append(self.policy.update(loss, learning_rate))
 
-    def kl_coef(self, step):
-        kl = self.config["kl"]
-        if "anneal" not in kl:
-            return kl["coef"]
-        over = kl["anneal"].get("over") or self.config["steps"] - 1
-        return kl["coef"] + (kl["anneal"]["to"] - kl["coef"]) * min(step / over, 1)
-
-    def shape(self, batch, places):
-        """Rewards after what is done for diversity, and its metrics."""
-        varied, told = self.config.get("diversity"), []
-        for r in batch:
-            r["text"] = "".join(CHARACTERS[t - 2] for t in r["tokens"][r["prompt"] :] if t > EOS)
-            r["shaped"] = r["reward"]
-        if not varied:
-            return {}
-        for own in places:
-            group = [batch[at] for at in own]
-            after, seen = diversity.shaped(varied, group, self.config["kl"]["coef"])
-            told += seen
-            for r, reward in zip(group, after):
-                r["shaped"] = reward
-        metrics = {"objective/shaped_scores": sum(r["shaped"] for r in batch) / len(batch)}
-        name = diversity.FIGURES.get(*varied)
-        return metrics | ({name: sum(told) / len(told)} if name else {})
-
     def step(self, step):
         config, seed = self.config, self.config.get("seed", 0)
         parts, epochs = config.get("minibatches", 1), config.get("epochs", 1)
@@ -895,11 +932,7 @@ class Grpo(OnPolicy):
         own = groups.advantages(batch, places, self.rule, coef, config.get("diversity"))
         for r, a in zip(batch, own):
             r["advantages"] = a
-        if self.bonus:
-            target = self.bonus.get("target")
-            above = target and self.seen is not None and self.seen > target["entropy"]
-            self.applied = 0.0 if above else self.entropy_coef
-            varied["policy/entropy_coef"] = self.applied
+        varied |= self.bonus_applied()
         lr = rate(config["optimiser"], step, config["steps"])
         tally = {name: [] for name in "change ratio low high policy kl entropy norm".split()}
         for epoch in range(epochs):
@@ -910,11 +943,7 @@ class Grpo(OnPolicy):
                 self.minibatch([batch[at] for at in members], tally, lr)
         mean = {name: sum(numbers) / len(numbers) for name, numbers in tally.items()}
         self.clipped |= {name for name in ("low", "high") if mean[name] > 0}
-        if self.bonus and target:
-            self.seen, way = mean["entropy"], 1 if mean["entropy"] < target["entropy"] else -1
-            margin(self.seen, target["entropy"])
-            moved = self.entropy_coef + way * target["step"]
-            self.entropy_coef = min(max(moved, target.get("least", 0)), target.get("most", 1))
+        self.bonus_after(mean["entropy"])
         where = self.rule["kl_in"]
         estimator = self.rule["estimator"] if where != "loss" else "k1"
         return self.objective(batch, places, coef, estimator, where == "reward") | varied | {
@@ -1286,6 +1315,10 @@ PPO = dict(
     kl=dict(coef=0.2),
     optimiser=dict(CONSTANT, learning_rate=0.005),
 )
+# Several short texts to a prompt, some of which are the same.
+GROUPED = dict(
+    PPO, batch_size=2, samples_per_prompt=4, minibatches=2, temperature=0.5, max_new_tokens=8, seed=7
+)
 GRPO = dict(
     policy="tuned",
     reward_model="reward",
@@ -1446,6 +1479,25 @@ CASES = (
                 temperature=0.75,
                 policy_clip={"range": 0.1, "dual": 1.2},
                 optimiser=dict(ADAM, schedule=WARM),
+            ),
+        ),
+        "ppo_varied": (
+            "ppo",
+            dict(
+                GROUPED,
+                kl={"coef": 0.2, "anneal": {"to": 0.02, "over": 3}},
+                diversity={"novelty": {"weight": 0.7}},
+                entropy={"coef": 0.05},
+            ),
+        ),
+        "ppo_anchored": (
+            "ppo",
+            dict(
+                GROUPED,
+                kl={"coef": 0.05, "in": "loss", "anneal": {"to": 0.1}},
+                diversity={"mara": {"good": {"quantile": 0.5}, "beta": 0.1}},
+                entropy={"target": {"entropy": 1.5, "step": 0.02, "most": 0.03}},
+                reward_scaling={"scale": "running_std"},
             ),
         ),
         "ppo_k3_adaptive": (
