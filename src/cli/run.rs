@@ -359,6 +359,25 @@ fn fired_in(
     Ok(all)
 }
 
+/// Lines of an evaluation's figures that a terminal shows after a run, about.
+const FIGURE_LINES: usize = 40;
+
+/// The first paragraphs of `text` that `most` lines have room for, at least one, and the lines that
+/// are left out.
+fn beginning(text: &str, most: usize) -> (String, usize) {
+    let paragraphs: Vec<&str> = text.split("\n\n").collect();
+    let lines = |paragraph: &&str| paragraph.lines().count();
+    let (mut shown, mut height) = (0, 0);
+    for paragraph in &paragraphs {
+        height += lines(paragraph) + 1;
+        if shown > 0 && height > most {
+            break;
+        }
+        shown += 1;
+    }
+    (paragraphs[..shown].join("\n\n"), paragraphs[shown..].iter().map(lines).sum())
+}
+
 /// Prints what came of a run: failures in full, counts, orphans, tables.
 fn conclude(
     arguments: &Arguments,
@@ -436,7 +455,19 @@ fn conclude(
     for evaluation in &evaluations {
         let many = evaluations.len() > 1;
         let heading = if many { format!("{}\n", evaluation.node) } else { String::new() };
-        print(&format!("\n{heading}{}\n", text(evaluation, width).trim_end()))?;
+        let figures = text(evaluation, width);
+        let (shown, left) = match std::io::stdout().is_terminal() {
+            true => beginning(figures.trim_end(), FIGURE_LINES),
+            false => (figures.trim_end().to_owned(), 0),
+        };
+        print(&format!("\n{heading}{shown}\n"))?;
+        if left > 0 {
+            print(&format!(
+                "\nand {left} more lines of figures: posttrain show {} '{}', with the same options\n",
+                arguments.source.pipeline.display(),
+                evaluation.node
+            ))?;
+        }
     }
     if left > 0 {
         let what = count(left, "evaluation");
@@ -446,4 +477,17 @@ fn conclude(
         print(&format!("\nSentinels that fired\n{}", sentinels::lines(&fired, width)))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_shows_whole_paragraphs_and_counts_the_lines_that_are_left() {
+        let text = "a\nb\n\nc\n\nd\ne\nf";
+        assert_eq!(beginning(text, 1), ("a\nb".to_owned(), 4));
+        assert_eq!(beginning(text, 5), ("a\nb\n\nc".to_owned(), 3));
+        assert_eq!(beginning(text, 9), (text.to_owned(), 0));
+    }
 }

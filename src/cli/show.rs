@@ -10,6 +10,7 @@ use super::common::{
 };
 use super::fetch::find;
 use super::fired::{settings, verdict};
+use super::load_run;
 use super::number_format::{age, duration, figure, size};
 use crate::artefacts::names::METRICS;
 use crate::artefacts::table::{TABLE, Table};
@@ -25,6 +26,7 @@ use crate::pipeline::registry::Builtin;
 use crate::reference::{Artefact, Dataset as DatasetArtefact, Evaluation};
 use crate::report::metrics::define_step;
 use crate::report::table::text as table_text;
+use crate::report::text::text as evaluation_text;
 use crate::rl::sentinels::settings::Sentinels;
 use crate::tokenizer::tokens::Tokenizer;
 
@@ -235,8 +237,12 @@ fn as_text(store: &Store, entry: &Entry, own: &Sentinels, arguments: &Arguments)
     match (table(store, entry)?, metrics(store, entry)) {
         // The figures of its last line are those of the table.
         (Some(table), _) => {
-            text.push_str(&format!("\n{}\n", table_text(&table, terminal_width())));
-            text.push_str("  comparisons: in the file table.txt, and `posttrain report`\n");
+            let folder = store.object_path(entry.object);
+            let whole = load_run::evaluation(&entry.node, &folder)?;
+            let width = terminal_width();
+            let found =
+                whole.map_or_else(|| table_text(&table, width), |it| evaluation_text(&it, width));
+            text.push_str(&format!("\n{}\n", found.trim_end()));
         }
         (None, Some(Value::Object(metrics))) => text.push_str(&lines_of(&metrics)),
         (None, _) => {}

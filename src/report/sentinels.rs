@@ -51,7 +51,7 @@ pub(super) fn html(run: &Run) -> Option<String> {
         (_, true) => Some(format!("<p>None fired in {checked} stages of training.</p>\n")),
         (_, false) => Some(format!(
             "<div class=scroll tabindex=0 role=region aria-label=Sentinels><table \
-             class=listing>\n<thead><tr>{heads}</thead>\n<tbody>\n{rows}</tbody>\n\
+             class=\"fired listing\">\n<thead><tr>{heads}</thead>\n<tbody>\n{rows}</tbody>\n\
              </table></div>\n"
         )),
     }

@@ -76,6 +76,8 @@ fn keys_of_the_shipped_pipelines_are_as_recorded() {
         ("instruction_following", Vec::new()),
         ("headlines", files(&["posts", "articles"])),
         ("alpaca", files(&["demonstrations", "pairs", "easy", "hard"])),
+        ("alpaca_methods", files(&["demonstrations", "pairs", "easy", "hard"])),
+        ("gsm8k", files(&["problems"])),
         ("recipes/paper_summarisation", sets(&["model=facebook/opt-125m", "shift=sentiment"])),
         ("recipes/paper_kl", Vec::new()),
         ("recipes/paper_search", sets(&["ppo_learning_rate=1.5e-5"])),

@@ -104,6 +104,7 @@ pub(super) fn combine(all: &[Files], full: bool, mut warn: impl FnMut(String)) -
         }
     }
     let mut kept: Vec<Name> = Vec::new();
+    let mut lacking: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for name in names {
         let (has, of) = (found[&name].len(), all.len());
         // Each table lacks diversity of good samples where no input has two.
@@ -113,23 +114,36 @@ pub(super) fn combine(all: &[Files], full: bool, mut warn: impl FnMut(String)) -
             continue;
         }
         let Name { quantity, metric, method, test_set, .. } = &name;
+        let whose = format!("`{metric}` of `{method}` on `{test_set}`");
         match quantity {
-            Quantity::Level => warn(format!(
-                "`{metric}` of `{method}` on `{test_set}` is not over seeds: with one of them no \
-                 input has two good samples"
-            )),
-            // One warning for the four figures of a comparison.
+            Quantity::Level => {
+                let reason = "with one of them no input has two good samples".to_owned();
+                lacking.entry(reason).or_default().push(whose);
+            }
+            // One entry for the four figures of a comparison.
             Quantity::MatchedOwn | Quantity::MatchedBest | Quantity::MatchedKl => {}
-            _ => warn(format!(
-                "the {} in `{metric}` of `{method}` on `{test_set}` are not over seeds: {has} of \
-                 {of} seeds have them, {FEWEST_SEEDS} are the fewest",
-                quantity.plural()
-            )),
+            _ => {
+                let reason =
+                    format!("{has} of {of} seeds have them, {FEWEST_SEEDS} are the fewest");
+                let what = format!("the {} in {whose}", quantity.plural());
+                lacking.entry(reason).or_default().push(what);
+            }
         }
     }
+    lacking.into_iter().for_each(|(reason, figures)| warn(left_out(&reason, &figures)));
     let inputs = full.then(|| Inputs::of(all));
     let one = |name: Name| one(all.len(), inputs.as_ref(), name.clone(), &found[&name]);
     kept.into_iter().map(one).collect()
+}
+
+/// Figures that are left out for one reason, of which the first are named.
+fn left_out(reason: &str, figures: &[String]) -> String {
+    const NAMED: usize = 3;
+    let named = figures[..figures.len().min(NAMED)].join(", ");
+    match figures.len().checked_sub(NAMED) {
+        None | Some(0) => format!("not over seeds, since {reason}: {named}"),
+        Some(more) => format!("not over seeds, since {reason}: {named} and {more} more"),
+    }
 }
 
 /// One figure; `inputs` with `statistics: full`.

@@ -318,8 +318,8 @@ fn over_seeds_leaves_out_what_a_seed_lacks() {
     let lacking = of("a", &one);
     let whole = of("b", &[&one[..], &[("ppo", good, 0.25)]].concat());
     let made = make("over_seeds", json!({"evaluations": [lacking, whole]}));
-    let warning = "`simpson_per_input_good` of `ppo` on `id` is not over seeds: with one of them no \
-        input has two good samples";
+    let warning = "not over seeds, since with one of them no input has two good samples: \
+        `simpson_per_input_good` of `ppo` on `id`";
     assert_eq!(made.warnings(), [warning]);
     let seeds: Vec<Value> = of_json(&made, "seeds.json");
     let found: Vec<(&str, bool, f64)> = seeds
