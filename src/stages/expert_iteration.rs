@@ -129,7 +129,7 @@ impl Stage for ExpertIterationStage {
     const INFO: KindInfo = KindInfo {
         byte_neutral: &["recompute", "sentinels"],
         trains: true,
-        held_out: &[("validation.by.reward_model", &["policy", "reward_model"])],
+        held_out: &[("validation.by.reward_model", &["policy", "reward_model", "rewards"])],
         ..KindInfo::on_device("expert_iteration", 1, "policy")
     };
 

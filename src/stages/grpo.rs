@@ -211,7 +211,7 @@ impl Stage for GrpoStage {
     const INFO: KindInfo = KindInfo {
         byte_neutral: &["recompute", "sentinels"],
         trains: true,
-        held_out: &[("validation.by.reward_model", &["policy", "reward_model"])],
+        held_out: &[("validation.by.reward_model", &["policy", "reward_model", "rewards"])],
         ..KindInfo::on_device("grpo", 1, "policy")
     };
 

@@ -161,7 +161,7 @@ impl Stage for OnlineDpoStage {
     const INFO: KindInfo = KindInfo {
         byte_neutral: &["recompute", "sentinels"],
         trains: true,
-        held_out: &[("validation.by.reward_model", &["policy", "reward_model"])],
+        held_out: &[("validation.by.reward_model", &["policy", "reward_model", "rewards"])],
         ..KindInfo::on_device("online_dpo", 1, "policy")
     };
 

@@ -175,7 +175,7 @@ impl Stage for PpoStage {
     const INFO: KindInfo = KindInfo {
         byte_neutral: &["recompute", "sentinels"],
         trains: true,
-        held_out: &[("validation.by.reward_model", &["policy", "reward_model"])],
+        held_out: &[("validation.by.reward_model", &["policy", "reward_model", "rewards"])],
         ..KindInfo::on_device("ppo", 3, "policy")
     };
 

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used)]
 
 mod extends;
+mod held_out;
 mod keys;
 mod learning;
 mod lengths;
