@@ -210,6 +210,9 @@ fn check_against_differences(spec: &Spec, head: HeadKind, trainable: &Trainable)
     check(spec, head, trainable, 1e-5, loss, gradient);
 }
 
+/// The gradient of each tensor that trains.
+type OfTensors = Vec<(Slot, Option<Vec<f64>>)>;
+
 /// The same of another loss, with differences over twice `size`.
 fn check(
     spec: &Spec,
@@ -217,7 +220,7 @@ fn check(
     trainable: &Trainable,
     size: f64,
     loss: fn(&Double, &Model<Double>, &Batch) -> f64,
-    gradient: fn(&Double, &Model<Double>, &Batch, &Trainable) -> Vec<(Slot, Option<Vec<f64>>)>,
+    gradient: fn(&Double, &Model<Double>, &Batch, &Trainable) -> OfTensors,
 ) {
     let b = Double::new();
     let mut batch = Batch::new(&sequences(spec, &[7, 1, 4]));
@@ -285,7 +288,7 @@ fn entropy_gradient(
     model: &Model<Double>,
     batch: &Batch,
     trainable: &Trainable,
-) -> Vec<(Slot, Option<Vec<f64>>)> {
+) -> OfTensors {
     let mut gradients = Gradients::zeros(b, model, trainable);
     let x = transformer::trunk(b, model, batch, trainable.first_layer());
     let kept = Some(Recompute::default());
