@@ -64,10 +64,16 @@ impl Good {
     }
 }
 
-/// The mean in an order of sizes, so that it does not depend on the order of a group.
-fn mean_of(mut numbers: Vec<f64>) -> f64 {
-    numbers.sort_by(f64::total_cmp);
-    super::ratio_or_zero(numbers.iter().sum(), numbers.len())
+/// The sum in an order of sizes, so that it does not depend on the order of a group.
+fn sum_of(numbers: &[f64]) -> f64 {
+    let mut sorted = numbers.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.iter().sum()
+}
+
+/// The mean, likewise.
+fn mean_of(numbers: &[f64]) -> f64 {
+    super::ratio_or_zero(sum_of(numbers), numbers.len())
 }
 
 /// 1 less the mean similarity with the others, of `n` responses with `similarities[n,n]`; 1 of a
@@ -77,11 +83,11 @@ fn mean_of(mut numbers: Vec<f64>) -> f64 {
 /// If the matrix has another size.
 pub fn novelties(similarities: &[f64], n: usize) -> Vec<f64> {
     assert_eq!(similarities.len(), n * n, "a square matrix");
-    let others = |at: usize| {
+    let others = |at: usize| -> Vec<f64> {
         let other = move |other: &usize| *other != at;
         (0..n).filter(other).map(|other| similarities[at * n + other]).collect()
     };
-    (0..n).map(|at| 1.0 - mean_of(others(at))).collect()
+    (0..n).map(|at| 1.0 - mean_of(&others(at))).collect()
 }
 
 /// r + weight x novelty.
@@ -98,7 +104,7 @@ pub fn multiply(rewards: &[f64], factors: &[f64]) -> Vec<f64> {
 
 /// Novelties divided by their mean, so that factors have the mean 1; 1 where none is novel.
 pub fn relative(novelties: &[f64]) -> Vec<f64> {
-    let mean = mean_of(novelties.to_vec());
+    let mean = mean_of(novelties);
     novelties.iter().map(|novelty| if mean > 0.0 { novelty / mean } else { 1.0 }).collect()
 }
 
@@ -147,16 +153,11 @@ pub fn uniform_correct(logprobs: &[f64], good: &[bool], tau: f64) -> Vec<f64> {
     let own: Vec<f64> =
         logprobs.iter().zip(good).filter(|(_, good)| **good).map(|(own, _)| *own).collect();
     let greatest = own.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let sum = |numbers: &[f64]| {
-        let mut sorted = numbers.to_vec();
-        sorted.sort_by(f64::total_cmp);
-        sorted.iter().sum::<f64>()
-    };
     let powers: Vec<f64> = own.iter().map(|own| (own - greatest).exp()).collect();
-    let all = sum(&powers);
+    let all = sum_of(&powers);
     let inverse: Vec<f64> =
         powers.iter().map(|power| (power / all).max(LEAST_PROBABILITY).recip()).collect();
-    let (total, count) = (sum(&inverse), own.len() as f64);
+    let (total, count) = (sum_of(&inverse), own.len() as f64);
     let mut next = inverse.iter();
     let factor = |good: &bool| match good {
         true => {
@@ -171,8 +172,7 @@ pub fn uniform_correct(logprobs: &[f64], good: &[bool], tau: f64) -> Vec<f64> {
 /// Advantages whose mean times the gradient of a response's log-probability is, over draws of a
 /// group, the gradient of the expected maximum of `k` rewards: with ascending ranks i = 1 to n,
 /// n / C(n, k) sum over j < i of C(j - 1, k - 2) (r_i - r_j), the mean over subsets of k with i of
-/// what i adds to the maximum of the k - 1 others. Equal rewards have equal
-/// advantages.
+/// what i adds to the maximum of the k - 1 others. Equal rewards have equal advantages.
 ///
 /// # Panics
 /// If `k` is not from 2 to the number of rewards.

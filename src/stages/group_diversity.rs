@@ -261,11 +261,25 @@ impl<B: Backend> Kinship<B> {
         })
     }
 
-    /// Of the responses of each group, as text.
+    /// Of the responses of a step, `samples` to each prompt. `prompts` has one entry a response.
     ///
     /// # Errors
-    /// Those of a model.
-    pub(super) fn of(&self, groups: &[(&Prompt, Vec<String>)]) -> Result<Vec<Kin>> {
+    /// Those of a model; tokens that are no text.
+    pub(super) fn of(
+        &self,
+        prompts: &[&Prompt],
+        responses: &[Rollout],
+        samples: usize,
+        tokenizer: &Tokenizer,
+    ) -> Result<Vec<Kin>> {
+        match self {
+            Kinship::None => Ok(Vec::new()),
+            _ => self.of_texts(&texts(prompts, responses, samples, tokenizer)?),
+        }
+    }
+
+    /// Of the responses of each group, as text.
+    fn of_texts(&self, groups: &[(&Prompt, Vec<String>)]) -> Result<Vec<Kin>> {
         let texts = || groups.iter().map(|(_, texts)| texts);
         Ok(match self {
             Kinship::None => Vec::new(),

@@ -307,7 +307,12 @@ impl<B: Backend> Method<B> for Grpo<'_, B> {
         let members: Vec<Member> =
             drawn.groups.iter().zip(&drawn.scored.total).map(member).collect();
         let (reference, settings) = (&from.model, &self.settings);
-        let kin = self.kinship.of(&drawn.texts(stage.samples_per_prompt, &from.tokenizer)?)?;
+        let kin = self.kinship.of(
+            &drawn.prompts,
+            &drawn.rollouts,
+            stage.samples_per_prompt,
+            &from.tokenizer,
+        )?;
         let of_groups = (members.as_slice(), kin.as_slice());
         let mut metrics =
             training.learn_groups(step, &mut drawn.rollouts, of_groups, reference, settings)?;

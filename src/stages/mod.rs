@@ -38,6 +38,7 @@ mod people;
 mod policy_validation;
 mod ppo;
 mod ppo_config;
+mod ppo_footprint;
 mod pretrain;
 mod program;
 pub mod reading;

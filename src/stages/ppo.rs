@@ -9,9 +9,9 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::generation::{Prompt, Room};
-use super::group_diversity::{self, GroupDiversity, Kinship};
+use super::group_diversity::{GroupDiversity, Kinship};
 use super::model_files::{self, normalisation};
-use super::models::{self, ArtefactShape, ArtefactShapes};
+use super::models::{ArtefactShape, ArtefactShapes};
 use super::policy_validation::{Measured, PolicyScorer, PolicyValidation};
 use super::ppo_config::{Critic, KlConfig, KlPlace, ReferenceConfig, ValueConfig, check_entropy};
 use super::reading::{Part, Reading, Splits};
@@ -41,7 +41,6 @@ use crate::rl::preference::Normalisation;
 use crate::rl::rewards::RewardScaling;
 use crate::rl::sentinels::settings::Sentinels;
 use crate::rl::sentinels::watch::Watch;
-use crate::sample::footprint::first_tokens;
 use crate::train::critic;
 use crate::train::optimiser::{OptimiserConfig, TrainState};
 use crate::train::ppo::{Ppo, Settings};
@@ -368,9 +367,7 @@ impl Stage for PpoStage {
                     scored = Some(found);
                 }
             }
-            let groups =
-                group_diversity::texts(&batch, &rollouts, sampler.samples, &from.tokenizer)?;
-            let kin = kinship.of(&groups)?;
+            let kin = kinship.of(&batch, &rollouts, sampler.samples, &from.tokenizer)?;
             let read = (judged.as_slice(), kin.as_slice());
             let mut metrics = ppo.run.step(step, &mut rollouts, read, &frozen, &settings)?;
             metrics.extend(scored.iter().flat_map(|scored| names.metrics(scored)));
@@ -431,7 +428,7 @@ impl PpoStage {
         self.conventions.over(self.compat.map(Compat::conventions).unwrap_or_default())
     }
 
-    fn options(&self) -> Options {
+    pub(super) fn options(&self) -> Options {
         Options {
             kl_in_loss: self.kl.in_loss(),
             reward_scaling: self.reward_scaling,
@@ -524,7 +521,7 @@ impl PpoStage {
         }
     }
 
-    /// What is told of training that ends before its last step.
+    /// The warning where training ends before its last step.
     fn stopped(&self, step: usize, kl: f64) -> String {
         let (figure, most) = (self.options().distance(), self.stop_at_kl.unwrap_or(kl));
         format!(
@@ -535,7 +532,7 @@ impl PpoStage {
         )
     }
 
-    fn settings(&self, pad: u32) -> Settings<'_> {
+    pub(super) fn settings(&self, pad: u32) -> Settings<'_> {
         Settings {
             steps: self.steps,
             minibatches: self.minibatches,
@@ -562,7 +559,7 @@ impl PpoStage {
     }
 
     /// Policy and critic at the start.
-    fn begin<'a, B: Backend>(
+    pub(super) fn begin<'a, B: Backend>(
         &self,
         b: &'a B,
         policy: &Model<B>,
@@ -585,54 +582,6 @@ impl PpoStage {
         };
         let policy = TrainState::new(b, &policy, trainable(&policy))?.with(self.recompute);
         Ok(Ppo::new(b, policy, critic, self.kl.coef, self.entropy))
-    }
-
-    /// What a step takes, with prompts and responses of the greatest length.
-    fn count(
-        &self,
-        b: &Counting,
-        policy: &Model<Counting>,
-        rewards: &[Model<Counting>],
-    ) -> Result<Memory> {
-        let alone = self.reward_model.as_ref().and(rewards.first());
-        let reward = alone.map(|reward| (reward, Normalisation::IDENTITY));
-        let mut ppo = self.begin(b, policy, reward)?;
-        let (context, new) = (policy.spec.context, self.max_new_tokens);
-        let longest = context.saturating_sub(new).max(1);
-        let prompt = self.max_prompt_tokens.map_or(longest, |most| most.min(longest));
-        let prompts = vec![vec![0; prompt]; self.batch_size];
-        let limits = models::limits(b, &policy.spec);
-        let samples = self.samples_per_prompt;
-        first_tokens(b, &ppo.policy.model, &prompts, (samples, new), limits)?;
-
-        let response = vec![0; new];
-        let rollout =
-            |prompt: &Vec<u32>| Rollout::sampled(prompt, &response, vec![0.0; new], false);
-        let each = |prompt| std::iter::repeat_n(prompt, samples);
-        let mut rollouts: Vec<Rollout> = prompts.iter().flat_map(each).map(rollout).collect();
-        let judged: Vec<Vec<u32>> =
-            rollouts.iter().map(|rollout| reward_sequence(&[], &rollout.tokens, 0)).collect();
-        let frozen = FrozenModels { reference: policy, reward };
-        if reward.is_none() {
-            rewards.iter().for_each(|reward| footprint::score(b, reward));
-        }
-        if self.reference.is_some() {
-            ppo.replace_reference();
-        }
-        // The gradient of a tied head is there from the end of the first epoch on.
-        let own = self.settings(0);
-        // How responses are alike takes no memory.
-        let options = Options { diversity: None, ..own.options };
-        let settings = Settings { epochs: 2, options, ..own };
-        ppo.step(self.value.warmup, &mut rollouts, (&judged, &[]), &frozen, &settings)?;
-        let mut training = ppo.memory();
-        if self.reference.is_some() {
-            training = footprint::with_copy(training, ppo.policy.memory(b));
-        }
-        if self.validation.as_ref().is_some_and(|validation| validation.keep == Keep::Best) {
-            training = footprint::with_best(training, ppo.policy.memory(b));
-        }
-        Ok(Memory::of(b, training))
     }
 
     /// The prompts of a step.

@@ -569,7 +569,7 @@ class Ppo(Varied):
 
     def scaled(self, batch):
         """The scores that rewards are made of: divided by the deviation of all so far (numpy's,
-        unbiased), then clipped; and what is told of that."""
+        unbiased), then clipped; and the metrics of that."""
         scores = [r["shaped"] for r in batch]
         self.scores += scores
         scaling = self.config.get("reward_scaling")
