@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use super::lineage::{self, Lineage};
 use super::rows::{self, Rows};
 use crate::check::unfit_as_name;
 use crate::error::{Result, user};
@@ -109,6 +110,18 @@ impl Dataset {
             (_, true) => Rows::Preferences(rows::read_jsonl(&file)?),
             _ => Rows::Examples(rows::read_jsonl(&file)?),
         })
+    }
+
+    /// The lineage of what its texts were made with, where it has one: of pairs that a reward
+    /// chose, that of the candidates.
+    ///
+    /// # Errors
+    /// The user's, if the file is not whole.
+    pub fn made_with(&self) -> Result<Option<Lineage>> {
+        match self.folder.join(lineage::FILE).is_file() {
+            true => Lineage::read(&self.folder).map(Some),
+            false => Ok(None),
+        }
     }
 
     /// The rows of a split, which must be of this kind.

@@ -214,6 +214,20 @@ pub fn unlikeliness(logprobs: &[f64], good: &[bool], beta: f64) -> Vec<f64> {
     logprobs.iter().zip(good).map(factor).collect()
 }
 
+/// Places of the first of the greatest and the last of the least.
+pub fn best_and_worst(rewards: &[f64]) -> [usize; 2] {
+    let (mut best, mut worst) = (0, 0);
+    for (at, reward) in rewards.iter().enumerate() {
+        if *reward > rewards[best] {
+            best = at;
+        }
+        if *reward <= rewards[worst] {
+            worst = at;
+        }
+    }
+    [best, worst]
+}
+
 /// The chosen and the rejected response of DivPO: the most diverse of the ⌈rho n⌉ of the greatest
 /// rewards, and the least diverse of the ⌈rho n⌉ of the least; the first of equals. `None` of fewer
 /// than two responses, and where both would be the same one.

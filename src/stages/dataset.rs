@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::reward_pairs::RewardPairs;
 use super::{Checks, KindInfo, Problem, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
@@ -67,6 +68,8 @@ pub enum Source {
     WorldPreferences(WorldPreferences),
     /// Preference pairs of a reference against a plainly worse text.
     Contrast(ContrastPreferences),
+    /// Preference pairs of sampled responses, of which a reward chooses the better one.
+    RewardPairs(RewardPairs),
 }
 
 /// Options of `select`.
@@ -119,7 +122,10 @@ impl Stage for DatasetStage {
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
-        let of_pairs = matches!(self.source, Source::WorldPreferences(_) | Source::Contrast(_));
+        let of_pairs = matches!(
+            self.source,
+            Source::WorldPreferences(_) | Source::Contrast(_) | Source::RewardPairs(_)
+        );
         checks.require(
             !of_pairs || self.leaks == Leaks::Fail,
             "leaks",
@@ -184,6 +190,10 @@ impl Stage for DatasetStage {
                     "expected at least one kind",
                 );
             }
+            Source::RewardPairs(options) => {
+                options.check(&mut checks);
+                names(&mut checks, "source.reward_pairs.splits", options.splits.keys());
+            }
         }
         checks.done()
     }
@@ -197,7 +207,11 @@ impl Stage for DatasetStage {
                     .splits
                     .iter()
                     .map(|(split, pick)| Ok((split.clone(), subset::pick(&dataset, pick)?)));
-                self.write(context, rows.collect::<Result<_>>()?)
+                self.write(context, rows.collect::<Result<_>>()?)?;
+                match dataset.made_with()? {
+                    Some(made_with) => made_with.write(context.out()),
+                    None => Ok(()),
+                }
             }
             Source::World(options) => {
                 self.write_examples(context, asked_for(world::posts::splits(options)))
@@ -206,6 +220,7 @@ impl Stage for DatasetStage {
                 self.write_examples(context, asked_for(world::instructions::splits(options)))
             }
             Source::WorldPreferences(options) => world_preferences(context, options),
+            Source::RewardPairs(options) => options.write(context),
             Source::Contrast(options) => {
                 let dataset = Dataset::open(options.dataset.path())?;
                 for (split, from) in &options.splits {

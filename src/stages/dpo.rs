@@ -280,7 +280,7 @@ impl Stage for DpoStage {
         }
         model_files::save(b, context.out(), &state.finished(), &from.origin, self.policy.path())?;
         let own = Lineage::of_rows(&Rows::Preferences(rows));
-        let own = validation::with_choice(own, &dataset, &self.validation)?;
+        let own = validation::with_dataset(own, &dataset, &self.validation)?;
         let mut learned = Lineage::read(self.policy.path())?.with(own);
         if let Some(reference) = &self.reference {
             learned = learned.with(Lineage::read(reference.path())?);

@@ -296,7 +296,7 @@ impl Stage for KtoStage {
             validation::save_loss(context, config, kept)?;
         }
         model_files::save(b, context.out(), &state.finished(), &from.origin, self.policy.path())?;
-        let own = validation::with_choice(own, &dataset, &self.validation)?;
+        let own = validation::with_dataset(own, &dataset, &self.validation)?;
         Lineage::read(self.policy.path())?
             .with(own)
             .with(Lineage::read(self.reference.path())?)

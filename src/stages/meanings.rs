@@ -38,6 +38,8 @@ const SOURCES: &[&str] = &[
     include_str!("metric_validation/config.rs"),
     include_str!("metric_validation/mod.rs"),
     include_str!("online_dpo.rs"),
+    include_str!("pair_choice.rs"),
+    include_str!("reward_pairs.rs"),
     include_str!("over_seeds/mod.rs"),
     include_str!("over_seeds/sequential.rs"),
     include_str!("people.rs"),

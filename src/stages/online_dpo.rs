@@ -7,9 +7,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::generation::Prompt;
 use super::models::{ArtefactShape, ArtefactShapes};
 use super::on_policy::{Drawing, Drawn, Method, OnPolicy, Turn};
+use super::pair_choice::{Diverse, DiverseBy, Pairs, novelties};
 use super::policy_validation::PolicyValidation;
 use super::reading::Reading;
 use super::rewards::{Reward, Rewards};
@@ -18,15 +18,12 @@ use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset;
 use crate::error::Result;
-use crate::eval::diversity::words;
-use crate::eval::vendi::ngram_similarities;
 use crate::model::memory::Memory;
 use crate::model::transformer::Recompute;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel};
 use crate::rl::Metrics;
 use crate::rl::advantage::MissingEos;
 use crate::rl::direct::{DirectLoss, Objective};
-use crate::rl::diversity;
 use crate::rl::sentinels::settings::Sentinels;
 use crate::train::online::{Choice, Settings};
 use crate::train::optimiser::OptimiserConfig;
@@ -99,52 +96,6 @@ pub struct OnlineDpoStage {
     pub optimiser: OptimiserConfig,
 }
 
-/// How the pair of a prompt is chosen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Pairs {
-    /// The best response is chosen and the worst rejected, by reward.
-    #[default]
-    BestAndWorst,
-    /// The most diverse of the best is chosen, the least diverse of the worst rejected (DivPO).
-    Diverse(Diverse),
-}
-
-/// The most diverse of the best and the least diverse of the worst (Lanchantin et al. 2025).
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Diverse {
-    /// Share of the responses to a prompt that are the best ones, and that are the worst ones;
-    /// rounded up.
-    #[serde(default = "quarter")]
-    pub pool: f64,
-    /// What a response's diversity is.
-    #[serde(default)]
-    pub by: DiverseBy,
-}
-
-/// What a response's diversity is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DiverseBy {
-    /// -log p of the response under the policy that sampled it.
-    #[default]
-    Likelihood,
-    /// 1 less the mean similarity with the other responses to the prompt, by counts of words and of
-    /// pairs of words.
-    Novelty,
-}
-
-impl Pairs {
-    fn is_default(&self) -> bool {
-        *self == Pairs::default()
-    }
-}
-
-fn quarter() -> f64 {
-    0.25
-}
-
 fn split() -> String {
     dataset::PROMPTS.into()
 }
@@ -175,14 +126,7 @@ impl Stage for OnlineDpoStage {
                 "samples_per_prompt",
                 "expected at least 2: a pair is of two responses",
             )
-            .require(
-                match self.pairs {
-                    Pairs::BestAndWorst => true,
-                    Pairs::Diverse(Diverse { pool, .. }) => pool > 0.0 && pool <= 1.0,
-                },
-                "pairs.diverse.pool",
-                "expected above 0, at most 1",
-            )
+            .require(self.pairs.is_in_range(), "pairs.diverse.pool", "expected above 0, at most 1")
             .require(self.beta.is_finite() && self.beta > 0.0, "beta", "expected above 0")
             .require(
                 self.loss.has_reference()
@@ -251,7 +195,8 @@ impl<B: Backend> Method<B> for OnlineDpo<'_> {
             }
             Pairs::Diverse(Diverse { pool, by: DiverseBy::Novelty }) => {
                 let samples = self.stage.samples_per_prompt;
-                Some((novelties(&drawn.texts(samples, &from.tokenizer)?), pool))
+                let groups = drawn.texts(samples, &from.tokenizer)?;
+                Some((groups.iter().flat_map(|(_, texts)| novelties(texts)).collect(), pool))
             }
         };
         let choice = match &diversity {
@@ -270,15 +215,6 @@ impl<B: Backend> Method<B> for OnlineDpo<'_> {
 fn unlikelihoods(rollouts: &[Rollout]) -> Vec<f64> {
     let own = |rollout: &Rollout| -rollout.logprobs.iter().map(|x| f64::from(*x)).sum::<f64>();
     rollouts.iter().map(own).collect()
-}
-
-/// The novelty of each response among those to its prompt.
-fn novelties(groups: &[(&Prompt, Vec<String>)]) -> Vec<f64> {
-    let of_group = |(_, texts): &(&Prompt, Vec<String>)| {
-        let texts: Vec<Vec<String>> = texts.iter().map(|text| words(text)).collect();
-        diversity::novelties(&ngram_similarities(&texts), texts.len())
-    };
-    groups.iter().flat_map(of_group).collect()
 }
 
 impl OnlineDpoStage {

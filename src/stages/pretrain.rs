@@ -219,7 +219,7 @@ impl Stage for PretrainStage {
         let learned = self.phases.iter().map(|split| Ok(Lineage::of_rows(&dataset.rows(split)?)));
         let learned: Vec<Lineage> = learned.collect::<Result<_>>()?;
         let learned = learned.into_iter().fold(Lineage::default(), Lineage::with);
-        validation::with_choice(learned, &dataset, &self.validation)?.write(context.out())
+        validation::with_dataset(learned, &dataset, &self.validation)?.write(context.out())
     }
 }
 

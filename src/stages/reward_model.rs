@@ -312,7 +312,7 @@ impl Stage for RewardModelStage {
         model_files::save(b, context.out(), &state.finished(), &from.origin, self.policy.path())?;
         model_files::save_normalisation(context.out(), &normalisation)?;
         let own = Lineage::of_rows(&Rows::Preferences(rows));
-        let own = validation::with_choice(own, &dataset, &self.validation)?;
+        let own = validation::with_dataset(own, &dataset, &self.validation)?;
         let own = match references {
             Some((rows, _)) => own.with(Lineage::of_rows(&Rows::Examples(rows))),
             None => own,

@@ -186,7 +186,7 @@ impl Stage for SftStage {
             validation::save_loss(context, config, kept)?;
         }
         let learned = Lineage::of_rows(&dataset.rows(&self.split)?);
-        let learned = validation::with_choice(learned, &dataset, &self.validation)?;
+        let learned = validation::with_dataset(learned, &dataset, &self.validation)?;
         Lineage::read(self.policy.path())?.with(learned).write(context.out())
     }
 }

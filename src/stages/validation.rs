@@ -66,13 +66,17 @@ pub(super) fn save_loss(context: &Context, config: &ValidationConfig, kept: Kept
     save(context, (&config.split, config.keep), LOSS, kept)
 }
 
-/// `learned` with the rows that chose the step: a result on them would be of rows that the model
-/// was fitted to.
-pub(super) fn with_choice(
+/// `learned` with what the dataset's texts were made with, and with the rows that chose the step: a
+/// result on them would be of rows that the model was fitted to.
+pub(super) fn with_dataset(
     learned: Lineage,
     dataset: &Dataset,
     config: &Option<ValidationConfig>,
 ) -> Result<Lineage> {
+    let learned = match dataset.made_with()? {
+        Some(made_with) => learned.with(made_with),
+        None => learned,
+    };
     match config.as_ref().filter(|_| keeps_best(config)) {
         Some(config) => Ok(learned.with(Lineage::of_rows(&dataset.rows(&config.split)?))),
         None => Ok(learned),

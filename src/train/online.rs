@@ -107,7 +107,7 @@ fn pairs(rewarded: &[Rewarded], choice: Choice<'_>) -> Vec<[usize; 2]> {
             continue;
         }
         let pair = match choice {
-            Choice::BestAndWorst => Some(best_and_worst(&rewards)),
+            Choice::BestAndWorst => Some(diversity::best_and_worst(&rewards)),
             Choice::Diverse { diversity, pool } => {
                 let own: Vec<f64> = places.iter().map(|place| diversity[*place]).collect();
                 diversity::preference_pair(&rewards, &own, pool)
@@ -116,20 +116,6 @@ fn pairs(rewarded: &[Rewarded], choice: Choice<'_>) -> Vec<[usize; 2]> {
         found.extend(pair.map(|ends| ends.map(|at| places[at])));
     }
     found
-}
-
-/// Places of the first of the greatest and the last of the least.
-fn best_and_worst(rewards: &[f64]) -> [usize; 2] {
-    let (mut best, mut worst) = (0, 0);
-    for (at, reward) in rewards.iter().enumerate() {
-        if *reward > rewards[best] {
-            best = at;
-        }
-        if *reward <= rewards[worst] {
-            worst = at;
-        }
-    }
-    [best, worst]
 }
 
 /// The metrics of the objective over responses with a reward, `reward_std`, `frac_reward_zero_std`

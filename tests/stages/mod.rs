@@ -26,6 +26,7 @@ mod own_metrics;
 mod ppo_options;
 mod quality;
 mod resuming;
+mod reward_pairs;
 mod rewards;
 mod sampling;
 mod seeds;

@@ -192,6 +192,17 @@ fn made(others: &Others) -> Vec<Pair> {
         json!({"source": {"contrast": {"dataset": at("dataset"), "splits": {"key": "sft"},
             "kinds": ["other"], "seed": 1}}})
     };
+    let rewarded = || {
+        json!({"source": {"reward_pairs": {"candidates": at("pool"), "splits": {"key": "test/id"},
+            "min_gap": 0.0}}})
+    };
+    let diverse = || {
+        with(
+            &rewarded(),
+            &json!({"source.reward_pairs.pairs": {"diverse":
+        {"pool": 0.5, "by": "likelihood"}}}),
+        )
+    };
     vec![
         ("source.world_preferences.posts", others.at("facts"), world()),
         ("source.world_preferences.candidates", others.at("candidates"), world()),
@@ -204,6 +215,12 @@ fn made(others: &Others) -> Vec<Pair> {
         ("source.contrast.splits.key", json!("notes"), contrast()),
         ("source.contrast.kinds.0", json!("cut"), contrast()),
         ("source.contrast.seed", json!(2), contrast()),
+        ("source.reward_pairs.candidates", others.at("pool"), rewarded()),
+        ("source.reward_pairs.splits.key", json!("test/ood"), rewarded()),
+        ("source.reward_pairs.pairs", json!({"diverse": {"pool": 0.5}}), rewarded()),
+        ("source.reward_pairs.pairs.diverse.pool", json!(0.25), diverse()),
+        ("source.reward_pairs.pairs.diverse.by", json!("novelty"), diverse()),
+        ("source.reward_pairs.min_gap", json!(3.0), diverse()),
     ]
 }
 

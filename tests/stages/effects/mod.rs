@@ -64,7 +64,12 @@ impl Others {
         for split in ["notes", "sft", "prompts", "pretrain", "test/id", "test/ood"] {
             others.reversed(&format!("dataset/{split}.jsonl"));
         }
-        for file in ["preferences/preferences.jsonl", "posts.jsonl", "candidates/samples.jsonl"] {
+        for file in [
+            "preferences/preferences.jsonl",
+            "posts.jsonl",
+            "candidates/samples.jsonl",
+            "pool/samples.jsonl",
+        ] {
             others.reversed(file);
         }
         for (folder, files) in
