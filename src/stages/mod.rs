@@ -35,6 +35,7 @@ mod on_policy;
 mod online_dpo;
 mod over_seeds;
 mod people;
+mod policy_options;
 mod policy_validation;
 mod ppo;
 mod ppo_config;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::generation::Prompt;
 use super::models::{ArtefactShape, ArtefactShapes};
 use super::on_policy::{Drawing, Drawn, Method, OnPolicy, Turn};
+use super::policy_options::check_kl_stops;
 use super::policy_validation::PolicyValidation;
 use super::reading::Reading;
 use super::rewards::{Reward, Rewards};
@@ -28,6 +29,7 @@ use crate::rl::advantage::MissingEos;
 use crate::rl::direct::{DirectLoss, Objective};
 use crate::rl::diversity;
 use crate::rl::sentinels::settings::Sentinels;
+use crate::train::kl_stops::KlStops;
 use crate::train::online::{Choice, Settings};
 use crate::train::optimiser::OptimiserConfig;
 use crate::train::policy_training::PolicyTraining;
@@ -60,6 +62,10 @@ pub struct OnlineDpoStage {
     /// Responses to each prompt, of which two are compared.
     #[serde(default = "two")]
     pub samples_per_prompt: usize,
+    /// KL of responses from the policy at its start, in nats, at which training ends: the artefact
+    /// is the policy that sampled them. `null` takes all steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_at_kl: Option<f64>,
     /// How the pair of a prompt is chosen.
     #[serde(default, skip_serializing_if = "Pairs::is_default")]
     pub pairs: Pairs,
@@ -191,6 +197,7 @@ impl Stage for OnlineDpoStage {
                 "loss",
                 "expected sigmoid, hinge, ipo, ipo_sum, sigmoid_norm, apo_zero or apo_down",
             );
+        check_kl_stops(&mut checks, self.kl_stops(), 1);
         sentinels::check(&mut checks, Self::INFO.name, &self.sentinels);
         let mut problems = checks.done();
         problems.extend(self.optimiser.problems());
@@ -286,6 +293,10 @@ impl OnlineDpoStage {
         Reward { model: self.reward_model.as_ref(), parts: &self.rewards }
     }
 
+    fn kl_stops(&self) -> KlStops {
+        KlStops { training: self.stop_at_kl, ..KlStops::default() }
+    }
+
     fn on_policy(&self) -> OnPolicy<'_> {
         OnPolicy {
             policy: &self.policy,
@@ -306,6 +317,7 @@ impl OnlineDpoStage {
             validation: self.validation.as_ref(),
             diversity: None,
             sentinels: (Self::INFO.name, &self.sentinels),
+            kl_stops: self.kl_stops(),
         }
     }
 
@@ -322,6 +334,7 @@ impl OnlineDpoStage {
                 likelihood: 0.0,
             },
             optimiser: &self.optimiser,
+            kl_stops: self.kl_stops(),
         }
     }
 }

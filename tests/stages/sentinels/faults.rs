@@ -16,6 +16,7 @@ use posttrain::rl::sentinels::settings::Sentinels;
 use posttrain::rl::sentinels::watch::Watch;
 use posttrain::sample::{GenerateOptions, Limits, generate};
 use posttrain::train::group::{Member, Settings};
+use posttrain::train::kl_stops::KlStops;
 use posttrain::train::optimiser::{OptimiserConfig, TrainState};
 use posttrain::train::policy_training::PolicyTraining;
 use posttrain::train::rollouts::{Rollout, RolloutSettings};
@@ -86,6 +87,7 @@ fn step(sampled: f32, scored: f32) -> Vec<(&'static str, f64)> {
         },
         optimiser: &optimiser,
         seed: 0,
+        kl_stops: KlStops::default(),
     };
     let policy = TrainState::new(&b, &model, Trainable::ALL).unwrap();
     let mut training = PolicyTraining::new(&b, policy, None);
