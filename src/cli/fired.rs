@@ -1,11 +1,15 @@
-//! The sentinels that fire on what an artefact has recorded: its metrics and its rollouts.
+//! The sentinels that fire on what an artefact has recorded: its metrics and its rollouts. Figures
+//! of rollouts are remembered in the store, because rollouts are large.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
 use crate::artefacts::names::METRICS;
 use crate::artefacts::rollouts::{self, ROLLOUTS, Rollout};
+use crate::dag::digest::ObjectId;
+use crate::dag::store::Store;
 use crate::data::rows::parse_jsonl;
 use crate::error::{Context, Result};
 use crate::rl::Metrics;
@@ -23,31 +27,59 @@ pub fn settings(config: Option<&Value>) -> Result<Sentinels> {
     }
 }
 
-/// What the sentinels say of the steps that the artefact in `folder`, of this stage kind, has
-/// recorded; `None` where the kind has no sentinels or the folder no metrics.
+/// What is remembered of the rollouts of an artefact. Another version of
+/// [`crate::rl::sentinels::responses::figures`] needs another one here.
+const FORM: &str = "figures of rollouts by step, 1";
+
+/// What the sentinels say of the steps that an object of this stage kind has recorded; `None` where
+/// the kind has no sentinels or the object no metrics.
 ///
 /// # Errors
 /// Files that cannot be read or understood.
-pub fn verdict(kind: &str, folder: &Path, settings: &Sentinels) -> Result<Option<Verdict>> {
+pub fn verdict(
+    store: &Store,
+    kind: &str,
+    object: ObjectId,
+    settings: &Sentinels,
+) -> Result<Option<Verdict>> {
     if Watch::new(kind, 0, settings).is_empty() {
         return Ok(None);
     }
+    let folder = store.object_path(object);
     let path = folder.join(METRICS);
     let Some(bytes) = crate::fs::read_if_exists(&path)? else { return Ok(None) };
     let rows: Vec<(usize, Map<String, Value>)> = parse_jsonl(&bytes, &path)?;
     let mut watch = Watch::new(kind, rows.len(), settings);
+    let of_rollouts = of_rollouts(store, object, rows.len())?;
     let mut fired = Vec::new();
     for (at, (_, row)) in rows.iter().enumerate() {
         let own = row.iter().filter(|(name, _)| *name != "step");
         let own = own.filter_map(|(name, value)| Some((name.as_str(), value.as_f64()?)));
-        let figures: Vec<(&str, f64)> = own.chain(of_rollouts(folder, at)?).collect();
+        let others = of_rollouts.get(at).into_iter().flatten();
+        let others = others.map(|(name, value)| (name.as_str(), *value));
+        let figures: Vec<(&str, f64)> = own.chain(others).collect();
         fired.extend(watch.step(at + 1, &figures));
     }
     Ok(Some(Verdict { fired, judged: watch.judged() }))
 }
 
-/// The figures of the rollouts of step `step`, from 0; none of an artefact without rollouts.
-fn of_rollouts(folder: &Path, step: usize) -> Result<Metrics> {
+/// The figures of the rollouts of each of `steps`; none of an artefact without rollouts.
+fn of_rollouts(
+    store: &Store,
+    object: ObjectId,
+    steps: usize,
+) -> Result<Vec<BTreeMap<String, f64>>> {
+    let folder = store.object_path(object);
+    if !folder.join(ROLLOUTS).exists() {
+        return Ok(Vec::new());
+    }
+    let named = |figures: Metrics| figures.into_iter().map(|(name, value)| (name.into(), value));
+    let of_step = |step: usize| Ok(named(of_file(&folder, step)?).collect());
+    store.derived(object, FORM, || (0..steps).map(of_step).collect())
+}
+
+/// The figures of the rollouts of step `step`, from 0; none where it has no file.
+fn of_file(folder: &Path, step: usize) -> Result<Metrics> {
     let path = folder.join(ROLLOUTS).join(rollouts::name(step));
     let Some(bytes) = crate::fs::read_if_exists(&path)? else { return Ok(Vec::new()) };
     let rows: Vec<(usize, Rollout)> = parse_jsonl(&bytes, &path)?;

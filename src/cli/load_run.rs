@@ -121,9 +121,10 @@ pub fn load_run(store: &Store, record: &Record) -> Result<Run> {
             object: node.object.map(|object| object.to_string()),
             made: entry.as_ref().map(made),
             curves: folder.as_deref().map(figures).unwrap_or_default(),
-            sentinels: match &folder {
-                Some(folder) => {
-                    verdict(&node.stage, folder, &settings(record.neutral.get(&node.name))?)?
+            sentinels: match node.object {
+                Some(object) => {
+                    let own = settings(record.neutral.get(&node.name))?;
+                    verdict(store, &node.stage, object, &own)?
                 }
                 None => None,
             },

@@ -352,7 +352,7 @@ fn fired_in(
         let of_graph = pipeline.graph.nodes.iter().find(|own| own.name == node.name);
         let Some((own, object)) = of_graph.zip(node.object) else { continue };
         let settings = fired::settings(Some(&own.config))?;
-        let found = fired::verdict(&node.stage, &store.object_path(object), &settings)?;
+        let found = fired::verdict(store, &node.stage, object, &settings)?;
         let own = found.into_iter().flat_map(|found| found.fired);
         all.extend(own.map(|fired| (node.name.clone(), fired)));
     }

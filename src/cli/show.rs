@@ -195,7 +195,7 @@ fn as_json(store: &Store, entry: &Entry, own: &Sentinels, arguments: &Arguments)
     let path = store.object_path(entry.object);
     let mut shown =
         json!({ "path": &path, "files": files, "metrics": metrics(store, entry), "entry": entry });
-    if let Some(verdict) = verdict(&entry.preimage.stage, &path, own)? {
+    if let Some(verdict) = verdict(store, &entry.preimage.stage, entry.object, own)? {
         shown["sentinels"] = serde_json::to_value(verdict)?;
     }
     let splits = splits(store, entry, arguments)?;
@@ -247,7 +247,7 @@ fn as_text(store: &Store, entry: &Entry, own: &Sentinels, arguments: &Arguments)
         (None, Some(Value::Object(metrics))) => text.push_str(&lines_of(&metrics)),
         (None, _) => {}
     }
-    match verdict(&entry.preimage.stage, &store.object_path(entry.object), own)? {
+    match verdict(store, &entry.preimage.stage, entry.object, own)? {
         None => {}
         Some(verdict) if verdict.fired.is_empty() => {
             text.push_str(&format!("  sentinel  none of {} fired\n", verdict.judged.len()))

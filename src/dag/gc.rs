@@ -23,7 +23,7 @@ use crate::store::Store;
 pub struct Garbage {
     /// Its path, absolute.
     pub path: PathBuf,
-    /// What it is: `object`, `entry`, `work`, `record`, `bad`, `stat`.
+    /// What it is: `object`, `entry`, `work`, `record`, `bad`, `stat`, `derived`.
     pub kind: &'static str,
     /// The name of the node that it was made for, where known.
     pub node: Option<String>,
@@ -124,6 +124,7 @@ fn find(store: &Store, with_records: bool) -> Result<Vec<Garbage>> {
     found.sweep("actions", "entry", key_kept, key_name)?;
     found.sweep("objects", "object", object_kept, object_name)?;
     found.sweep("stat/objects", "stat", object_kept, object_name)?;
+    found.sweep("derived", "derived", object_kept, object_name)?;
     found.sweep("stat/inputs", "stat", input_kept(store), none)?;
     // Work whose key has an entry is only what could not be cleared away.
     let unfinished = |name: &str| {

@@ -8,6 +8,7 @@
 //! | [`topology`] | edges, order, targets, cycles |
 //! | [`tree`], [`inputs`] | content of folders; content of files from outside, remembered by their stat |
 //! | [`store`], [`action`], [`object`], [`work`], [`lock`] | what was made, whole or not at all, once |
+//! | [`derived`] | what was derived from objects, remembered |
 //! | [`object_store`], [`object_folder`] | where objects are kept: the interface, the local folder |
 //! | [`presence`], [`watch`], [`processes`] | runs at work in a store, on this host and on others; processes and their descendants |
 //! | [`plan`], [`explain`] | what would run, and why |
@@ -66,6 +67,7 @@ pub mod action;
 pub mod cancellation;
 pub mod clock;
 pub mod context;
+pub mod derived;
 pub mod digest;
 pub mod dispatch;
 pub mod events;

@@ -64,6 +64,7 @@ impl Store {
             "runners",
             "stat/inputs",
             "stat/objects",
+            "derived",
             "bad",
             "locks",
         ] {

@@ -144,6 +144,12 @@ pub struct LossStatistics {
 }
 
 impl LossStatistics {
+    /// `policy/approxkl_avg` of the tokens that came after `before` was noted; 0 of none.
+    pub fn approximate_kl_since(&self, before: &LossStatistics) -> f64 {
+        let squares = self.squared_log_ratio - before.squared_log_ratio;
+        0.5 * ratio_or_zero(squares, self.tokens - before.tokens)
+    }
+
     /// `loss/policy_avg` and `loss/kl_avg` (the mean over `updates` of the losses as they are
     /// averaged, without the KL's coefficient), `policy/approxkl_avg` (half the mean squared
     /// log-ratio), `policy/clipfrac_avg`, `clip_ratio/low_mean` and `clip_ratio/high_mean` (shares

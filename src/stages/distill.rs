@@ -28,6 +28,7 @@ use crate::rl::advantage::MissingEos;
 use crate::rl::sentinels::settings::Sentinels;
 use crate::sample::scoring::{self, Group};
 use crate::train::distill::Settings;
+use crate::train::kl_stops::KlStops;
 use crate::train::optimiser::OptimiserConfig;
 use crate::train::policy_training::PolicyTraining;
 use crate::train::rollouts::Rollout;
@@ -235,6 +236,7 @@ impl DistillStage {
             validation: self.validation.as_ref(),
             diversity: None,
             sentinels: (Self::INFO.name, &self.sentinels),
+            kl_stops: KlStops::default(),
         }
     }
 

@@ -24,6 +24,7 @@ use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel};
 use crate::rl::Metrics;
 use crate::rl::advantage::MissingEos;
 use crate::rl::sentinels::settings::Sentinels;
+use crate::train::kl_stops::KlStops;
 use crate::train::optimiser::OptimiserConfig;
 use crate::train::policy_training::PolicyTraining;
 use crate::train::winners::Settings;
@@ -236,6 +237,7 @@ impl ExpertIterationStage {
             validation: self.validation.as_ref(),
             diversity: None,
             sentinels: (Self::INFO.name, &self.sentinels),
+            kl_stops: KlStops::default(),
         }
     }
 

@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use super::group_diversity::{GroupDiversity, Kinship};
 use super::models::{ArtefactShape, ArtefactShapes};
 use super::on_policy::{Drawing, Drawn, Group, Method, OnPolicy, Turn};
+use super::policy_options::{check_anneal, check_entropy, check_kl_stops};
 use super::policy_validation::PolicyValidation;
-use super::ppo_config::{check_anneal, check_entropy};
 use super::reading::Reading;
 use super::rewards::{Reward, Rewards};
 use super::{Checks, KindInfo, Problem, Stage, sentinels};
@@ -38,6 +38,7 @@ use crate::rl::kl::{Anneal, Estimator, Kl};
 use crate::rl::policy_loss::{Average, Bounds, Form, PolicyLoss, Ratio};
 use crate::rl::sentinels::settings::Sentinels;
 use crate::train::group::{Member, Settings};
+use crate::train::kl_stops::KlStops;
 use crate::train::optimiser::OptimiserConfig;
 use crate::train::policy_training::PolicyTraining;
 use crate::train::rollouts::RolloutSettings;
@@ -75,6 +76,15 @@ pub struct GrpoStage {
     /// Passes over the responses of a step.
     #[serde(default = "one")]
     pub epochs: usize,
+    /// Approximate KL of the policy from the one that sampled, in nats a token, above which the
+    /// remaining epochs of a step are left out: `policy/approxkl_avg` of the last minibatch of an
+    /// epoch. `null` leaves out none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch_stop_kl: Option<f64>,
+    /// KL of responses from the policy at its start, in nats, at which training ends: the artefact
+    /// is the policy that sampled them. `null` takes all steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_at_kl: Option<f64>,
     /// Temperature of sampling and of all log-probabilities.
     #[serde(default = "unit")]
     pub temperature: f64,
@@ -233,6 +243,7 @@ impl Stage for GrpoStage {
         self.on_policy().check(&mut checks);
         self.reward().check(&mut checks);
         self.check_rules(&mut checks);
+        check_kl_stops(&mut checks, self.kl_stops(), self.epochs);
         self.check_diversity(&mut checks);
         sentinels::check(&mut checks, Self::INFO.name, &self.sentinels);
         let mut problems = checks.done();
@@ -332,6 +343,10 @@ impl GrpoStage {
         Reward { model: self.reward_model.as_ref(), parts: &self.rewards }
     }
 
+    fn kl_stops(&self) -> KlStops {
+        KlStops { epochs: self.epoch_stop_kl, training: self.stop_at_kl }
+    }
+
     fn on_policy(&self) -> OnPolicy<'_> {
         OnPolicy {
             policy: &self.policy,
@@ -352,6 +367,7 @@ impl GrpoStage {
             validation: self.validation.as_ref(),
             diversity: self.diversity.as_ref(),
             sentinels: (Self::INFO.name, &self.sentinels),
+            kl_stops: self.kl_stops(),
         }
     }
 
@@ -485,6 +501,7 @@ impl GrpoStage {
             },
             optimiser: &self.optimiser,
             seed: self.seed,
+            kl_stops: self.kl_stops(),
         }
     }
 }

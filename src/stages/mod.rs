@@ -36,6 +36,7 @@ mod online_dpo;
 mod over_seeds;
 mod pair_choice;
 mod people;
+mod policy_options;
 mod policy_validation;
 mod ppo;
 mod ppo_config;

@@ -33,6 +33,7 @@ use crate::rl::sentinels::settings::Sentinels;
 use crate::rl::sentinels::watch::Watch;
 use crate::sample::footprint::first_tokens;
 use crate::tokenizer::tokens::Tokenizer;
+use crate::train::kl_stops::{KL, KlStops};
 use crate::train::optimiser::TrainState;
 use crate::train::policy_training::PolicyTraining;
 use crate::train::rollouts::{Rollout, RolloutSettings};
@@ -67,6 +68,8 @@ pub(super) struct OnPolicy<'a> {
     pub(super) diversity: Option<&'a GroupDiversity>,
     /// The stage kind, and the settings of its sentinels.
     pub(super) sentinels: (&'static str, &'a Sentinels),
+    /// Where KL ends training; the method makes no update in such a step.
+    pub(super) kl_stops: KlStops,
 }
 
 /// A method that trains on its policy's responses.
@@ -307,27 +310,33 @@ impl<'a> OnPolicy<'a> {
             Drawing { b, context, tokenizer, prompts: &prompts, batch_size, seed, sampler, scorer };
         let (kind, own) = self.sentinels;
         let watch = Watch::new(kind, self.steps, own);
-        steps::watched(context, watch, &mut training, self.steps, |training, step| {
+        let steps = steps::watched(context, watch, &mut training, self.steps, |training, step| {
             let turn = Turn { context, step, from: &from };
             let (mut metrics, drawn) = method.step(&mut training.run, turn, &mut drawing)?;
             metrics.extend(names.metrics(&drawn.scored));
+            let reached = self.kl_stops.reached(&metrics, KL);
+            if let Some(reached) = reached {
+                context.warn(reached.message(step, self.steps));
+            }
             if let Some(validator) = &validator {
-                let steps = (step + 1, self.steps);
+                let last = if reached.is_some() { step + 1 } else { self.steps };
+                let steps = (step + 1, last);
                 metrics.extend(training.after(b, validator, |run| &run.policy, steps)?);
             }
             let Drawn { prompts, rollouts, scored, .. } = &drawn;
             let observed =
                 files.write(step, tokenizer, prompts, rollouts, Some(scored), self.missing_eos)?;
-            if step + 1 == self.steps {
+            if step + 1 == self.steps || reached.is_some() {
                 metrics.extend(training.run.policy.frozen_movement(b)?);
             }
             let tokens = rollouts.iter().map(|rollout| rollout.tokens.len()).sum();
-            Ok(StepReport { metrics, shown: SHOWN, tokens, observed, ..StepReport::default() })
+            let is_last = reached.is_some();
+            Ok(StepReport { metrics, shown: SHOWN, tokens, observed, is_last })
         })?;
 
         drawing.scorer.finish(context)?;
-        files.publish(self.steps)?;
-        let used = files.ids(self.steps)?;
+        files.publish(steps)?;
+        let used = files.ids(steps)?;
         let (training, kept) = training.finish(b, |run| &mut run.policy);
         let model = training.policy.finished();
         model_files::save(b, context.out(), &model, &from.origin, self.policy.path())?;

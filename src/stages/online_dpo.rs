@@ -9,7 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use super::models::{ArtefactShape, ArtefactShapes};
 use super::on_policy::{Drawing, Drawn, Method, OnPolicy, Turn};
+<<<<<<< HEAD
 use super::pair_choice::{Diverse, DiverseBy, Pairs, novelties};
+=======
+use super::policy_options::check_kl_stops;
+>>>>>>> watch
 use super::policy_validation::PolicyValidation;
 use super::reading::Reading;
 use super::rewards::{Reward, Rewards};
@@ -25,6 +29,7 @@ use crate::rl::Metrics;
 use crate::rl::advantage::MissingEos;
 use crate::rl::direct::{DirectLoss, Objective};
 use crate::rl::sentinels::settings::Sentinels;
+use crate::train::kl_stops::KlStops;
 use crate::train::online::{Choice, Settings};
 use crate::train::optimiser::OptimiserConfig;
 use crate::train::policy_training::PolicyTraining;
@@ -57,6 +62,10 @@ pub struct OnlineDpoStage {
     /// Responses to each prompt, of which two are compared.
     #[serde(default = "two")]
     pub samples_per_prompt: usize,
+    /// KL of responses from the policy at its start, in nats, at which training ends: the artefact
+    /// is the policy that sampled them. `null` takes all steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_at_kl: Option<f64>,
     /// How the pair of a prompt is chosen.
     #[serde(default, skip_serializing_if = "Pairs::is_default")]
     pub pairs: Pairs,
@@ -135,6 +144,7 @@ impl Stage for OnlineDpoStage {
                 "loss",
                 "expected sigmoid, hinge, ipo, ipo_sum, sigmoid_norm, apo_zero or apo_down",
             );
+        check_kl_stops(&mut checks, self.kl_stops(), 1);
         sentinels::check(&mut checks, Self::INFO.name, &self.sentinels);
         let mut problems = checks.done();
         problems.extend(self.optimiser.problems());
@@ -222,6 +232,10 @@ impl OnlineDpoStage {
         Reward { model: self.reward_model.as_ref(), parts: &self.rewards }
     }
 
+    fn kl_stops(&self) -> KlStops {
+        KlStops { training: self.stop_at_kl, ..KlStops::default() }
+    }
+
     fn on_policy(&self) -> OnPolicy<'_> {
         OnPolicy {
             policy: &self.policy,
@@ -242,6 +256,7 @@ impl OnlineDpoStage {
             validation: self.validation.as_ref(),
             diversity: None,
             sentinels: (Self::INFO.name, &self.sentinels),
+            kl_stops: self.kl_stops(),
         }
     }
 
@@ -258,6 +273,7 @@ impl OnlineDpoStage {
                 likelihood: 0.0,
             },
             optimiser: &self.optimiser,
+            kl_stops: self.kl_stops(),
         }
     }
 }

@@ -12,8 +12,9 @@ use super::generation::{Prompt, Room};
 use super::group_diversity::{GroupDiversity, Kinship};
 use super::model_files::{self, normalisation};
 use super::models::{ArtefactShape, ArtefactShapes};
+use super::policy_options::{check_entropy, check_kl_stops};
 use super::policy_validation::{Measured, PolicyScorer, PolicyValidation};
-use super::ppo_config::{Critic, KlConfig, KlPlace, ReferenceConfig, ValueConfig, check_entropy};
+use super::ppo_config::{Critic, KlConfig, KlPlace, ReferenceConfig, ValueConfig};
 use super::reading::{Part, Reading, Splits};
 use super::rewards::{Names, Reward, Rewards, Scored};
 use super::rollouts::{self, RolloutFiles, Sampler};
@@ -42,6 +43,7 @@ use crate::rl::rewards::RewardScaling;
 use crate::rl::sentinels::settings::Sentinels;
 use crate::rl::sentinels::watch::Watch;
 use crate::train::critic;
+use crate::train::kl_stops::KlStops;
 use crate::train::optimiser::{OptimiserConfig, TrainState};
 use crate::train::ppo::{Ppo, Settings};
 use crate::train::ppo_options::Options;
@@ -372,8 +374,8 @@ impl Stage for PpoStage {
             let mut metrics = ppo.run.step(step, &mut rollouts, read, &frozen, &settings)?;
             metrics.extend(scored.iter().flat_map(|scored| names.metrics(scored)));
             let reached = settings.options.reached(&metrics);
-            if let Some(kl) = reached {
-                context.warn(self.stopped(step, kl));
+            if let Some(reached) = reached {
+                context.warn(reached.message(step, self.steps));
             }
             if let Some(validator) = &validator {
                 let last = if reached.is_some() { step + 1 } else { self.steps };
@@ -428,13 +430,16 @@ impl PpoStage {
         self.conventions.over(self.compat.map(Compat::conventions).unwrap_or_default())
     }
 
+    fn kl_stops(&self) -> KlStops {
+        KlStops { epochs: self.epoch_stop_kl, training: self.stop_at_kl }
+    }
+
     pub(super) fn options(&self) -> Options {
         Options {
             kl_in_loss: self.kl.in_loss(),
             reward_scaling: self.reward_scaling,
             value_fit: self.value.fit,
-            epoch_stop_kl: self.epoch_stop_kl,
-            stop_at_kl: self.stop_at_kl,
+            kl_stops: self.kl_stops(),
             reset_every: self.reference.map(|reference| reference.reset_every),
             anneal: self.kl.anneal,
             entropy: self.entropy,
@@ -467,22 +472,6 @@ impl PpoStage {
                 "expected a finite number above 0, or null",
             )
             .require(
-                is_positive(self.epoch_stop_kl),
-                "epoch_stop_kl",
-                "expected a finite number above 0, or null",
-            )
-            .require(
-                self.epoch_stop_kl.is_none() || self.epochs >= 2,
-                "epoch_stop_kl",
-                "a step of one epoch has none to leave out: expected `epochs` of at least 2, or \
-                 null",
-            )
-            .require(
-                is_positive(self.stop_at_kl),
-                "stop_at_kl",
-                "expected a finite number above 0, or null",
-            )
-            .require(
                 self.value.fit == ValueFit::Once || self.epochs >= 2,
                 "value.fit",
                 "values of a step of one epoch are computed once: expected `epochs` of at least 2, \
@@ -494,6 +483,7 @@ impl PpoStage {
                 "it is of KL in the reward, and `kl.in` is `loss`: remove it; the estimator in the \
                  loss is `kl.estimator`",
             );
+        check_kl_stops(checks, self.kl_stops(), self.epochs);
         check_entropy(checks, self.entropy);
         if let Some(diversity) = &self.diversity {
             diversity.check(checks, self.samples_per_prompt, self.kl.coef);
@@ -519,17 +509,6 @@ impl PpoStage {
                      `kl.coef` above 0, or null",
                 );
         }
-    }
-
-    /// The warning where training ends before its last step.
-    fn stopped(&self, step: usize, kl: f64) -> String {
-        let (figure, most) = (self.options().distance(), self.stop_at_kl.unwrap_or(kl));
-        format!(
-            "training ended in step {} of {}: `{figure}` is {kl:.4}, and `stop_at_kl` is {most}; \
-             the policy that sampled this step has no further update",
-            step + 1,
-            self.steps
-        )
     }
 
     pub(super) fn settings(&self, pad: u32) -> Settings<'_> {

@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::Checks;
+use super::policy_options::check_anneal;
 use crate::rl::critic_free::KlEstimator;
-use crate::rl::entropy::EntropyBonus;
 use crate::rl::kl::{Adaptive, Anneal};
 use crate::rl::policy_loss::LossKl;
 use crate::rl::ppo::{ValueClip, ValueFit};
@@ -30,22 +30,6 @@ pub struct KlConfig {
     /// `conventions`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimator: Option<KlEstimator>,
-}
-
-/// Notes what is out of range of a coefficient that changes over the steps.
-pub(super) fn check_anneal(checks: &mut Checks, anneal: Option<Anneal>) {
-    if let Some(Anneal { to, over }) = anneal {
-        checks
-            .require(to.is_finite() && to >= 0.0, "kl.anneal.to", "expected 0 or more")
-            .positive_or_null(over, "kl.anneal.over");
-    }
-}
-
-/// Notes what is out of range of an entropy bonus.
-pub(super) fn check_entropy(checks: &mut Checks, entropy: Option<EntropyBonus>) {
-    for (field, expected) in entropy.iter().flat_map(|entropy| entropy.problems()) {
-        checks.require(false, &format!("entropy.{field}"), expected);
-    }
 }
 
 /// Where KL is charged.

@@ -14,6 +14,7 @@
 //!    of each micro-batch: a number a token. Old log-probabilities are those of sampling, so the
 //!    ratio of the first minibatch is exactly 1. Where it is not, the step has figures that say so.
 
+use super::kl_stops::{KL, KlStops};
 use super::optimiser::OptimiserConfig;
 use super::policy_pass::{self, Derivatives, FirstPass, TokenFigures, by_response, wide};
 use super::policy_training::PolicyTraining;
@@ -62,6 +63,8 @@ pub struct Settings<'a> {
     pub optimiser: &'a OptimiserConfig,
     /// Seed of the order of responses.
     pub seed: u64,
+    /// Where KL ends the epochs of a step, or training.
+    pub kl_stops: KlStops,
 }
 
 /// A rollout with the place of its prompt in the step, and whether a reward applies to it.
@@ -97,6 +100,8 @@ struct Sums {
 impl<B: Backend> PolicyTraining<'_, B> {
     /// Step number `step` (0 is the first) on sampled responses with scores, whose `reference` it
     /// fills in. `members` has one entry for each; `kin` says how responses to a prompt are alike.
+    /// A step whose metrics have reached the KL that ends training has no updates and no metrics of
+    /// them.
     ///
     /// # Errors
     /// The user's, if training diverged.
@@ -122,6 +127,11 @@ impl<B: Backend> PolicyTraining<'_, B> {
             Some(anneal) => anneal.coef(settings.kl_coef, step, settings.steps),
         };
         let (advantages, mut metrics) = advantages(&responses, (members, kin), kl_coef, settings);
+        let episode = ("episode", ((step + 1) * rollouts.len()) as f64);
+        if settings.kl_stops.reached(&metrics, KL).is_some() {
+            metrics.push(episode);
+            return Ok(metrics);
+        }
         let rate = settings.optimiser.rate(step, settings.steps);
         let loss = settings.loss.with_kl_coef(kl_coef);
         let entropy_coef = self.entropy.as_ref().map_or(0.0, EntropyControl::applied);
@@ -129,16 +139,23 @@ impl<B: Backend> PolicyTraining<'_, B> {
         let data = Step { settings, rollouts, advantages, trunk, rate, loss, entropy_coef };
         let orders = Stream::new(settings.seed, "minibatches");
         let mut sums = Sums::default();
-        for epoch in 0..settings.epochs {
+        let mut epochs = 0;
+        while epochs < settings.epochs {
             let mut order: Vec<usize> = (0..rollouts.len()).collect();
-            orders.sequence((step * settings.epochs + epoch) as u64).shuffle(&mut order);
+            orders.sequence((step * settings.epochs + epochs) as u64).shuffle(&mut order);
+            let mut before = sums.losses;
             for part in 0..settings.minibatches {
                 let bound = |part: usize| part * order.len() / settings.minibatches;
-                let is_first = epoch == 0 && part == 0;
+                let is_first = epochs == 0 && part == 0;
+                before = sums.losses;
                 self.update(&data, &mut sums, &order[bound(part)..bound(part + 1)], is_first)?;
             }
+            epochs += 1;
+            if settings.kl_stops.ends_step(sums.losses.approximate_kl_since(&before)) {
+                break;
+            }
         }
-        let updates = settings.epochs * settings.minibatches;
+        let updates = epochs * settings.minibatches;
         metrics.extend(sums.losses.metrics(updates));
         let entropy = ratio_or_zero(sums.entropy, sums.tokens);
         if let Some(control) = &mut self.entropy {
@@ -149,8 +166,9 @@ impl<B: Backend> PolicyTraining<'_, B> {
             ("policy/entropy_avg", entropy),
             ("grad_norm", sums.norm / updates as f64),
             ("learning_rate", rate),
-            ("episode", ((step + 1) * rollouts.len()) as f64),
+            episode,
         ]);
+        metrics.extend(settings.kl_stops.epochs_of(epochs));
         metrics.extend(sums.first.metrics());
         Ok(metrics)
     }

@@ -46,6 +46,7 @@ pub mod critic;
 pub mod direct;
 pub mod distill;
 pub mod group;
+pub mod kl_stops;
 pub mod kto;
 pub mod language;
 pub mod minimise;

@@ -12,6 +12,7 @@
 
 use super::answers::Answered;
 use super::direct::{Pair, accumulate_at};
+use super::kl_stops::{KL, KlStops};
 use super::optimiser::OptimiserConfig;
 use super::policy_training::PolicyTraining;
 use super::rollouts::{Rollout, RolloutSettings, score_reference};
@@ -33,6 +34,8 @@ pub struct Settings<'a> {
     pub loss: DirectLoss,
     /// The optimiser.
     pub optimiser: &'a OptimiserConfig,
+    /// Where KL ends training; a step has no epochs that it could end.
+    pub kl_stops: KlStops,
 }
 
 /// How the pair of a prompt is chosen.
@@ -51,7 +54,8 @@ pub enum Choice<'a> {
 
 impl<B: Backend> PolicyTraining<'_, B> {
     /// Step number `step` (0 is the first) on sampled responses, whose `reference` it fills in.
-    /// `rewarded` has one entry for each, after the missing-EOS rule.
+    /// `rewarded` has one entry for each, after the missing-EOS rule. A step whose metrics have
+    /// reached the KL that ends training has no update and no metrics of it.
     ///
     /// # Errors
     /// The user's, if training diverged.
@@ -66,6 +70,11 @@ impl<B: Backend> PolicyTraining<'_, B> {
         let (b, rules) = (self.b, &settings.rollouts);
         score_reference(b, &self.policy, reference, rollouts, rules)?;
         let mut metrics = objective(rollouts, rewarded, settings.loss.beta, rules);
+        let episode = ("episode", ((step + 1) * rollouts.len()) as f64);
+        if settings.kl_stops.reached(&metrics, KL).is_some() {
+            metrics.push(episode);
+            return Ok(metrics);
+        }
         let chosen = pairs(rewarded, choice);
         let side = |at: usize| Answered {
             tokens: rollouts[at].tokens.clone(),
@@ -85,11 +94,7 @@ impl<B: Backend> PolicyTraining<'_, B> {
             true => 0.0,
             false => self.policy.update(b, settings.optimiser, rate, 1.0, |_| true),
         };
-        metrics.extend([
-            ("grad_norm", norm),
-            ("learning_rate", rate),
-            ("episode", ((step + 1) * rollouts.len()) as f64),
-        ]);
+        metrics.extend([("grad_norm", norm), ("learning_rate", rate), episode]);
         Ok(metrics)
     }
 }

@@ -316,9 +316,7 @@ impl<'a, B: Backend> Ppo<'a, B> {
             control.after(entropy.expect("an update has its entropy").1);
         }
         metrics.extend(of_updates);
-        if options.epoch_stop_kl.is_some() {
-            metrics.push(("policy/epochs", epochs as f64));
-        }
+        metrics.extend(options.kl_stops.epochs_of(epochs));
         metrics.extend([("learning_rate", rate), episode]);
         if let Some(adaptive) = &settings.adaptive {
             let kl = metrics.iter().find(|metric| metric.0 == "objective/kl");
@@ -345,17 +343,19 @@ impl<'a, B: Backend> Ppo<'a, B> {
         let orders = Stream::new(settings.seed, "minibatches");
         let mut order: Vec<usize> = (0..rollouts.len()).collect();
         orders.sequence((step * settings.epochs + epoch) as u64).shuffle(&mut order);
-        let most = settings.options.epoch_stop_kl;
+        let stops = settings.options.kl_stops;
         let mut before = PolicyStatistics::default();
         for part in 0..settings.minibatches {
             let bound = |part: usize| part * order.len() / settings.minibatches;
             let is_first = epoch == 0 && part == 0;
-            if most.is_some() {
+            if stops.epochs.is_some() {
                 before = stats.policy(self.b);
             }
             self.update(data, stats, &order[bound(part)..bound(part + 1)], is_first)?;
         }
-        Ok(most.is_some_and(|most| stats.policy(self.b).approximate_kl_since(&before) > most))
+        // The sums are on the device: they are read only where something is compared with them.
+        Ok(stops.epochs.is_some()
+            && stops.ends_step(stats.policy(self.b).approximate_kl_since(&before)))
     }
 
     /// The scores that rewards are made of, after the rule for a missing EOS and their scaling, and

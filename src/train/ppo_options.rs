@@ -1,5 +1,6 @@
 //! Options of policy optimisation that a plain run is without. Knows no model.
 
+use super::kl_stops::{KL, KlStops, Reached};
 use crate::rl::Metrics;
 use crate::rl::entropy::EntropyBonus;
 use crate::rl::group_diversity::Diversity;
@@ -17,12 +18,8 @@ pub struct Options {
     pub reward_scaling: RewardScaling,
     /// When values are computed.
     pub value_fit: ValueFit,
-    /// The remaining epochs of a step are left out once `policy/approxkl_avg` of the last minibatch
-    /// of an epoch is above this number of nats.
-    pub epoch_stop_kl: Option<f64>,
-    /// Training ends in the first step whose responses have at least this KL from the policy at its
-    /// start, in nats; that step has no updates.
-    pub stop_at_kl: Option<f64>,
+    /// Where KL ends the epochs of a step, or training.
+    pub kl_stops: KlStops,
     /// Steps after which the policy, as it is then, becomes the reference, again and again.
     pub reset_every: Option<usize>,
     /// Change of the coefficient of KL over the steps.
@@ -34,9 +31,7 @@ pub struct Options {
     pub diversity: Option<(Diversity, usize)>,
 }
 
-/// KL (k1) of responses from the reference: sum over tokens, mean over responses.
-const KL: &str = "objective/kl";
-/// The same from the policy at its start, where the reference is another one later.
+/// KL of responses from the policy at its start, where the reference is another one later.
 pub(super) const INITIAL_KL: &str = "objective/kl_initial";
 
 impl Options {
@@ -45,16 +40,10 @@ impl Options {
         self.reset_every.is_some_and(|every| step > 0 && step.is_multiple_of(every))
     }
 
-    /// The figure that `stop_at_kl` is of.
-    pub fn distance(&self) -> &'static str {
-        if self.reset_every.is_some() { INITIAL_KL } else { KL }
-    }
-
     /// The KL at which training ends, if the metrics of a step have reached it.
-    pub fn reached(&self, metrics: &Metrics) -> Option<f64> {
-        let most = self.stop_at_kl?;
-        let found = metrics.iter().find(|(name, _)| *name == self.distance());
-        found.map(|(_, kl)| *kl).filter(|kl| *kl >= most)
+    pub fn reached(&self, metrics: &Metrics) -> Option<Reached> {
+        let distance = if self.reset_every.is_some() { INITIAL_KL } else { KL };
+        self.kl_stops.reached(metrics, distance)
     }
 }
 
@@ -64,14 +53,18 @@ mod tests {
 
     #[test]
     fn the_distance_from_the_start_ends_training() {
-        let stops = Options { stop_at_kl: Some(2.0), ..Options::default() };
-        let at = |kl, initial| vec![(KL, kl), (INITIAL_KL, initial)];
-        assert_eq!(stops.reached(&at(2.0, 0.0)), Some(2.0));
-        assert_eq!(stops.reached(&at(1.9, 5.0)), None);
+        let kl_stops = KlStops { training: Some(2.0), ..KlStops::default() };
+        let stops = Options { kl_stops, ..Options::default() };
+        let reached = |options: &Options, kl, initial| {
+            let found = options.reached(&vec![(KL, kl), (INITIAL_KL, initial)]);
+            found.map(|reached| (reached.figure, reached.kl))
+        };
+        assert_eq!(reached(&stops, 2.0, 0.0), Some((KL, 2.0)));
+        assert_eq!(reached(&stops, 1.9, 5.0), None);
         let resets = Options { reset_every: Some(3), ..stops };
-        assert_eq!(resets.reached(&at(0.1, 2.5)), Some(2.5));
-        assert_eq!(resets.reached(&at(9.0, 1.0)), None);
-        assert_eq!(Options::default().reached(&at(9.0, 9.0)), None);
+        assert_eq!(reached(&resets, 0.1, 2.5), Some((INITIAL_KL, 2.5)));
+        assert_eq!(reached(&resets, 9.0, 1.0), None);
+        assert_eq!(reached(&Options::default(), 9.0, 9.0), None);
     }
 
     #[test]

@@ -105,3 +105,67 @@ fn a_name_that_no_sentinel_has_is_an_error_at_its_place() {
         assert!(said.err.contains(words), "{words}: {}", said.err);
     }
 }
+
+/// A run of `grpo` whose reward is constant, which its rollouts say.
+fn rewarded() -> Place {
+    let policy = fixture().path("policy");
+    let policy = policy.display();
+    let place = Place::new(&format!(
+        "stages:
+  rows:
+    uses: dataset
+    source:
+      files:
+        prompts: {{path: rows.jsonl, prompt: \"{{prompt}}\", completion: \"{{completion}}\"}}
+  policy: {{uses: model, path: {policy}}}
+  tuned:
+    uses: grpo
+    policy: policy
+    dataset: rows
+    rewards: {{any: {{by: {{length: {{most: 99}}}}}}}}
+    steps: 3
+    batch_size: 2
+    samples_per_prompt: 2
+    max_new_tokens: 6
+    kl: {{coef: 0.1}}
+    optimiser: {{learning_rate: 0.001}}
+"
+    ));
+    let row = |at: usize| json!({"prompt": prompt(at), "completion": summary(at)});
+    place.write("rows.jsonl", &jsonl((0..4).map(row)));
+    place
+}
+
+/// Figures of rollouts are read from what was remembered, and from the rollouts where that is gone,
+/// broken or of another form.
+#[test]
+fn figures_of_rollouts_are_remembered_and_made_anew_where_they_are_gone() {
+    let place = rewarded();
+    let first = place.good(&["run", "p.yaml"]).out;
+    assert!(first.contains("tuned: constant_reward at step 2"), "{first}");
+    // The runs have ids, and the same stages.
+    let stages = || -> Value {
+        let listed = place.good(&["sentinels", "--json"]).out;
+        serde_json::from_str::<Value>(&listed).unwrap()["stages"].take()
+    };
+    let listed = stages();
+    let folder = place.path("cache/v1/derived");
+    let files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|it| it.unwrap().path()).collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    let whole = std::fs::read_to_string(&files[0]).unwrap();
+    let constant = "\"responses/score_std\":0.0";
+    assert_eq!(whole.matches(constant).count(), 3, "{whole}");
+    for (text, fires) in [
+        (whole.replace(constant, "\"responses/score_std\":1.0"), false),
+        (whole.replace("\"form\":\"", "\"form\":\"earlier "), true),
+        (whole[..whole.len() / 2].to_owned(), true),
+    ] {
+        std::fs::write(&files[0], text).unwrap();
+        let again = place.good(&["run", "p.yaml"]).out;
+        assert_eq!(again.contains("constant_reward at step 2"), fires, "{again}");
+        assert_eq!(stages() == listed, fires);
+    }
+    std::fs::remove_file(&files[0]).unwrap();
+    assert_eq!(stages(), listed);
+    assert_eq!(std::fs::read_to_string(&files[0]).unwrap(), whole, "it is remembered again");
+}

@@ -218,6 +218,29 @@ fn one_more_sweep_value_runs_one_node_and_one_less_is_listed_as_orphan() {
     );
 }
 
+/// What is derived of an object is in no digest, and goes with it.
+#[test]
+fn what_was_derived_goes_with_its_object() {
+    let bench = Bench::new();
+    let run = bench.run(&chain());
+    let objects = ["c", "b"].map(|name| run.node(name).object.expect("it was made"));
+    for object in objects {
+        bench.store().derived(object, "length 1", || Ok(7)).expect("it derives");
+        let again = bench.store().derived(object, "length 1", || Ok(8)).expect("it derives");
+        assert_eq!(again, 7, "it is remembered");
+    }
+    let mut edited = chain();
+    edited.nodes[2].config["text"] = json!("C2");
+    assert_eq!(bench.run(&edited).ran(), ["c"]);
+    let listed = gc(&bench.store(), false).expect("there is no run");
+    let derived: Vec<_> = listed.iter().filter(|garbage| garbage.kind == "derived").collect();
+    assert_eq!(derived.len(), 1, "{listed:?}");
+    assert_eq!(derived[0].node.as_deref(), Some("c"));
+    let [gone, kept] =
+        objects.map(|own| bench.store().derived(own, "length 1", || Ok(8)).expect("it derives"));
+    assert_eq!((gone, kept), (8, 7));
+}
+
 #[test]
 fn garbage_is_what_no_latest_run_refers_to_and_is_listed_before_it_goes() {
     let bench = Bench::new();

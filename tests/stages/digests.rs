@@ -294,6 +294,14 @@ fn of_rewards(best_of_n: &Value, ppo: &Value) -> Vec<(&'static str, Value)> {
             "grpo/validation",
             grpo(json!({"validation": {"split": "test/id", "every": 2, "by": "gold"}})),
         ),
+        (
+            "grpo/kl_stops",
+            grpo(json!({"steps": 6, "epochs": 2, "epoch_stop_kl": 0.001, "stop_at_kl": 0.5})),
+        ),
+        (
+            "online_dpo/stop",
+            of_own(json!({"steps": 6, "batch_size": 4, "beta": 0.1, "stop_at_kl": 0.5})),
+        ),
         ("online_dpo/sigmoid", of_own(json!({"steps": 3, "batch_size": 4, "beta": 0.1}))),
         (
             "online_dpo/frozen",

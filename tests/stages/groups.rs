@@ -10,6 +10,7 @@ use posttrain::rl::advantage::Conventions;
 use posttrain::rl::critic_free::{Algorithm, KlIn};
 use posttrain::rl::policy_loss::{LossKl, PolicyLoss};
 use posttrain::train::group::{Member, Settings};
+use posttrain::train::kl_stops::KlStops;
 use posttrain::train::optimiser::{OptimiserConfig, TrainState};
 use posttrain::train::policy_training::PolicyTraining;
 use posttrain::train::rollouts::{Rollout, RolloutSettings};
@@ -171,6 +172,7 @@ fn a_step_of_several_passes_has_the_gradients_of_its_responses() {
         },
         optimiser: &optimiser,
         seed: 3,
+        kl_stops: KlStops::default(),
     };
     let scored = |range: std::ops::Range<u64>| {
         let mut rollouts: Vec<Rollout> = range.map(rollout).collect();

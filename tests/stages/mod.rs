@@ -17,6 +17,7 @@ mod evaluation;
 pub mod fixture;
 mod groups;
 mod invariants;
+mod kl_stops;
 mod labelled;
 mod lineage;
 mod merge;

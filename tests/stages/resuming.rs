@@ -160,6 +160,32 @@ fn grpo_goes_on_where_it_stopped() {
     stops_change_nothing("grpo", config);
 }
 
+/// Training ends where it does without a stop, after some steps or, by another bound, never.
+#[test]
+fn methods_that_kl_ends_go_on_where_they_stopped() {
+    let of = |more: Value| {
+        let mut config = json!({"policy": fixture().at("policy"),
+            "dataset": fixture().at("dataset"), "reward_model": fixture().at("reward"),
+            "steps": 6, "batch_size": 3, "samples_per_prompt": 3, "max_new_tokens": 12,
+            "optimiser": {"learning_rate": 0.001}});
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        config
+    };
+    let grpo = of(json!({"epoch_stop_kl": 0.001, "epochs": 2, "minibatches": 2,
+        "kl": {"coef": 0.05}}));
+    for (kind, config) in [("grpo", grpo), ("online_dpo", of(json!({"beta": 0.1})))] {
+        let kl = make(kind, config.clone()).metric("objective/kl");
+        let greatest = kl.iter().copied().fold(0.0, f64::max);
+        let last = kl.iter().position(|kl| *kl >= greatest).unwrap();
+        assert!(last >= 2, "{kind}: {kl:?}");
+        for most in [1e6, greatest] {
+            let mut config = config.clone();
+            config["stop_at_kl"] = json!(most);
+            stops_change_nothing(kind, config);
+        }
+    }
+}
+
 #[test]
 fn methods_on_own_responses_go_on_where_they_stopped() {
     let of = |more: Value| {

@@ -412,6 +412,7 @@ fn a_field_without_effect_beside_another_is_refused() {
         ("ppo", json!({"reference.reset_every": 2}), "reference.reset_every"),
         ("ppo", json!({"reference.reset_every": 1, "kl.coef": 0.0}), "reference"),
         ("grpo", json!({"rewards": {"a": {"by": "gold"}}}), "rewards"),
+        ("grpo", json!({"epochs": 1, "epoch_stop_kl": 0.1}), "epoch_stop_kl"),
         ("grpo", json!({"kl.estimator": "k1"}), "kl.estimator"),
         ("grpo", json!({"kl.estimator": "k3_plus", "kl.in": "reward"}), "kl.estimator"),
         ("grpo", json!({"loss.form": "cispo", "loss.clip.low": 0.1}), "loss.clip.low"),

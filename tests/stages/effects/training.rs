@@ -274,6 +274,8 @@ pub fn grpo(others: &Others) -> Case {
         plain("samples_per_prompt", json!(2)),
         plain("minibatches", json!(1)),
         plain("epochs", json!(1)),
+        plain("epoch_stop_kl", json!(1e-9)),
+        ("stop_at_kl", json!(1e-9), json!({"steps": 3})),
         plain("temperature", json!(0.7)),
         plain("max_new_tokens", json!(10)),
         plain("max_prompt_tokens", json!(5)),
@@ -439,6 +441,7 @@ pub fn online_dpo(others: &Others) -> Case {
     let mut pairs = on_policy(others, "steps", "batch_size");
     pairs.push(plain("reward_model", others.at("reward")));
     pairs.extend([plain("loss", json!("ipo")), plain("beta", json!(0.3))]);
+    pairs.push(("stop_at_kl", json!(1e-9), json!({"steps": 3})));
     let varied = || json!({"pairs": {"diverse": {"pool": 0.5}}, "samples_per_prompt": 4});
     pairs.extend([
         ("pairs", json!({"diverse": {"pool": 1.0}}), json!({"samples_per_prompt": 4})),

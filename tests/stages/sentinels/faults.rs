@@ -16,6 +16,7 @@ use posttrain::rl::sentinels::settings::Sentinels;
 use posttrain::rl::sentinels::watch::Watch;
 use posttrain::sample::{GenerateOptions, Limits, generate};
 use posttrain::train::group::{Member, Settings};
+use posttrain::train::kl_stops::KlStops;
 use posttrain::train::optimiser::{OptimiserConfig, TrainState};
 use posttrain::train::policy_training::PolicyTraining;
 use posttrain::train::rollouts::{Rollout, RolloutSettings};
@@ -23,7 +24,7 @@ use serde_json::{Value, json};
 
 use super::super::bench::{Made, make};
 use super::super::fixture::{EOS, encode, fixture, jsonl, preference, prompt, write};
-use super::{at_once, found, grpo, rows, short_rows, tuned};
+use super::{at_once, fired, found, grpo, rows, short_rows, tuned};
 
 fn model() -> (Cpu<f32>, Model<Cpu<f32>>) {
     let b = Cpu::<f32>::new();
@@ -86,6 +87,7 @@ fn step(sampled: f32, scored: f32) -> Vec<(&'static str, f64)> {
         },
         optimiser: &optimiser,
         seed: 0,
+        kl_stops: KlStops::default(),
     };
     let policy = TrainState::new(&b, &model, Trainable::ALL).unwrap();
     let mut training = PolicyTraining::new(&b, policy, None);
@@ -311,4 +313,90 @@ fn a_kl_below_zero() {
     };
     // The standard error of 32 numbers of deviation 0.586 is 0.104.
     assert!(fires(-0.5) && !fires(-0.3) && !fires(0.5));
+}
+/// `kto` of answers whose labels say nothing: each text is a desirable and an undesirable answer.
+#[test]
+fn answers_that_are_desirable_and_undesirable() {
+    let folder = tempfile::tempdir().unwrap();
+    let equal = |at: usize| {
+        let mut row = preference(at);
+        row["rejected"] = row["chosen"].clone();
+        row
+    };
+    for (split, pairs) in [
+        ("right", (20..36).map(preference).collect::<Vec<Value>>()),
+        ("equal", (20..36).map(equal).collect()),
+    ] {
+        write(&folder.path().join(format!("{split}.jsonl")), &jsonl(pairs));
+    }
+    let dataset = json!({"$path": folder.path()});
+    let reference = make(
+        "reference_logprobs",
+        json!({"policy": fixture().at("policy"), "dataset": dataset, "mismatched": true,
+            "splits": ["right", "equal"]}),
+    );
+    let run = |split: &str| {
+        let config = json!({"policy": fixture().at("policy"), "reference": reference.reference(),
+            "dataset": dataset, "desirable": split, "undesirable": split, "batch_size": 8,
+            "epochs": 12, "beta": 0.1, "optimiser": {"learning_rate": 0.003}});
+        make("kto", config)
+    };
+    let (fault, twin) = (run("equal"), run("right"));
+    found("margin_not_positive", &fault, &twin);
+}
+
+/// A reward of one format, which one text has, without a charge for KL.
+#[test]
+fn a_reward_that_one_text_gets() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = rows(&folder, &short_rows());
+    let policy = tuned(&dataset, 10);
+    let run = |rate: f64, kl: f64| {
+        let rewards = json!({"one": {"by": {"regex": "^ ?a+$"}}});
+        let more = json!({"rewards": rewards, "steps": 40, "kl": {"coef": kl},
+            "optimiser": {"learning_rate": rate}});
+        make("grpo", grpo(&policy, &dataset, more))
+    };
+    let (fault, twin) = (run(0.01, 0.0), run(0.0003, 0.1));
+    found("entropy_collapse", &fault, &twin);
+    // It falls gradually, not from the start.
+    let step = fired(&fault).into_iter().find(|(name, _)| name == "entropy_collapse").unwrap().1;
+    assert!(step > 10, "step {step}");
+}
+
+/// Bounds of the ratio that any update passes, and many epochs.
+#[test]
+fn bounds_of_the_ratio_that_are_too_narrow() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = rows(&folder, &short_rows());
+    let policy = tuned(&dataset, 10);
+    let run = |range: f64| {
+        let config = json!({"policy": policy.reference(), "dataset": dataset, "steps": 6,
+            "rewards": {"short": {"by": {"length": {"most": 8}}}}, "batch_size": 24,
+            "epochs": 16, "max_new_tokens": 30, "policy_clip": {"range": range},
+            "kl": {"coef": 0.1}, "optimiser": {"learning_rate": 0.003}});
+        make("ppo", config)
+    };
+    let (fault, twin) = (run(0.0001), run(0.2));
+    found("clip_fraction", &fault, &twin);
+    let shares = |made: &Made| made.metric("policy/clipfrac_avg");
+    assert!(shares(&fault).iter().all(|share| *share > 0.75), "{:?}", shares(&fault));
+    assert!(shares(&twin).iter().all(|share| *share < 0.55), "{:?}", shares(&twin));
+}
+
+/// A reward model whose scores the held-out one does not share, without a charge for KL.
+#[test]
+fn a_reward_that_the_held_out_model_does_not_share() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = rows(&folder, &short_rows());
+    let policy = tuned(&dataset, 10);
+    let run = |rate: f64, kl: f64| {
+        let held_out = json!({"reward_model": fixture().at("judges/a")});
+        let more = json!({"rewards": {"own": {"by": {"reward_model": fixture().at("judges/b")}}},
+            "steps": 24, "kl": {"coef": kl}, "optimiser": {"learning_rate": rate},
+            "validation": {"split": "sft", "every": 3, "by": held_out}});
+        make("grpo", grpo(&policy, &dataset, more))
+    };
+    let (fault, twin) = (run(0.003, 0.0), run(0.0003, 0.1));
+    found("reward_against_held_out", &fault, &twin);
 }
