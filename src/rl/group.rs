@@ -13,6 +13,8 @@
 //!    reward, as verl's.
 //! 4. A response without a reward has the advantage 0 and is in no mean and no deviation.
 //! 5. Equal rewards give the advantage 0 exactly, whatever rounding does to their mean.
+//! 6. Several parts of a reward are added up, or each is normalised in its group first
+//!    ([`normalised_parts`]), so that a part of small spread is not lost beside one of large spread.
 
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +59,26 @@ pub enum Scale {
     None,
 }
 
+/// How the parts of a reward become the number that advantages compare.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Parts {
+    /// Weighted sum of the parts' rewards.
+    #[default]
+    Sum,
+    /// Weighted sum of the parts' rewards, each less its mean in the group and divided by its
+    /// unbiased standard deviation there, plus 1e-4. The sums get mean 0 and unbiased standard
+    /// deviation 1 over the batch.
+    NormaliseEach,
+}
+
+impl Parts {
+    /// Whether this is the plain sum.
+    pub fn is_sum(&self) -> bool {
+        *self == Parts::Sum
+    }
+}
+
 /// A response as advantages see it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rewarded {
@@ -99,6 +121,45 @@ pub fn advantages(responses: &[Rewarded], baseline: Baseline, scale: Scale) -> V
         }));
     }
     scaled(responses, differences, scale)
+}
+
+/// The weighted sum of each response's rewards, each part of which is normalised in its group: (r -
+/// mean) / (s + 1e-4), mean and unbiased standard deviation s over the responses of the group that
+/// the part applies to. `None` for a response to which no part applies. With [`Scale::Whiten`] and
+/// no baseline, these are the advantages of GDPO (Liu et al. 2026, arXiv 2601.05242;
+/// `multi_objective_aggregation: normalize_then_sum` of TRL's `grpo_trainer.py`).
+///
+/// A part adds nothing to a response that it does not apply to. Where it applies to one response of
+/// a group, or its rewards in a group are equal, it adds 0 exactly.
+///
+/// `groups` has the place of each response's prompt, and responses to one prompt follow one
+/// another; `parts` have a weight and the reward of each response.
+///
+/// # Panics
+/// If a part has not as many rewards as there are responses.
+pub fn normalised_parts(groups: &[usize], parts: &[(f64, &[Option<f64>])]) -> Vec<Option<f64>> {
+    let mut sums = vec![None; groups.len()];
+    for (weight, rewards) in parts {
+        assert_eq!(rewards.len(), groups.len(), "a reward for each response");
+        let mut start = 0;
+        for group in groups.chunk_by(|one, other| one == other) {
+            let own = start..start + group.len();
+            start = own.end;
+            let known: Vec<f64> = rewards[own.clone()].iter().flatten().copied().collect();
+            if known.is_empty() {
+                continue;
+            }
+            let (centre, scale) = (mean(&known), deviation(&known) + EPSILON);
+            let is_equal = are_equal(&known);
+            for (sum, reward) in sums[own.clone()].iter_mut().zip(&rewards[own]) {
+                if let Some(reward) = reward {
+                    let normalised = if is_equal { 0.0 } else { (reward - centre) / scale };
+                    *sum = Some(sum.unwrap_or(0.0) + weight * normalised);
+                }
+            }
+        }
+    }
+    sums
 }
 
 /// [`diversity::max_at_k`] of the rewards of each group, in place of differences to a baseline; 0

@@ -191,8 +191,9 @@ fn a_step_of_several_passes_has_the_gradients_of_its_responses() {
         let policy = TrainState::new(&b, &model, Trainable::ALL).unwrap();
         let mut training = PolicyTraining::new(&b, policy, None);
         let size = rollouts.len() / groups;
-        let members: Vec<Member> =
-            (0..rollouts.len()).map(|at| Member { group: at / size, has_reward: true }).collect();
+        let members: Vec<Member> = (0..rollouts.len())
+            .map(|at| Member { group: at / size, has_reward: true, compared: None })
+            .collect();
         training.learn_groups(0, &mut rollouts, (&members, &[]), &model, &settings).unwrap();
         let tensors = training.policy.gradients.total(&b).iter().flatten();
         let numbers: Vec<Vec<f64>> = tensors.map(|tensor| b.download_f64(tensor)).collect();
