@@ -14,7 +14,7 @@
 //! 4. A response without a reward has the advantage 0 and is in no mean and no deviation.
 //! 5. Equal rewards give the advantage 0 exactly, whatever rounding does to their mean.
 //! 6. Several parts of a reward are added up, or each is normalised in its group first
-//!    ([`normalised_parts`]), so that a part of small spread is not lost beside one of large spread.
+//!    ([`normalised_parts`]): a part of small spread then counts as much as one of large spread.
 
 use serde::{Deserialize, Serialize};
 
@@ -342,6 +342,87 @@ mod tests {
         }
     }
 
+    const NONE: Option<f64> = None;
+
+    /// Weights and rewards of three parts on the groups of [`batch`].
+    fn parts() -> [(f64, [Option<f64>; 8]); 3] {
+        let known = |rewards: [f64; 8]| rewards.map(Some);
+        let mut others = known([0.0, 1.0, 1.0, 0.0, 2.0, 5.0, 0.0, 4.0]);
+        (others[3], others[6]) = (NONE, NONE);
+        let mut equal = known([3.0, 3.0, 3.0, 0.0, 0.0, 7.0, 0.0, 0.0]);
+        [3, 4, 6, 7].into_iter().for_each(|at| equal[at] = NONE);
+        [(1.0, known([1.0, 0.2, -0.4, 0.5, 0.5, 0.9, -1.1, 0.3])), (-0.5, others), (2.0, equal)]
+    }
+
+    fn normalised(parts: &[(f64, [Option<f64>; 8])]) -> Vec<Option<f64>> {
+        let groups: Vec<usize> = batch().iter().map(|response| response.group).collect();
+        let parts: Vec<(f64, &[Option<f64>])> =
+            parts.iter().map(|(weight, rewards)| (*weight, rewards.as_slice())).collect();
+        normalised_parts(&groups, &parts)
+    }
+
+    /// The advantages of sums of normalised parts.
+    fn of_sums(sums: &[Option<f64>]) -> Vec<f64> {
+        let mut responses = batch();
+        responses.iter_mut().zip(sums).for_each(|(own, sum)| own.reward = *sum);
+        advantages(&responses, Baseline::None, Scale::Whiten)
+    }
+
+    /// Values of Python, by `statistics.mean` and `statistics.stdev`:
+    ///
+    /// ```python
+    /// sums = [None] * 8
+    /// for weight, rewards in parts:
+    ///     for group in [[0, 1, 2], [3, 4, 5, 6], [7]]:
+    ///         known = [rewards[i] for i in group if rewards[i] is not None]
+    ///         s = stdev(known) if len(known) > 1 else 0.0
+    ///         for i in group:
+    ///             if rewards[i] is not None:
+    ///                 sums[i] = (sums[i] or 0) + weight * (rewards[i] - mean(known)) / (s + 1e-4)
+    /// known = [x for x in sums if x is not None]
+    /// advantages = [(x - mean(known)) / (stdev(known) + 1e-4) for x in known]
+    /// ```
+    #[test]
+    fn normalised_parts_have_the_values_of_independent_code() {
+        let sums: Vec<f64> = normalised(&parts()).into_iter().flatten().collect();
+        let expected =
+            [1.621175, -0.383527, -1.237648, 0.338203, 0.691739, 0.435603, -1.465545, 0.0];
+        close(&sums, &expected, "sums");
+        let expected =
+            [1.594194, -0.377144, -1.21705, 0.332574, 0.680227, 0.428353, -1.441153, 0.0];
+        close(&of_sums(&normalised(&parts())), &expected, "advantages");
+        // Without the first part two responses have no reward, and are in no mean.
+        let sums = normalised(&parts()[1..]);
+        assert_eq!((sums[3], sums[6], sums[7]), (NONE, NONE, Some(0.0)));
+        let expected = [1.490265, -0.745132, -0.745132, 0.0, 0.912712, -0.912712, 0.0, 0.0];
+        close(&of_sums(&sums), &expected, "advantages without two");
+    }
+
+    /// Where one sum would hide a part of small spread, normalised parts weigh alike.
+    #[test]
+    fn a_part_of_small_spread_is_not_lost() {
+        let small = [0.0, 0.01, 0.0, 0.01, 0.0, 0.01, 0.0, 0.0].map(Some);
+        let large = [9.0, 0.0, 0.0, 0.0, 9.0, 0.0, 0.0, 0.0].map(Some);
+        let sums = normalised(&[(1.0, small), (1.0, large)]);
+        let normal = |rewards: [Option<f64>; 8]| normalised(&[(1.0, rewards)]);
+        let spread =
+            |sums: Vec<Option<f64>>| sums[..3].iter().flatten().fold(0.0f64, |a, b| a.max(*b));
+        let (small, large) = (spread(normal(small)), spread(normal(large)));
+        // The deviation of (0, 0.01, 0) is 0.00577, beside which 1e-4 counts.
+        assert!((large - small) / large < 0.02, "{small}, {large}");
+        assert!(sums.iter().all(Option::is_some));
+    }
+
+    #[test]
+    fn parts_that_say_nothing_of_a_group_add_nothing_to_it() {
+        // The mean of three times 0.1 is not 0.1 in binary.
+        let equal = [(5.0, [Some(0.1); 8])];
+        assert_eq!(normalised(&equal), [Some(0.0); 8]);
+        assert_eq!(of_sums(&normalised(&equal)), [0.0; 8]);
+        assert_eq!(normalised(&[(1.0, [NONE; 8])]), [NONE; 8]);
+        assert_eq!(normalised(&[]), [NONE; 8]);
+    }
+
     /// REINFORCE++ with the group's mean as baseline, as verl computes it.
     #[test]
     fn tokens_are_whitened_over_the_batch() {
@@ -393,6 +474,27 @@ mod tests {
     }
 
     proptest! {
+        /// Neither the order of parts nor that of responses in a group matters, beyond rounding.
+        #[test]
+        fn normalised_parts_have_no_order(
+            rewards in prop::collection::vec(prop::option::of(-2.0f64..2.0), 12),
+            turn in 0usize..4,
+        ) {
+            let groups = [0, 0, 0, 0, 0, 0];
+            let (one, other) = rewards.split_at(6);
+            let turned = |rewards: &[Option<f64>]| -> Vec<Option<f64>> {
+                let mut rewards = rewards.to_vec();
+                rewards.rotate_left(turn);
+                rewards
+            };
+            let plain = normalised_parts(&groups, &[(1.0, one), (-0.5, other)]);
+            let again = normalised_parts(&groups, &[(-0.5, &turned(other)), (1.0, &turned(one))]);
+            for (plain, again) in turned(&plain).into_iter().zip(again) {
+                prop_assert_eq!(plain.is_some(), again.is_some());
+                prop_assert!((plain.unwrap_or(0.0) - again.unwrap_or(0.0)).abs() < 1e-9);
+            }
+        }
+
         #[test]
         fn group_baselines_sum_to_nothing(rewards in prop::collection::vec(-2.0f64..2.0, 2..9)) {
             let responses: Vec<Rewarded> = rewards.iter()

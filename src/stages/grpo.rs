@@ -12,7 +12,7 @@
 //!    `dynamic_sampling` looks at scores as they were before it.
 //! 5. A response to which no reward applies has the advantage 0 and takes part in no baseline.
 //! 6. With `advantages.parts: normalise_each` advantages compare sums of normalised parts of the
-//!    reward; `dynamic_sampling` looks at these sums. Scores are those of the plain sum all the same.
+//!    reward; `dynamic_sampling` looks at these sums. Scores in figures and files are plain sums.
 
 use serde::{Deserialize, Serialize};
 
