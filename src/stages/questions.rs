@@ -116,7 +116,7 @@ impl<'a> Asker<'a> {
         let stop = || context.stop_requested() || failed.load(Ordering::SeqCst);
         let one = |number: usize| -> Result<()> {
             let (at, body) = &asked[number];
-            let kept = self.answers.find(&self.access.endpoint, body)?;
+            let kept = self.answers.find(self.access.endpoint, body)?;
             let reply = match kept.filter(|kept| read(*at, &kept.text).is_ok()) {
                 Some(reply) => reply,
                 None => {
@@ -173,7 +173,7 @@ impl<'a> Asker<'a> {
             let Some(reply) = self.client.ask(body, stop)? else { return Ok(None) };
             match read(&reply.text) {
                 Ok(()) => {
-                    self.answers.keep(&self.access.endpoint, body, &reply)?;
+                    self.answers.keep(self.access.endpoint, body, &reply)?;
                     return Ok(Some(reply));
                 }
                 Err(error) if retries == self.access.max_retries => return Err(error),
