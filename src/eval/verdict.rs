@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::question;
+
 /// The prompt for summaries.
 pub const SUMMARISATION: &str = include_str!("prompts/summarisation.txt");
 /// The prompt for responses to instructions.
@@ -62,28 +64,15 @@ pub fn majority(verdicts: &[Verdict]) -> Verdict {
     [Verdict::A, Verdict::B].into_iter().find(most).unwrap_or(Verdict::Tie)
 }
 
-/// A prompt file with the texts in their places. What looks like a place in a text is left as it
-/// is.
+/// A prompt file with the texts in their places.
 pub fn fill(file: &str, prompt: &str, first: &str, second: &str) -> String {
-    let (mut filled, mut rest) =
-        (String::with_capacity(file.len() + prompt.len() + first.len() + second.len()), file);
-    while let Some((at, place)) =
-        PLACES.iter().filter_map(|place| Some((rest.find(place)?, *place))).min()
-    {
-        filled.push_str(&rest[..at]);
-        filled.push_str(
-            [prompt, first, second]
-                [PLACES.iter().position(|known| *known == place).expect("it is one of them")]
-            .trim(),
-        );
-        rest = &rest[at + place.len()..];
-    }
-    filled + rest
+    let [of_prompt, of_first, of_second] = PLACES;
+    question::fill(file, &[(of_prompt, prompt), (of_first, first), (of_second, second)])
 }
 
 /// The places that a prompt file must have and has not.
 pub fn missing_places(file: &str) -> Vec<&'static str> {
-    PLACES.into_iter().filter(|place| !file.contains(place)).collect()
+    question::missing_places(file, &PLACES)
 }
 
 /// The choice that an answer states: it must be the JSON object that was asked for, and nothing
@@ -116,11 +105,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_fill_their_places_once_whatever_they_contain() {
-        assert_eq!(
-            fill("{first}|{prompt}|{second}|{first}", "p {second}", " {first} ", "s{"),
-            "{first}|p {second}|s{|{first}"
-        );
+    fn texts_fill_their_places() {
+        assert_eq!(fill("{second}|{prompt}|{first}", "p ", "f", "s"), "s|p|f");
         assert_eq!(missing_places("{first} {prompt}"), ["{second}"]);
         assert!(
             missing_places(SUMMARISATION).is_empty() && missing_places(INSTRUCTIONS).is_empty()

@@ -13,6 +13,8 @@
 //!    reward, as verl's.
 //! 4. A response without a reward has the advantage 0 and is in no mean and no deviation.
 //! 5. Equal rewards give the advantage 0 exactly, whatever rounding does to their mean.
+//! 6. Several parts of a reward are added up, or each is normalised in its group first
+//!    ([`normalised_parts`]): a part of small spread then counts as much as one of large spread.
 
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +59,26 @@ pub enum Scale {
     None,
 }
 
+/// How the parts of a reward become the number that advantages compare.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Parts {
+    /// Weighted sum of the parts' rewards.
+    #[default]
+    Sum,
+    /// Weighted sum of the parts' rewards, each less its mean in the group and divided by its
+    /// unbiased standard deviation there, plus 1e-4. The sums get mean 0 and unbiased standard
+    /// deviation 1 over the batch.
+    NormaliseEach,
+}
+
+impl Parts {
+    /// Whether this is the plain sum.
+    pub fn is_sum(&self) -> bool {
+        *self == Parts::Sum
+    }
+}
+
 /// A response as advantages see it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rewarded {
@@ -99,6 +121,45 @@ pub fn advantages(responses: &[Rewarded], baseline: Baseline, scale: Scale) -> V
         }));
     }
     scaled(responses, differences, scale)
+}
+
+/// The weighted sum of each response's rewards, each part of which is normalised in its group: (r -
+/// mean) / (s + 1e-4), mean and unbiased standard deviation s over the responses of the group that
+/// the part applies to. `None` for a response to which no part applies. With [`Scale::Whiten`] and
+/// no baseline, these are the advantages of GDPO (Liu et al. 2026, arXiv 2601.05242;
+/// `multi_objective_aggregation: normalize_then_sum` of TRL's `grpo_trainer.py`).
+///
+/// A part adds nothing to a response that it does not apply to. Where it applies to one response of
+/// a group, or its rewards in a group are equal, it adds 0 exactly.
+///
+/// `groups` has the place of each response's prompt, and responses to one prompt follow one
+/// another; `parts` have a weight and the reward of each response.
+///
+/// # Panics
+/// If a part has not as many rewards as there are responses.
+pub fn normalised_parts(groups: &[usize], parts: &[(f64, &[Option<f64>])]) -> Vec<Option<f64>> {
+    let mut sums = vec![None; groups.len()];
+    for (weight, rewards) in parts {
+        assert_eq!(rewards.len(), groups.len(), "a reward for each response");
+        let mut start = 0;
+        for group in groups.chunk_by(|one, other| one == other) {
+            let own = start..start + group.len();
+            start = own.end;
+            let known: Vec<f64> = rewards[own.clone()].iter().flatten().copied().collect();
+            if known.is_empty() {
+                continue;
+            }
+            let (centre, scale) = (mean(&known), deviation(&known) + EPSILON);
+            let is_equal = are_equal(&known);
+            for (sum, reward) in sums[own.clone()].iter_mut().zip(&rewards[own]) {
+                if let Some(reward) = reward {
+                    let normalised = if is_equal { 0.0 } else { (reward - centre) / scale };
+                    *sum = Some(sum.unwrap_or(0.0) + weight * normalised);
+                }
+            }
+        }
+    }
+    sums
 }
 
 /// [`diversity::max_at_k`] of the rewards of each group, in place of differences to a baseline; 0
@@ -281,6 +342,87 @@ mod tests {
         }
     }
 
+    const NONE: Option<f64> = None;
+
+    /// Weights and rewards of three parts on the groups of [`batch`].
+    fn parts() -> [(f64, [Option<f64>; 8]); 3] {
+        let known = |rewards: [f64; 8]| rewards.map(Some);
+        let mut others = known([0.0, 1.0, 1.0, 0.0, 2.0, 5.0, 0.0, 4.0]);
+        (others[3], others[6]) = (NONE, NONE);
+        let mut equal = known([3.0, 3.0, 3.0, 0.0, 0.0, 7.0, 0.0, 0.0]);
+        [3, 4, 6, 7].into_iter().for_each(|at| equal[at] = NONE);
+        [(1.0, known([1.0, 0.2, -0.4, 0.5, 0.5, 0.9, -1.1, 0.3])), (-0.5, others), (2.0, equal)]
+    }
+
+    fn normalised(parts: &[(f64, [Option<f64>; 8])]) -> Vec<Option<f64>> {
+        let groups: Vec<usize> = batch().iter().map(|response| response.group).collect();
+        let parts: Vec<(f64, &[Option<f64>])> =
+            parts.iter().map(|(weight, rewards)| (*weight, rewards.as_slice())).collect();
+        normalised_parts(&groups, &parts)
+    }
+
+    /// The advantages of sums of normalised parts.
+    fn of_sums(sums: &[Option<f64>]) -> Vec<f64> {
+        let mut responses = batch();
+        responses.iter_mut().zip(sums).for_each(|(own, sum)| own.reward = *sum);
+        advantages(&responses, Baseline::None, Scale::Whiten)
+    }
+
+    /// Values of Python, by `statistics.mean` and `statistics.stdev`:
+    ///
+    /// ```python
+    /// sums = [None] * 8
+    /// for weight, rewards in parts:
+    ///     for group in [[0, 1, 2], [3, 4, 5, 6], [7]]:
+    ///         known = [rewards[i] for i in group if rewards[i] is not None]
+    ///         s = stdev(known) if len(known) > 1 else 0.0
+    ///         for i in group:
+    ///             if rewards[i] is not None:
+    ///                 sums[i] = (sums[i] or 0) + weight * (rewards[i] - mean(known)) / (s + 1e-4)
+    /// known = [x for x in sums if x is not None]
+    /// advantages = [(x - mean(known)) / (stdev(known) + 1e-4) for x in known]
+    /// ```
+    #[test]
+    fn normalised_parts_have_the_values_of_independent_code() {
+        let sums: Vec<f64> = normalised(&parts()).into_iter().flatten().collect();
+        let expected =
+            [1.621175, -0.383527, -1.237648, 0.338203, 0.691739, 0.435603, -1.465545, 0.0];
+        close(&sums, &expected, "sums");
+        let expected =
+            [1.594194, -0.377144, -1.21705, 0.332574, 0.680227, 0.428353, -1.441153, 0.0];
+        close(&of_sums(&normalised(&parts())), &expected, "advantages");
+        // Without the first part two responses have no reward, and are in no mean.
+        let sums = normalised(&parts()[1..]);
+        assert_eq!((sums[3], sums[6], sums[7]), (NONE, NONE, Some(0.0)));
+        let expected = [1.490265, -0.745132, -0.745132, 0.0, 0.912712, -0.912712, 0.0, 0.0];
+        close(&of_sums(&sums), &expected, "advantages without two");
+    }
+
+    /// Where one sum would hide a part of small spread, normalised parts weigh alike.
+    #[test]
+    fn a_part_of_small_spread_is_not_lost() {
+        let small = [0.0, 0.01, 0.0, 0.01, 0.0, 0.01, 0.0, 0.0].map(Some);
+        let large = [9.0, 0.0, 0.0, 0.0, 9.0, 0.0, 0.0, 0.0].map(Some);
+        let sums = normalised(&[(1.0, small), (1.0, large)]);
+        let normal = |rewards: [Option<f64>; 8]| normalised(&[(1.0, rewards)]);
+        let spread =
+            |sums: Vec<Option<f64>>| sums[..3].iter().flatten().fold(0.0f64, |a, b| a.max(*b));
+        let (small, large) = (spread(normal(small)), spread(normal(large)));
+        // The deviation of (0, 0.01, 0) is 0.00577, beside which 1e-4 counts.
+        assert!((large - small) / large < 0.02, "{small}, {large}");
+        assert!(sums.iter().all(Option::is_some));
+    }
+
+    #[test]
+    fn parts_that_say_nothing_of_a_group_add_nothing_to_it() {
+        // The mean of three times 0.1 is not 0.1 in binary.
+        let equal = [(5.0, [Some(0.1); 8])];
+        assert_eq!(normalised(&equal), [Some(0.0); 8]);
+        assert_eq!(of_sums(&normalised(&equal)), [0.0; 8]);
+        assert_eq!(normalised(&[(1.0, [NONE; 8])]), [NONE; 8]);
+        assert_eq!(normalised(&[]), [NONE; 8]);
+    }
+
     /// REINFORCE++ with the group's mean as baseline, as verl computes it.
     #[test]
     fn tokens_are_whitened_over_the_batch() {
@@ -332,6 +474,27 @@ mod tests {
     }
 
     proptest! {
+        /// Neither the order of parts nor that of responses in a group matters, beyond rounding.
+        #[test]
+        fn normalised_parts_have_no_order(
+            rewards in prop::collection::vec(prop::option::of(-2.0f64..2.0), 12),
+            turn in 0usize..4,
+        ) {
+            let groups = [0, 0, 0, 0, 0, 0];
+            let (one, other) = rewards.split_at(6);
+            let turned = |rewards: &[Option<f64>]| -> Vec<Option<f64>> {
+                let mut rewards = rewards.to_vec();
+                rewards.rotate_left(turn);
+                rewards
+            };
+            let plain = normalised_parts(&groups, &[(1.0, one), (-0.5, other)]);
+            let again = normalised_parts(&groups, &[(-0.5, &turned(other)), (1.0, &turned(one))]);
+            for (plain, again) in turned(&plain).into_iter().zip(again) {
+                prop_assert_eq!(plain.is_some(), again.is_some());
+                prop_assert!((plain.unwrap_or(0.0) - again.unwrap_or(0.0)).abs() < 1e-9);
+            }
+        }
+
         #[test]
         fn group_baselines_sum_to_nothing(rewards in prop::collection::vec(-2.0f64..2.0, 2..9)) {
             let responses: Vec<Rewarded> = rewards.iter()

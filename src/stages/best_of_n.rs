@@ -16,7 +16,7 @@ use super::lineage::{Guard, OnLeak};
 use super::model_files;
 use super::models::ArtefactShapes;
 use super::reading::{Part, Reading, Splits};
-use super::rewards::{Answer, Reward, Rewards};
+use super::rewards::{Answer, Names, Reward, Rewards, Scored};
 use super::source::Source;
 use super::{Checks, KindInfo, Problem, Stage};
 use crate::artefacts::names::METRICS;
@@ -181,12 +181,15 @@ impl Stage for BestOfNStage {
             generation::sample(b, context, &policy, &prompts, pool, &self.sampling, self.seed)?;
         let draws = Stream::new(self.seed, "best of n");
         let (mut rows, mut best) = (Vec::with_capacity(prompts.len()), [0.0; 2]);
+        let mut all_scored = Scored::default();
         for (at, (prompt, samples)) in prompts.iter().zip(&sampled).enumerate() {
             let answers: Vec<Answer<'_>> = samples
                 .iter()
                 .map(|sample| Answer { prompt, tokens: &sample.tokens, ended: sample.ended })
                 .collect();
-            let raw = scorer.score(b, context, &policy.tokenizer, &answers)?.of_each(&answers)?;
+            let found = scorer.score(b, context, &policy.tokenizer, &answers)?;
+            let raw = found.of_each(&answers)?;
+            all_scored.append(found);
             let scored = |(sample, raw): (&Sample, f64)| -> Result<Output> {
                 let reward = self.missing_eos.apply(raw, sample.ended);
                 let raw_reward = (reward != raw).then_some(raw);
@@ -245,6 +248,7 @@ impl Stage for BestOfNStage {
         let mut metrics = generation::metrics(sampled.iter().flatten());
         let mean = best.map(|sum| sum / rows.len() as f64);
         metrics.extend([("objective/scores", mean[0]), ("objective/raw_scores", mean[1])]);
+        metrics.extend(Names::new(&self.rewards).reencoded(&all_scored));
         fs::write_atomic(&context.out().join(METRICS), steps::line(1, &metrics).as_bytes())
     }
 }

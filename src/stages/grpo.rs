@@ -11,6 +11,8 @@
 //! 4. `diversity` acts on the scores of a group, after the missing-EOS rule and before the KL;
 //!    `dynamic_sampling` looks at scores as they were before it.
 //! 5. A response to which no reward applies has the advantage 0 and takes part in no baseline.
+//! 6. With `advantages.parts: normalise_each` advantages compare sums of normalised parts of the
+//!    reward; `dynamic_sampling` looks at these sums. Scores in figures and files are plain sums.
 
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +35,7 @@ use crate::rl::Metrics;
 use crate::rl::advantage::{Conventions, MissingEos};
 use crate::rl::critic_free::{Algorithm, KlEstimator, KlIn, Rules};
 use crate::rl::entropy::EntropyBonus;
-use crate::rl::group::{Baseline, Scale};
+use crate::rl::group::{Baseline, Parts, Scale};
 use crate::rl::kl::{Anneal, Estimator, Kl};
 use crate::rl::policy_loss::{Average, Bounds, Form, PolicyLoss, Ratio};
 use crate::rl::sentinels::settings::Sentinels;
@@ -164,6 +166,10 @@ pub struct GroupAdvantages {
     pub baseline: Option<Baseline>,
     /// What the difference is divided by.
     pub scale: Option<Scale>,
+    /// How the parts of `rewards` become one number. With `normalise_each` there is no other
+    /// `baseline` and `scale`.
+    #[serde(skip_serializing_if = "Parts::is_sum")]
+    pub parts: Parts,
 }
 
 /// The policy loss; what is `null` is that of `algorithm`.
@@ -244,6 +250,7 @@ impl Stage for GrpoStage {
         self.reward().check(&mut checks);
         self.check_rules(&mut checks);
         check_kl_stops(&mut checks, self.kl_stops(), self.epochs);
+        self.check_parts(&mut checks);
         self.check_diversity(&mut checks);
         sentinels::check(&mut checks, Self::INFO.name, &self.sentinels);
         let mut problems = checks.done();
@@ -260,8 +267,11 @@ impl Stage for GrpoStage {
         let own = self.on_policy();
         own.memory(shapes, ("grpo", self.minibatches), |b, policy, mut rollouts| {
             let mut training = PolicyTraining::new(b, own.state(b, policy)?, self.entropy);
-            let member =
-                |at: usize| Member { group: at / self.samples_per_prompt, has_reward: true };
+            let member = |at: usize| Member {
+                group: at / self.samples_per_prompt,
+                has_reward: true,
+                compared: None,
+            };
             let members: Vec<Member> = (0..rollouts.len()).map(member).collect();
             // The gradient of a tied head is there from the end of the first epoch on. How
             // responses are alike takes no memory.
@@ -304,19 +314,24 @@ impl<B: Backend> Method<B> for Grpo<'_, B> {
         let mut batches = 0;
         while batches < tries && kept.len() < stage.batch_size {
             for group in drawing.batch(&training.policy.model, step * tries + batches)? {
-                let teaches = tries == 1 || group.has_signal(stage.missing_eos);
+                let teaches = tries == 1 || group.has_signal(stage.missing_eos, stage.normalised());
                 let into = if teaches { &mut kept } else { &mut spare };
                 into.push(group);
             }
             batches += 1;
         }
         let mut drawn = Drawn::of(kept.into_iter().chain(spare).take(stage.batch_size));
-        let member = |(group, total): (&usize, &Option<f64>)| Member {
+        let compared = match stage.normalised() {
+            None => vec![None; drawn.groups.len()],
+            Some(parts) => drawn.scored.normalised(&drawn.groups, parts),
+        };
+        let member = |((group, total), compared): ((&usize, &Option<f64>), Option<f64>)| Member {
             group: *group,
             has_reward: total.is_some(),
+            compared,
         };
-        let members: Vec<Member> =
-            drawn.groups.iter().zip(&drawn.scored.total).map(member).collect();
+        let scored = drawn.groups.iter().zip(&drawn.scored.total).zip(compared);
+        let members: Vec<Member> = scored.map(member).collect();
         let (reference, settings) = (&from.model, &self.settings);
         let kin = self.kinship.of(
             &drawn.prompts,
@@ -371,6 +386,14 @@ impl GrpoStage {
         }
     }
 
+    /// The parts of the reward, where each is normalised.
+    fn normalised(&self) -> Option<&Rewards> {
+        match self.advantages.parts {
+            Parts::Sum => None,
+            Parts::NormaliseEach => Some(&self.rewards),
+        }
+    }
+
     /// Those of the algorithm, with what is said otherwise.
     fn rules(&self) -> Rules {
         let own = self.algorithm.rules();
@@ -381,9 +404,16 @@ impl GrpoStage {
             KlIn::Loss => KlEstimator::K3,
             KlIn::Reward | KlIn::Returns => KlEstimator::K1,
         };
+        let (baseline, scale) = match self.advantages.parts {
+            Parts::Sum => (
+                self.advantages.baseline.unwrap_or(own.baseline),
+                self.advantages.scale.unwrap_or(own.scale),
+            ),
+            Parts::NormaliseEach => (Baseline::None, Scale::Whiten),
+        };
         Rules {
-            baseline: self.advantages.baseline.unwrap_or(own.baseline),
-            scale: self.advantages.scale.unwrap_or(own.scale),
+            baseline,
+            scale,
             ratio: loss.ratio.unwrap_or(own.ratio),
             form: loss.form.unwrap_or(own.form),
             bounds: Bounds {
@@ -401,7 +431,8 @@ impl GrpoStage {
     fn check_rules(&self, checks: &mut Checks) {
         let rules = self.rules();
         let compares = !matches!(rules.baseline, Baseline::Batch | Baseline::None)
-            || rules.scale == Scale::Group;
+            || rules.scale == Scale::Group
+            || self.normalised().is_some();
         checks
             .require(
                 self.samples_per_prompt >= 2 || !compares,
@@ -457,6 +488,46 @@ impl GrpoStage {
                     "`cispo` has an upper bound alone: remove it",
                 );
         }
+    }
+
+    /// Notes what does not go together with normalised parts of the reward.
+    fn check_parts(&self, checks: &mut Checks) {
+        if self.advantages.parts.is_sum() {
+            return;
+        }
+        checks
+            .require(
+                !self.rewards.is_empty(),
+                "advantages.parts",
+                "`normalise_each` is of the parts of `rewards`: expected `rewards`, or `sum`",
+            )
+            .require(
+                self.advantages.baseline.is_none(),
+                "advantages.baseline",
+                "`normalise_each` takes the mean of each part in its group off: remove it",
+            )
+            .require(
+                self.advantages.scale.is_none(),
+                "advantages.scale",
+                "`normalise_each` divides by deviations of each part and of the batch: remove it",
+            )
+            .require(
+                self.missing_eos == MissingEos::Keep,
+                "missing_eos",
+                "acts on the sum of rewards, which `normalise_each` does not compare: expected \
+                 `keep`; a part of `rewards` can be a penalty",
+            )
+            .require(
+                self.diversity.is_none(),
+                "diversity",
+                "acts on the sum of rewards, which `normalise_each` does not compare: expected null",
+            )
+            .require(
+                self.rules().kl_in != KlIn::Reward,
+                "kl.in",
+                "KL in the reward would be of no part that `normalise_each` compares: expected \
+                 `loss` or `returns`",
+            );
     }
 
     /// Notes what is out of range of the parts that keep a policy varied.

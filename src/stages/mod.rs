@@ -43,6 +43,7 @@ mod ppo_config;
 mod ppo_footprint;
 mod pretrain;
 mod program;
+mod questions;
 pub mod reading;
 mod reference_logprobs;
 mod reward_model;

@@ -8,7 +8,7 @@ use super::model_files::{self, Loaded};
 use super::models::{self, ArtefactShapes};
 use super::policy_validation::{Measured, PolicyScorer, PolicyValidation};
 use super::reading::{Part, Reading, Splits};
-use super::rewards::{Names, Reward, Scored, Scorer};
+use super::rewards::{Names, Reward, Rewards, Scored, Scorer};
 use super::rollouts::{self, RolloutFiles, Sampler};
 use super::source::Source;
 use super::{Checks, footprint, validation};
@@ -411,14 +411,17 @@ pub(super) struct Group<'a> {
 }
 
 impl Group<'_> {
-    /// Whether two responses have different rewards.
-    pub(super) fn has_signal(&self, missing_eos: MissingEos) -> bool {
-        let rewards: Vec<f64> = self
-            .rollouts
-            .iter()
-            .zip(&self.scored.total)
-            .filter_map(|(rollout, total)| Some(missing_eos.apply((*total)?, rollout.ended)))
-            .collect();
+    /// Whether two responses have different rewards, or, where `normalised` has the parts of the
+    /// reward, different sums of normalised parts.
+    pub(super) fn has_signal(&self, missing_eos: MissingEos, normalised: Option<&Rewards>) -> bool {
+        let applied = |(rollout, total): (&Rollout, &Option<f64>)| {
+            total.map(|total| missing_eos.apply(total, rollout.ended))
+        };
+        let rewards: Vec<Option<f64>> = match normalised {
+            None => self.rollouts.iter().zip(&self.scored.total).map(applied).collect(),
+            Some(parts) => self.scored.normalised(&vec![0; self.rollouts.len()], parts),
+        };
+        let rewards: Vec<f64> = rewards.into_iter().flatten().collect();
         rewards.iter().any(|reward| *reward != rewards[0])
     }
 }

@@ -9,11 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::models::{ArtefactShape, ArtefactShapes};
 use super::on_policy::{Drawing, Drawn, Method, OnPolicy, Turn};
-<<<<<<< HEAD
 use super::pair_choice::{Diverse, DiverseBy, Pairs, novelties};
-=======
 use super::policy_options::check_kl_stops;
->>>>>>> watch
 use super::policy_validation::PolicyValidation;
 use super::reading::Reading;
 use super::rewards::{Reward, Rewards};

@@ -3,14 +3,16 @@
 //!
 //! 1. The caller samples the responses and fills in their scores. The step scores them under the
 //!    reference, over the frozen blocks that policy and reference share (`trunk.rs`).
-//! 2. Scores of a group may be changed for the sake of diversity
+//! 2. Another number than its score may be compared of a response: that of the parts of its reward,
+//!    normalised ([`group::normalised_parts`]).
+//! 3. Scores of a group may be changed for the sake of diversity
 //!    ([`crate::rl::group_diversity`]), after the missing-EOS rule and before KL.
-//! 3. Advantages are those of [`crate::rl::group`] over all responses of the step. KL may take part
+//! 4. Advantages are those of [`crate::rl::group`] over all responses of the step. KL may take part
 //!    in the reward of a response before the baseline (RLOO), in the returns of its tokens after it
 //!    (REINFORCE++), or in the loss (GRPO).
-//! 4. An epoch goes through the responses in a new random order, in `minibatches` parts of about
+//! 5. An epoch goes through the responses in a new random order, in `minibatches` parts of about
 //!    one size, one optimiser step each. A loss is averaged over its whole minibatch.
-//! 5. Losses and their derivatives are computed on the host, in `f64`, from the log-probabilities
+//! 6. Losses and their derivatives are computed on the host, in `f64`, from the log-probabilities
 //!    of each micro-batch: a number a token. Old log-probabilities are those of sampling, so the
 //!    ratio of the first minibatch is exactly 1. Where it is not, the step has figures that say so.
 
@@ -68,12 +70,15 @@ pub struct Settings<'a> {
 }
 
 /// A rollout with the place of its prompt in the step, and whether a reward applies to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Member {
     /// Place of its prompt; responses to one prompt follow one another.
     pub group: usize,
     /// Whether its score is one.
     pub has_reward: bool,
+    /// The number that advantages compare instead of its score after the missing-EOS rule; `None`
+    /// takes the score.
+    pub compared: Option<f64>,
 }
 
 /// The data of a step that all its updates read.
@@ -249,9 +254,10 @@ fn advantages(
         .collect();
     let score = |(response, member): (&Response<'_>, &Member)| Rewarded {
         group: member.group,
-        reward: member
-            .has_reward
-            .then(|| conventions.missing_eos.apply(response.score, response.ended)),
+        reward: member.has_reward.then(|| {
+            let score = || conventions.missing_eos.apply(response.score, response.ended);
+            member.compared.unwrap_or_else(score)
+        }),
         tokens: response.log_probs.len(),
     };
     let mut rewarded: Vec<Rewarded> = responses.iter().zip(members).map(score).collect();

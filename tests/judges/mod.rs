@@ -4,6 +4,7 @@
 
 mod evaluated;
 pub mod fake;
+mod graders;
 mod judge;
 mod people;
 mod serve;

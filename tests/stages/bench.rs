@@ -34,10 +34,20 @@ impl Work {
         config: Value,
         stop_at: Option<usize>,
     ) -> Result<Vec<Report>> {
+        self.attempt_with(kind, config, stop_at, Arc::default())
+    }
+
+    /// The same, which `stop` asks to stop too.
+    pub fn attempt_with(
+        &self,
+        kind: &str,
+        config: Value,
+        stop_at: Option<usize>,
+        stop: Arc<AtomicBool>,
+    ) -> Result<Vec<Report>> {
         let (out, checkpoints) = (self.0.path().join("out"), self.0.path().join("checkpoints"));
         let _ = std::fs::remove_dir_all(&out);
         std::fs::create_dir(&out).unwrap();
-        let stop = Arc::new(AtomicBool::new(false));
         let (sender, reports) = std::sync::mpsc::channel();
         let ear = Ear { sender, stop: stop.clone(), stop_at, heard: 0 };
         let result = {

@@ -290,6 +290,7 @@ fn of_rewards(best_of_n: &Value, ppo: &Value) -> Vec<(&'static str, Value)> {
             "grpo/rewards",
             rewarded(&base, json!({"algorithm": "dapo", "dynamic_sampling": {"tries": 2}})),
         ),
+        ("grpo/parts", rewarded(&base, json!({"advantages": {"parts": "normalise_each"}}))),
         (
             "grpo/validation",
             grpo(json!({"validation": {"split": "test/id", "every": 2, "by": "gold"}})),

@@ -16,7 +16,7 @@ use posttrain::train::policy_training::PolicyTraining;
 use posttrain::train::rollouts::{Rollout, RolloutSettings};
 use serde_json::{Value, json};
 
-use super::bench::{make, refusal};
+use super::bench::{make, problems, refusal};
 use super::fixture::{CONTEXT, EOS, fixture};
 
 fn grpo(more: Value) -> Value {
@@ -87,6 +87,109 @@ fn groups_without_signal_are_replaced_as_far_as_tries_go() {
         |made: &super::bench::Made| -> f64 { made.metric("frac_reward_zero_std").iter().sum() };
     assert!(share(&with) < share(&without), "{} and {}", share(&with), share(&without));
     assert_eq!(rollouts(&with, 1).len(), 4, "a batch has its size");
+}
+
+/// The deviation with n - 1 in the divisor.
+fn deviation(numbers: &[f64]) -> f64 {
+    let mean = numbers.iter().sum::<f64>() / numbers.len() as f64;
+    let squares: f64 = numbers.iter().map(|x| (x - mean) * (x - mean)).sum();
+    (squares / (numbers.len() - 1) as f64).sqrt()
+}
+
+/// Each number less the mean, by the deviation and 1e-4.
+fn normal(numbers: &[f64]) -> Vec<f64> {
+    let mean = numbers.iter().sum::<f64>() / numbers.len() as f64;
+    numbers.iter().map(|x| (x - mean) / (deviation(numbers) + 1e-4)).collect()
+}
+
+/// The first step of a run, of which every ratio is 1: by `token_mean` the loss is minus the mean
+/// advantage of a token. One part of the reward is -tokens / 64, so lengths are in the rollouts.
+#[test]
+fn parts_are_normalised_each_before_they_are_compared() {
+    let rewards = json!({"length": {"by": {"overlong": {"limit": 64, "buffer": 64}}},
+        "model": {"by": {"reward_model": fixture().at("reward")}, "weight": -0.25}});
+    let config = |parts: &str| {
+        grpo(json!({"reward_model": null, "rewards": rewards, "kl": {"coef": 0.0},
+            "steps": 1, "batch_size": 4, "max_new_tokens": 60,
+            "loss": {"average": "token_mean"}, "advantages": {"parts": parts}}))
+    };
+    let made = make("grpo", config("normalise_each"));
+    let rows = rollouts(&made, 1);
+    let part = |name: &str| -> Vec<f64> {
+        rows.iter().map(|row| row["rewards"][name].as_f64().unwrap()).collect()
+    };
+    let (length, model) = (part("length"), part("model"));
+    let sums: Vec<f64> = length
+        .chunks(4)
+        .zip(model.chunks(4))
+        .flat_map(|(length, model)| {
+            let both = normal(length).into_iter().zip(normal(model));
+            both.map(|(length, model)| length - 0.25 * model).collect::<Vec<_>>()
+        })
+        .collect();
+    let tokens: Vec<f64> = length.iter().map(|reward| (-64.0 * reward).round()).collect();
+    let loss: f64 = normal(&sums).iter().zip(&tokens).map(|(a, n)| -a * n).sum::<f64>()
+        / tokens.iter().sum::<f64>();
+    let found = made.metric("loss/policy_avg")[0];
+    assert!(loss.abs() > 1e-2 && (found - loss).abs() < 1e-6, "{found} for {loss}");
+    let spread = sums.chunks(4).map(deviation).sum::<f64>() / 4.0;
+    assert!((made.metric("reward_std")[0] - spread).abs() < 1e-9);
+    // Scores are the plain sum, whatever advantages compare.
+    let plain = make("grpo", config("sum"));
+    assert_eq!(plain.metric("objective/scores"), made.metric("objective/scores"));
+    assert_eq!(plain.text("rollouts/step-00001.jsonl"), made.text("rollouts/step-00001.jsonl"));
+    assert!((plain.metric("loss/policy_avg")[0] - loss).abs() > 1e-4);
+    let default = grpo(json!({"reward_model": null, "rewards": rewards, "kl": {"coef": 0.0},
+        "steps": 1, "batch_size": 4, "max_new_tokens": 60, "loss": {"average": "token_mean"}}));
+    assert_eq!(make("grpo", default).object(), plain.object());
+}
+
+/// Three parts of which one is 1 for each response: their sum is the same for all, but a rare part
+/// counts more once each is normalised.
+#[test]
+fn a_group_whose_parts_differ_has_a_signal() {
+    let rewards = json!({"short": {"by": {"length": {"most": 20}}},
+        "middle": {"by": {"length": {"least": 21, "most": 50}}},
+        "long": {"by": {"length": {"least": 51}}}});
+    let config = |parts: &str| {
+        grpo(json!({"reward_model": null, "rewards": rewards, "batch_size": 2,
+            "samples_per_prompt": 4, "max_new_tokens": 60, "dynamic_sampling": {"tries": 4},
+            "advantages": {"parts": parts}}))
+    };
+    let (each, summed) = (make("grpo", config("normalise_each")), make("grpo", config("sum")));
+    assert_eq!(summed.metric("reward_std"), [0.0; 3]);
+    assert_eq!(summed.metric("dynamic_sampling/batches"), [4.0; 3]);
+    assert!(each.metric("reward_std").iter().any(|spread| *spread > 0.1));
+    assert!(each.metric("dynamic_sampling/batches").iter().any(|batches| *batches < 4.0));
+}
+
+#[test]
+fn what_normalised_parts_do_not_go_with_is_refused_by_field() {
+    let parts = |more: Value| {
+        let mut config = grpo(json!({"reward_model": null,
+            "rewards": {"short": {"by": {"length": {"most": 8}}}},
+            "advantages": {"parts": "normalise_each"}}));
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        problems("grpo", config).into_iter().map(|problem| problem.field).collect::<Vec<_>>()
+    };
+    assert_eq!(parts(json!({})), [""; 0]);
+    assert_eq!(parts(json!({"algorithm": "reinforce_pp"})), [""; 0]);
+    let own = |more: Value| {
+        let mut own = json!({"parts": "normalise_each"});
+        own.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"advantages": own})
+    };
+    for (more, field) in [
+        (own(json!({"baseline": "group"})), "advantages.baseline"),
+        (own(json!({"scale": "group"})), "advantages.scale"),
+        (json!({"missing_eos": {"replace": -1.0}}), "missing_eos"),
+        (json!({"diversity": {"novelty": {}}}), "diversity"),
+        (json!({"algorithm": "rloo"}), "kl.in"),
+        (json!({"samples_per_prompt": 1}), "samples_per_prompt"),
+        (json!({"reward_model": fixture().at("reward"), "rewards": {}}), "advantages.parts"),
+    ] {
+        assert_eq!(parts(more), [field]);
+    }
 }
 
 /// Responses without a reward are told apart from those with the reward 0.
@@ -193,8 +296,9 @@ fn a_step_of_several_passes_has_the_gradients_of_its_responses() {
         let policy = TrainState::new(&b, &model, Trainable::ALL).unwrap();
         let mut training = PolicyTraining::new(&b, policy, None);
         let size = rollouts.len() / groups;
-        let members: Vec<Member> =
-            (0..rollouts.len()).map(|at| Member { group: at / size, has_reward: true }).collect();
+        let members: Vec<Member> = (0..rollouts.len())
+            .map(|at| Member { group: at / size, has_reward: true, compared: None })
+            .collect();
         training.learn_groups(0, &mut rollouts, (&members, &[]), &model, &settings).unwrap();
         let tensors = training.policy.gradients.total(&b).iter().flatten();
         let numbers: Vec<Vec<f64>> = tensors.map(|tensor| b.download_f64(tensor)).collect();

@@ -279,6 +279,73 @@ fn a_reward_model_with_another_tokenizer_reads_text() {
     assert_ne!(raw, swapped, "a model from outside has no normalisation");
 }
 
+/// A policy whose tokenizer has one token for two letters that it also writes apart; the reward
+/// model has a token for each letter.
+#[test]
+fn the_share_of_responses_that_are_encoded_otherwise_is_measured() {
+    let policy = tempfile::tempdir().unwrap();
+    for file in ["config.json", "model.safetensors", "tokenizer_config.json"] {
+        std::fs::copy(fixture().path(&format!("policy/{file}")), policy.path().join(file)).unwrap();
+    }
+    let config = |policy: Value, rewards: Value| {
+        json!({"policy": policy, "dataset": fixture().at("dataset"), "splits": ["test/id"],
+            "rewards": rewards, "n": 32, "sampling": {"max_new_tokens": 40}})
+    };
+    let model = by(json!({"reward_model": fixture().at("reward")}));
+    let plain = make("best_of_n", config(fixture().at("policy"), model.clone()));
+    assert!(!plain.text("metrics.jsonl").contains("reencoded"), "one tokenizer");
+    let tokens = |made: &Made| -> Vec<Vec<u64>> {
+        let rows: Vec<Value> = made.rows("samples.jsonl");
+        let all = rows.iter().flat_map(|row| row["candidates"].as_array().unwrap().clone());
+        // Special tokens are no text.
+        let own = |it: Value| -> Vec<u64> {
+            let tokens = it["tokens"].as_array().unwrap().iter();
+            tokens.map(|token| token.as_u64().unwrap()).filter(|token| *token > 1).collect()
+        };
+        all.map(own).collect()
+    };
+    // The two letters that are beside each other most often.
+    let text = std::fs::read_to_string(fixture().path("policy/tokenizer.json")).unwrap();
+    let mut tokenizer: Value = serde_json::from_str(&text).unwrap();
+    let vocabulary = tokenizer["model"]["vocab"].as_object().unwrap().clone();
+    let letter = |id: u64| {
+        let found = vocabulary.iter().find(|(_, own)| own.as_u64() == Some(id));
+        found.unwrap().0.clone()
+    };
+    let is_letter = |id: u64| letter(id).chars().all(|c| c.is_ascii_uppercase());
+    let is_pair = |pair: &[u64]| pair[0] != pair[1] && pair.iter().all(|id| is_letter(*id));
+    let mut counts = std::collections::BTreeMap::new();
+    for row in tokens(&plain) {
+        for pair in row.windows(2).filter(|pair| is_pair(pair)) {
+            *counts.entry((pair[0], pair[1])).or_insert(0) += 1;
+        }
+    }
+    let (one, other) = *counts.iter().max_by_key(|(_, count)| **count).unwrap().0;
+    let merged = format!("{}{}", letter(one), letter(other));
+    let edited = tokenizer["model"].as_object_mut().unwrap();
+    let own = edited["vocab"].as_object_mut().unwrap();
+    // It takes the place of a character that no row has.
+    let id = own.remove("~").unwrap();
+    own.insert(merged, id);
+    edited["merges"] = json!([format!("{} {}", letter(one), letter(other))]);
+    write(&policy.path().join("tokenizer.json"), &tokenizer.to_string());
+    let made = make("best_of_n", config(json!({"$path": policy.path()}), model));
+    let rows = tokens(&made);
+    let apart = |row: &&Vec<u64>| row.windows(2).any(|pair| pair == [one, other]);
+    let expected = rows.iter().filter(apart).count() as f64 / rows.len() as f64;
+    assert!(expected > 0.0 && expected < 1.0, "{expected}");
+    assert_eq!(made.metric("rewards/key/reencoded"), [expected]);
+    // A stage that trains has it of every step, and of an ensemble too.
+    let models = json!([fixture().at("reward"), fixture().at("judges/a")]);
+    let rewards = json!({"key": {"by": {"ensemble": {"models": models}}}, "rule": {"by": "gold"}});
+    let config = json!({"policy": {"$path": policy.path()}, "dataset": fixture().at("dataset"),
+        "rewards": rewards, "steps": 2, "batch_size": 4, "samples_per_prompt": 2,
+        "max_new_tokens": 12, "kl": {"coef": 0.1}, "optimiser": {"learning_rate": 0.01}});
+    let made = make("grpo", config);
+    assert_eq!(made.metric("rewards/key/reencoded").len(), 2);
+    assert!(!made.text("metrics.jsonl").contains("rewards/rule/reencoded"));
+}
+
 #[test]
 fn rewards_out_of_range_are_refused_by_field() {
     let fields = |more: Value| -> Vec<String> {
@@ -287,6 +354,11 @@ fn rewards_out_of_range_are_refused_by_field() {
         problems("best_of_n", config).into_iter().map(|problem| problem.field).collect()
     };
     let part = |by: Value| json!({"rewards": {"a": {"by": by}}});
+    let llm = |more: Value| {
+        let mut model = json!({"endpoint": "http://127.0.0.1:1/v1", "model": "m"});
+        model.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"llm": model})
+    };
     assert_eq!(fields(json!({})), ["reward_model"]);
     for (by, field) in [
         (json!({"length": {}}), "length"),
@@ -295,6 +367,16 @@ fn rewards_out_of_range_are_refused_by_field() {
         (json!({"overlong": {"limit": 3, "buffer": 4}}), "overlong.limit"),
         (json!({"regex": "("}), "regex"),
         (json!({"command": {"run": []}}), "command.run"),
+        (llm(json!({"endpoint": "127.0.0.1/v1"})), "llm.endpoint"),
+        (llm(json!({"endpoint": "http://key@127.0.0.1/v1"})), "llm.endpoint"),
+        (llm(json!({"model": ""})), "llm.model"),
+        (llm(json!({"max_tokens": 0})), "llm.max_tokens"),
+        (llm(json!({"rpm": 0.0})), "llm.rpm"),
+        (llm(json!({"concurrency": 65})), "llm.concurrency"),
+        (llm(json!({"timeout": 0.0})), "llm.timeout"),
+        (llm(json!({"scale": {"from": 3.0, "to": 3.0}})), "llm.scale"),
+        (llm(json!({"grade": {"field": ""}})), "llm.grade.field"),
+        (llm(json!({"task": "instructions", "prompt": fixture().at("posts.jsonl")})), "llm.task"),
         (json!({"ensemble": {"models": [fixture().at("reward")]}}), "ensemble.models"),
     ] {
         assert_eq!(fields(part(by)), [format!("rewards.a.by.{field}")]);

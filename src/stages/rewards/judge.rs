@@ -46,6 +46,11 @@ impl<B: Backend> Judge<B> {
         self.has_one_tokenizer.then_some(self.model.model.spec.context)
     }
 
+    /// Whether it reads responses as text, which its tokenizer encodes.
+    pub(super) fn reads_text(&self) -> bool {
+        !self.has_one_tokenizer
+    }
+
     /// The normalised score of each answer. `texts` are their responses as text.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! Rewards of responses, for every stage that optimises or chooses by one: a reward model, or a
-//! weighted sum of reward models, ensembles, rules, the synthetic world's gold and programs.
+//! weighted sum of reward models, ensembles, rules, the synthetic world's gold, programs and
+//! language models behind an API.
 //!
 //! 1. The reward of a response is the sum of weight times reward over the parts that apply to it. A
 //!    part that does not apply is left out, not 0. Where no part applies there is no reward.
@@ -9,8 +10,10 @@
 //! 4. The missing-EOS rule of a stage acts on the sum.
 
 mod command;
+mod grader;
 mod judge;
 mod rules;
+mod scored;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,8 +21,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use self::command::{Asked, Command, Server};
+use self::grader::{Grader, Grades};
 use self::judge::Judge;
 use self::rules::{ExactMatch, Format, Length, NumberMatch};
+pub(super) use self::scored::{Answer, Names, Scored};
 use super::generation::Prompt;
 use super::model_files::Loaded;
 use super::models::ArtefactShapes;
@@ -32,10 +37,12 @@ use crate::data::lineage::Lineage;
 use crate::error::{Context as _, Result, user};
 use crate::model::spec::Spec;
 use crate::reference::{Ref, RewardModel};
-use crate::rl::Metrics;
-use crate::rl::rewards::{Combine, deviation, overlong};
+use crate::rl::rewards::{Combine, overlong};
 use crate::tokenizer::tokens::Tokenizer;
 use crate::world;
+
+/// The name of the part that a stage's lone `reward_model` is.
+const REWARD_MODEL: &str = "reward_model";
 
 /// The `rewards:` part of a stage: parts of the reward by name.
 pub type Rewards = BTreeMap<String, Part>;
@@ -80,6 +87,8 @@ pub enum By {
     NumberMatch(NumberMatch),
     /// Score by a program of the user's.
     Command(Command),
+    /// Grade by a language model behind OpenAI's API, from 0 for the worst to 1 for the best.
+    Llm(Grader),
 }
 
 /// Several reward models.
@@ -155,6 +164,7 @@ impl By {
                     "expected at least `buffer`, or null",
                 );
             }
+            By::Llm(grader) => grader.check(checks, &at("llm")),
             By::Regex(pattern) => {
                 let read = regex::Regex::new(pattern);
                 let message = read.err().map_or_else(String::new, |error| error.to_string());
@@ -264,7 +274,7 @@ impl<'a> Reward<'a> {
     /// Loads what scores the responses of the policy in `folder`, of up to `most` tokens.
     ///
     /// # Errors
-    /// Those of loading the models.
+    /// Those of loading the models, and of a grader's template.
     pub(super) fn scorer<B: Backend>(
         &self,
         b: &B,
@@ -276,7 +286,7 @@ impl<'a> Reward<'a> {
         let load = |model: &Ref<RewardModel>| Judge::load(b, model.path(), policy, folder);
         let mut parts = Vec::new();
         if let Some(model) = self.model {
-            parts.push(("reward_model".to_owned(), 1.0, Source::Model(Box::new(load(model)?))));
+            parts.push((REWARD_MODEL.to_owned(), 1.0, Source::Model(Box::new(load(model)?))));
         }
         for (name, part) in self.parts {
             let source = match &part.by {
@@ -296,34 +306,14 @@ impl<'a> Reward<'a> {
                 By::Command(command) => {
                     Source::Command(Server::new(command.program(), context, name)?)
                 }
+                By::Llm(grader) => {
+                    let place = || format!("reward `{name}`");
+                    Source::Llm(Box::new(Grades::new(grader, context).with_context(place)?))
+                }
             };
             parts.push((name.clone(), part.weight, source));
         }
         Ok(Scorer { parts })
-    }
-}
-
-/// A response to a prompt.
-#[derive(Clone, Copy)]
-pub(super) struct Answer<'a> {
-    pub(super) prompt: &'a Prompt,
-    /// Tokens of the response, EOS included where it ended.
-    pub(super) tokens: &'a [u32],
-    /// Whether the last token is EOS.
-    pub(super) ended: bool,
-}
-
-impl Answer<'_> {
-    /// The response as text, without EOS.
-    pub(super) fn text(&self, tokenizer: &Tokenizer) -> Result<String> {
-        let tokens = &self.tokens[..self.tokens.len() - usize::from(self.ended)];
-        tokenizer.decode_after(&self.prompt.tokens, tokens)
-    }
-
-    /// What errors call it.
-    fn called(&self) -> String {
-        let Prompt { example, split, .. } = self.prompt;
-        format!("a response to row `{}` of split `{split}`", example.id)
     }
 }
 
@@ -339,57 +329,12 @@ enum Source<'a, B: Backend> {
     ExactMatch(ExactMatch),
     NumberMatch(NumberMatch),
     Command(Server<'a>),
+    Llm(Box<Grades<'a>>),
 }
 
 /// What scores the responses of a stage.
 pub(super) struct Scorer<'a, B: Backend> {
     parts: Vec<(String, f64, Source<'a, B>)>,
-}
-
-/// The rewards of some responses.
-#[derive(Default)]
-pub(super) struct Scored {
-    /// The sum over the parts that apply to a response; `None` where none does.
-    pub(super) total: Vec<Option<f64>>,
-    /// Of each part its name and its reward of each response, without the weight.
-    pub(super) parts: Vec<(String, Vec<Option<f64>>)>,
-}
-
-impl Scored {
-    /// Adds the rewards of further responses, of the same parts.
-    pub(super) fn append(&mut self, others: Scored) {
-        self.total.extend(others.total);
-        if self.parts.is_empty() {
-            self.parts = others.parts;
-            return;
-        }
-        for ((_, rewards), (_, others)) in self.parts.iter_mut().zip(others.parts) {
-            rewards.extend(others);
-        }
-    }
-
-    /// Takes the rewards from response `at` on.
-    pub(super) fn split_off(&mut self, at: usize) -> Scored {
-        let rest = |(name, rewards): &mut (String, Vec<Option<f64>>)| {
-            (name.clone(), rewards.split_off(at))
-        };
-        Scored { total: self.total.split_off(at), parts: self.parts.iter_mut().map(rest).collect() }
-    }
-
-    /// The reward of each of `answers`, for stages that need one of every response.
-    ///
-    /// # Errors
-    /// The user's, with the row: no part applies to a response.
-    pub(super) fn of_each(&self, answers: &[Answer<'_>]) -> Result<Vec<f64>> {
-        let reward = |(reward, answer): (&Option<f64>, &Answer<'_>)| {
-            reward.ok_or_else(|| {
-                user(format!("no reward applies to {}", answer.called()))
-                    .hint("give `rewards` a part that applies to every response")
-                    .into()
-            })
-        };
-        self.total.iter().zip(answers).map(reward).collect()
-    }
 }
 
 impl<B: Backend> Scorer<'_, B> {
@@ -403,7 +348,8 @@ impl<B: Backend> Scorer<'_, B> {
     ///
     /// # Errors
     /// The user's, with the row: a score that is not finite, gold of a row of no synthetic world, a
-    /// completion without a number where one is to be matched, a program's wrong answer.
+    /// completion without a number where one is to be matched, a program's wrong answer, a language
+    /// model's answer without a grade.
     pub(super) fn score(
         &mut self,
         b: &B,
@@ -415,6 +361,17 @@ impl<B: Backend> Scorer<'_, B> {
             answers.iter().map(|answer| answer.text(tokenizer)).collect::<Result<_>>()?;
         let mut total: Vec<Option<f64>> = vec![None; answers.len()];
         let mut parts = Vec::with_capacity(self.parts.len());
+        let of_text = |(_, _, source): &&(String, f64, Source<'_, B>)| {
+            source.judges().iter().any(Judge::reads_text)
+        };
+        let of_text: Vec<String> =
+            self.parts.iter().filter(of_text).map(|(name, ..)| name.clone()).collect();
+        let flag = |(answer, text): (&Answer<'_>, &String)| answer.is_reencoded(tokenizer, text);
+        let flags: Vec<bool> = match of_text.is_empty() {
+            true => Vec::new(),
+            false => answers.iter().zip(&texts).map(flag).collect(),
+        };
+        let reencoded = of_text.into_iter().map(|name| (name, flags.clone())).collect();
         for (name, weight, source) in &mut self.parts {
             let place = || format!("reward `{name}`");
             let rewards = source.rewards(b, context, answers, &texts).with_context(place)?;
@@ -426,7 +383,7 @@ impl<B: Backend> Scorer<'_, B> {
             }
             parts.push((name.clone(), rewards));
         }
-        Ok(Scored { total, parts })
+        Ok(Scored { total, parts, reencoded })
     }
 }
 
@@ -512,6 +469,9 @@ impl<B: Backend> Source<'_, B> {
                     .collect();
                 server.scores(context, &asked)?
             }
+            Source::Llm(grades) => {
+                grades.rewards(context, answers, texts)?.into_iter().map(Some).collect()
+            }
         })
     }
 }
@@ -533,29 +493,4 @@ fn no_number(answer: &Answer<'_>) -> crate::error::Error {
     user(format!("the completion of row `{}` of split `{split}` has no number", example.id))
         .hint("`number_match` compares with the last number of the row's completion")
         .into()
-}
-
-/// The names of a stage's figures of its rewards, made once: figures have names that last.
-pub(super) struct Names(Vec<[&'static str; 2]>);
-
-impl Names {
-    pub(super) fn new(parts: &Rewards) -> Self {
-        let lasting = |name: String| -> &'static str { Box::leak(name.into_boxed_str()) };
-        let names = |part: &String| {
-            ["mean", "std"].map(|figure| lasting(format!("rewards/{part}/{figure}")))
-        };
-        Names(parts.keys().map(names).collect())
-    }
-
-    /// `rewards/NAME/mean` and `rewards/NAME/std` (unbiased) of each part, over the responses that
-    /// it applies to; 0 where it applies to none.
-    pub(super) fn metrics(&self, scored: &Scored) -> Metrics {
-        let figures =
-            |([mean, std], (_, rewards)): (&[&'static str; 2], &(_, Vec<Option<f64>>))| {
-                let known: Vec<f64> = rewards.iter().flatten().copied().collect();
-                let sum: f64 = known.iter().sum();
-                [(*mean, crate::rl::ratio_or_zero(sum, known.len())), (*std, deviation(&known))]
-            };
-        self.0.iter().zip(&scored.parts).flat_map(figures).collect()
-    }
 }

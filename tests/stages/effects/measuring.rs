@@ -411,19 +411,22 @@ pub fn judge(others: &Others) -> Case {
         ("judge.llm.max_retries", "stages/effects/measuring.rs", pace),
         ("judge.llm.timeout", "stages/effects/measuring.rs", pace),
     ];
-    let heard = move || {
-        let asked = |fake: &Fake| -> Vec<String> {
-            let questions = fake.questions().into_iter();
-            questions.map(|asked| format!("{} {}", asked.key.is_some(), asked.body)).collect()
-        };
-        let mut all = [asked(&fake), asked(&opposite)].concat();
-        all.sort();
-        all.concat()
-    };
+    let heard = move || heard_of(&fake, &opposite);
     let of_sets = json!({"a": at("samples"), "b": at("pool"), "splits": ["test/id"],
         "judge": {"people": {"sheets": [at("sheets/sets-ann.csv")], "set": 2}}});
     let refused = vec![("judge.people.set", json!(null), of_sets, "the question is `more_varied`")];
     Case { elsewhere, refused, heard: Some(Box::new(heard)), ..Case::new(base, pairs) }
+}
+
+/// What two endpoints were asked, in any order, since this was last called.
+pub fn heard_of(one: &Fake, other: &Fake) -> String {
+    let asked = |fake: &Fake| -> Vec<String> {
+        let questions = fake.questions().into_iter();
+        questions.map(|asked| format!("{} {}", asked.key.is_some(), asked.body)).collect()
+    };
+    let mut all = [asked(one), asked(other)].concat();
+    all.sort();
+    all.concat()
 }
 
 fn price() -> Value {
@@ -500,6 +503,7 @@ pub fn sheets(others: &Others) {
         let says = |at: usize| if at < 2 { Verdict::B } else { verdict };
         write(&others.path(&format!("same-{name}.csv")), &filled(&same, name, says));
     }
+    write(&others.path("grading.txt"), "{prompt} {response} {\"grade\": 1}?");
     write(&others.path("question.txt"), "{prompt} {first} {second} {\"better\": 1}?");
 }
 

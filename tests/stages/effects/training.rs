@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::measuring::of_one_label;
+use super::measuring::{heard_of, of_one_label};
 use super::{Case, Others, Pair, Refused, plain};
+use crate::judges::fake::Fake;
 use crate::stages::bench::{Made, make};
 use crate::stages::fixture::fixture;
 
@@ -286,6 +287,12 @@ pub fn grpo(others: &Others) -> Case {
         plain("kl.estimator", json!("k2")),
         plain("advantages.baseline", json!("leave_one_out")),
         plain("advantages.scale", json!("batch")),
+        (
+            "advantages.parts",
+            json!("normalise_each"),
+            json!({"reward_model": null,
+                "rewards": {"key": {"by": {"reward_model": at("reward")}}}}),
+        ),
         plain("loss.ratio", json!("sequence")),
         plain("loss.form", json!("cispo")),
         plain("loss.average", json!("token_mean")),
@@ -557,6 +564,30 @@ fn rewarded(others: &Others, case: Case) -> Case {
         ("rewards.key.by.command.files.key", others.at("posts.jsonl"), with(files, "run", sized)),
         ("rewards.key.by.command.env.key", json!("2"), env),
     ]);
+    let (fake, opposite) = (grades(0), grades(1));
+    let llm = |more: Value| {
+        let mut model = json!({"endpoint": fake.endpoint(), "model": "m"});
+        model.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        by(json!({"llm": model}))
+    };
+    let asked = || llm(json!({}));
+    pairs.extend([
+        ("rewards.key.by.llm.endpoint", json!(opposite.endpoint()), asked()),
+        ("rewards.key.by.llm.model", json!("n"), asked()),
+        ("rewards.key.by.llm.task", json!("instructions"), asked()),
+        ("rewards.key.by.llm.prompt", others.at("grading.txt"), asked()),
+        ("rewards.key.by.llm.scale.from", json!(-1), asked()),
+        ("rewards.key.by.llm.scale.to", json!(20), asked()),
+        ("rewards.key.by.llm.grade", json!({"field": "other"}), asked()),
+        (
+            "rewards.key.by.llm.grade.field",
+            json!("grade"),
+            llm(json!({"grade": {"field": "other"}})),
+        ),
+        ("rewards.key.by.llm.max_tokens", json!(7), asked()),
+        ("rewards.key.by.llm.api_key_env", json!("PATH"), asked()),
+    ]);
+    let heard = move || heard_of(&fake, &opposite);
     let mut refused = case.refused;
     refused.push((
         "rewards.key.by.command.run.0",
@@ -583,7 +614,27 @@ fn rewarded(others: &Others, case: Case) -> Case {
             "a_number_is_compared_with_that_of_the_completion",
         ),
     ]);
-    Case { pairs, refused, elsewhere, ..case }
+    let graders = "judges/graders.rs";
+    let coming_back = "an_endpoint_that_comes_back_changes_nothing";
+    elsewhere.extend([
+        ("rewards.key.by.llm.rpm", graders, "grades_keep_to_the_pace"),
+        (
+            "rewards.key.by.llm.concurrency",
+            graders,
+            "each_response_gets_the_grade_of_its_own_question",
+        ),
+        ("rewards.key.by.llm.max_retries", graders, coming_back),
+        ("rewards.key.by.llm.timeout", graders, coming_back),
+    ]);
+    Case { pairs, refused, elsewhere, heard: Some(Box::new(heard)), ..case }
+}
+
+/// An endpoint whose grades depend on the length of what it is asked.
+fn grades(odd: usize) -> Fake {
+    Fake::start(move |message| {
+        let grade = 1 + (message.len() + odd) % 10;
+        json!({"grade": grade, "other": 11 - grade}).to_string()
+    })
 }
 
 pub fn generate(others: &Others) -> Case {

@@ -57,8 +57,9 @@ fn step(sampled: f32, scored: f32) -> Vec<(&'static str, f64)> {
         samples.into_iter().enumerate().map(rollout).collect::<Vec<_>>()
     };
     let mut rollouts: Vec<Rollout> = prompts.iter().zip(samples).flat_map(of).collect();
-    let members: Vec<Member> =
-        (0..rollouts.len()).map(|at| Member { group: at / 2, has_reward: true }).collect();
+    let members: Vec<Member> = (0..rollouts.len())
+        .map(|at| Member { group: at / 2, has_reward: true, compared: None })
+        .collect();
     let optimiser: OptimiserConfig =
         serde_json::from_value(json!({"learning_rate": 0.001})).unwrap();
     let rules = Algorithm::Grpo.rules();
