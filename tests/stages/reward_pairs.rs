@@ -7,16 +7,19 @@ use serde_json::{Value, json};
 use super::bench::{Made, make, refusal};
 use super::fixture::{fixture, jsonl, write};
 
-/// A samples artefact with one row for each list of candidates: reward, log-probability, text.
-fn candidates(rows: &[Vec<(Option<f64>, f64, &str)>]) -> (tempfile::TempDir, Value) {
-    let output = |(reward, logprob, text): &(Option<f64>, f64, &str)| {
+/// A candidate: reward, log-probability, text.
+type Scored = (Option<f64>, f64, &'static str);
+
+/// A samples artefact with one row for each list of candidates.
+fn candidates(rows: &[Vec<Scored>]) -> (tempfile::TempDir, Value) {
+    let output = |(reward, logprob, text): &Scored| {
         let mut output = json!({"text": text, "tokens": [1], "logprob": logprob, "ended": true});
         if let Some(reward) = reward {
             output["reward"] = json!(reward);
         }
         output
     };
-    let row = |(at, outputs): (usize, &Vec<(Option<f64>, f64, &str)>)| {
+    let row = |(at, outputs): (usize, &Vec<Scored>)| {
         let outputs: Vec<Value> = outputs.iter().map(output).collect();
         json!({"split": "prompts", "id": format!("r{at}"), "prompt": format!("p{at}"),
             "outputs": [outputs[0]], "best_of": outputs.len(), "candidates": outputs})
