@@ -252,7 +252,7 @@ impl<'a> Reward<'a> {
     ) -> Option<Option<usize>> {
         let readers: Option<Vec<(DataSource, usize)>> =
             self.models().into_iter().map(|model| shapes.reader(model)).collect();
-        // Under `reward_model` another tokenizer is an error of the run.
+        // A model under `reward_model` is taken to have the policy's; the run compares the two.
         let reads = |tokenizer: &DataSource| self.model.is_some() || tokenizer == policys;
         let own = readers?.into_iter().filter(|(tokenizer, _)| reads(tokenizer));
         Some(own.map(|(_, context)| context).min())
