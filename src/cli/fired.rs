@@ -13,6 +13,7 @@ use crate::dag::store::Store;
 use crate::data::rows::parse_jsonl;
 use crate::error::{Context, Result};
 use crate::rl::Metrics;
+use crate::rl::sentinels::responses;
 use crate::rl::sentinels::settings::Sentinels;
 use crate::rl::sentinels::watch::{Verdict, Watch};
 
@@ -27,9 +28,10 @@ pub fn settings(config: Option<&Value>) -> Result<Sentinels> {
     }
 }
 
-/// What is remembered of the rollouts of an artefact. Another version of
-/// [`crate::rl::sentinels::responses::figures`] needs another one here.
-const FORM: &str = "figures of rollouts by step, 1";
+/// What is remembered of the rollouts of an artefact.
+fn form() -> String {
+    format!("figures of rollouts by step, {}", responses::VERSION)
+}
 
 /// What the sentinels say of the steps that an object of this stage kind has recorded; `None` where
 /// the kind has no sentinels or the object no metrics.
@@ -75,7 +77,7 @@ fn of_rollouts(
     }
     let named = |figures: Metrics| figures.into_iter().map(|(name, value)| (name.into(), value));
     let of_step = |step: usize| Ok(named(of_file(&folder, step)?).collect());
-    store.derived(object, FORM, || (0..steps).map(of_step).collect())
+    store.derived(object, &form(), || (0..steps).map(of_step).collect())
 }
 
 /// The figures of the rollouts of step `step`, from 0; none where it has no file.

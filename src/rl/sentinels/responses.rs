@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{Metrics, ratio_or_zero};
 
+/// Version of [`figures`]: raised whenever the same responses give other figures, because those of
+/// artefacts are remembered by it.
+pub const VERSION: u32 = 1;
 /// Share of the responses whose text is also that of a response to another prompt.
 pub const DUPLICATES: &str = "responses/duplicates";
 /// Share of the responses without any text.
