@@ -26,9 +26,14 @@ pub struct Arguments {
     /// The file to write [default: report.html beside the run's record]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Inputs of each test set that the page shows with every method's answers
-    #[arg(long, value_name = "N", default_value_t = page::SAMPLES)]
-    samples: usize,
+    /// Inputs of each test set that the page shows with every method's answers [default: at most
+    /// 200, fewer where there are many methods]
+    #[arg(long, value_name = "N")]
+    samples: Option<usize>,
+    /// Evaluations to show, between commas; `evaluation` shows `evaluation[seed=0]` too [default:
+    /// all; of many the page has the first in full]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    evaluations: Vec<String>,
     /// Metrics to show, with the comparisons by them, between commas [default: all]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     metrics: Vec<String>,
@@ -81,19 +86,36 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     }
 }
 
+/// The names of a list that was split at its commas, some of which are within names:
+/// `ppo[kl=0.1,seed=1]`.
+fn names(parts: &[String]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for part in parts {
+        let is_open = |name: &&mut String| name.matches('[').count() > name.matches(']').count();
+        match names.last_mut().filter(is_open) {
+            Some(name) => *name = format!("{name},{part}"),
+            None => names.push(part.clone()),
+        }
+    }
+    names
+}
+
 /// What was asked for of a run.
 fn select(run: Run, arguments: &Arguments) -> Result<Run> {
-    let Arguments { metrics, methods, test_sets, .. } = arguments;
+    let Arguments { evaluations, metrics, methods, test_sets, .. } = arguments;
     let wanted = Selection {
+        evaluations: names(evaluations),
         metrics: metrics.clone(),
-        methods: methods.clone(),
+        methods: names(methods),
         test_sets: test_sets.clone(),
     };
     wanted.of(run).map_err(|unknown| {
         let hint = format!("there are: {}", unknown.known.join(", "));
-        user(format!("no evaluation of the run has a {} `{}`", unknown.what, unknown.name))
-            .hint(hint)
-            .into()
+        let message = match unknown.what {
+            "evaluation" => format!("the run has no evaluation `{}`", unknown.name),
+            what => format!("no evaluation of the run has a {what} `{}`", unknown.name),
+        };
+        user(message).hint(hint).into()
     })
 }
 
@@ -103,7 +125,7 @@ pub fn write(
     record: &Record,
     run: &Run,
     output: Option<&Path>,
-    samples: usize,
+    samples: Option<usize>,
 ) -> Result<PathBuf> {
     let path = output.map_or_else(|| page_path(store, record), Path::to_owned);
     let path = std::path::absolute(&path)

@@ -39,7 +39,6 @@ use crate::pipeline::lengths;
 use crate::pipeline::memory::{HINT, all_shapes, estimate, shapes};
 use crate::pipeline::registry::Builtin;
 use crate::reference::{Artefact, Evaluation};
-use crate::report::page::SAMPLES;
 use crate::report::run::Run as Known;
 use crate::report::sentinels;
 use crate::report::summary::summary;
@@ -289,7 +288,7 @@ fn page(store: &Store, outcome: &Outcome) -> Option<(PathBuf, Known)> {
         let id = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let record = store.record(&id)?.context("the record of this run cannot be read")?;
         let known = load_run(store, &record)?;
-        Ok((report::write(store, &record, &known, None, SAMPLES)?, known))
+        Ok((report::write(store, &record, &known, None, None)?, known))
     };
     write()
         .inspect_err(|error| {
@@ -471,7 +470,9 @@ fn conclude(
     }
     if left > 0 {
         let what = count(left, "evaluation");
-        print(&format!("\n{what} of single seeds: in the report, and by `posttrain show`\n"))?;
+        print(&format!(
+            "\n{what} of single seeds: by `posttrain show`, and `posttrain report --evaluations`\n"
+        ))?;
     }
     if !fired.is_empty() {
         print(&format!("\nSentinels that fired\n{}", sentinels::lines(&fired, width)))?;

@@ -40,6 +40,12 @@ element("theme").addEventListener("click", () => {
   redraw();
 });
 
+// Long tables, which are packed: HTML of the page's own making.
+
+for (const place of document.querySelectorAll("[data-packed]")) {
+  place.outerHTML = await unpacked(place.dataset.packed);
+}
+
 // Charts.
 
 const charts = await data("charts");

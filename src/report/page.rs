@@ -6,7 +6,8 @@
 //!    taken for HTML; and it is not: the page puts samples in as text.
 //! 2. plotly.js, what is drawn and what is browsed are in the page as base64 of zlib's format,
 //!    which the browser unpacks: a page is a third as long, and no text can end its element.
-//! 3. Tables are HTML and there without scripts.
+//! 3. Tables are HTML and there without scripts, but long ones, which are packed too.
+//! 4. Of a family of many evaluations the page has its summaries and one evaluation in full.
 
 use std::fmt::Write;
 
@@ -26,31 +27,65 @@ use super::summary;
 use super::sweeps::{Sweep, sweeps};
 use super::training;
 use crate::artefacts::inputs::{Answer, Input};
+use crate::artefacts::points::family;
 
 /// plotly.js, compressed by the build script.
 const PLOTLY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/plotly.js.zz"));
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
-/// Inputs of a test set that a page has, unless it is asked for more.
+/// Inputs of a test set that a page has at most, unless it is asked for more.
 pub const SAMPLES: usize = 200;
+/// Inputs of a test set that a page has at least, where there are as many.
+const LEAST_SAMPLES: usize = 20;
+/// Answers of methods that a page has at most, as far as [`LEAST_SAMPLES`] allows.
+const ANSWERS: usize = 4_000;
+/// Evaluations of a family that are all shown in full; of a larger family, or where there are
+/// figures over seeds, the first one is.
+const FULL: usize = 3;
+/// Bytes of HTML above which tables are packed.
+const LONG: usize = 1 << 17;
 /// Samples of an input, beside the output, that a page has.
 const DRAWS: usize = 4;
 
-/// The whole page, with at most `samples` inputs of each test set.
-pub fn page(run: &Run, samples: usize) -> String {
-    let mut drawn = Vec::new();
+/// Tables that the browser unpacks.
+#[derive(Default)]
+struct Packs(Vec<Vec<u8>>);
+
+impl Packs {
+    /// `tables` as they are, or where they are long a place for them.
+    fn place(&mut self, tables: String) -> String {
+        if tables.len() < LONG {
+            return tables;
+        }
+        self.0.push(compressed(tables.as_bytes()));
+        format!("<div data-packed=\"tables-{}\"></div>\n", self.0.len())
+    }
+
+    /// The elements of data.
+    fn elements(&self) -> String {
+        let element = |(at, bytes): (usize, &Vec<u8>)| packed(&format!("tables-{}", at + 1), bytes);
+        self.0.iter().enumerate().map(element).collect()
+    }
+}
+
+/// The whole page, with at most `samples` inputs of each test set; by default at most [`SAMPLES`],
+/// and fewer where evaluations have many methods.
+pub fn page(run: &Run, samples: Option<usize>) -> String {
+    let samples = samples.unwrap_or_else(|| default_samples(run));
+    let (mut drawn, mut packs) = (Vec::new(), Packs::default());
     let mut body = String::new();
     let sweeps = sweeps(run);
     body.push_str(&head(run, !sweeps.is_empty()));
     body.push_str("<main>\n");
     body.push_str(&findings(run));
-    body.push_str(&along_axes(&sweeps, &mut drawn));
-    body.push_str(&over_seeds(run, &mut drawn));
-    for (at, evaluation) in single(run).enumerate() {
+    body.push_str(&along_axes(&sweeps, (&mut drawn, &mut packs)));
+    body.push_str(&over_seeds(run, (&mut drawn, &mut packs)));
+    for (at, evaluation) in shown(run).enumerate() {
         let (name, heading) =
             (text(&evaluation.node), format!("<h2>Results{}</h2>", of(run, &evaluation.node)));
-        let results = formats::html(evaluation) + &figures(&mut drawn, charts::charts(evaluation));
+        let results = packs.place(formats::html(evaluation))
+            + &figures(&mut drawn, charts::charts(evaluation));
         let id = if at == 0 { " id=results" } else { "" };
         let _ = writeln!(
             body,
@@ -58,38 +93,18 @@ pub fn page(run: &Run, samples: usize) -> String {
             folded(run, at, &heading, &results)
         );
     }
-    body.push_str(&significance(run));
+    body.push_str(&not_shown(run));
+    body.push_str(&significance(run, &mut packs));
     body.push_str(
         &formats::html_judges(run)
             .map_or_else(String::new, |judges| section("judges", "Judges", &judges)),
     );
     body.push_str(&beside_people(run));
     body.push_str(&section("samples", "Samples", &browser(run, samples)));
-    let mut curves = String::new();
-    for family in training::families(run) {
-        let _ = writeln!(curves, "<h3>{}</h3>", text(family));
-        curves.push_str(&figures(&mut drawn, training::charts(run, family)));
-    }
     if let Some(fired) = sentinels::html(run) {
         body.push_str(&section("sentinels", "Sentinels", &fired));
     }
-    if !curves.is_empty() {
-        let most = run
-            .nodes
-            .iter()
-            .flat_map(|node| &node.curves)
-            .map(|curve| curve.points.len())
-            .max()
-            .unwrap_or(0);
-        if most > training::POINTS {
-            let _ = writeln!(
-                curves,
-                "<p class=note>Lines have at most {} points; the files have every step.</p>",
-                training::POINTS
-            );
-        }
-        body.push_str(&section("training", "Training", &curves));
-    }
+    body.push_str(&curves(run, &mut drawn));
     let graph = figures(&mut drawn, graph::charts(run));
     body.push_str(&section("graph", "Graph", &graph));
     body.push_str(
@@ -97,7 +112,7 @@ pub fn page(run: &Run, samples: usize) -> String {
             .map_or_else(String::new, |all| section("definitions", "What the figures are", &all)),
     );
     body.push_str(&section("reproduce", "How to do it again", &reproduce(run)));
-    body.push_str(&section("nodes", "Configs, versions, hashes", &nodes(run)));
+    body.push_str(&section("nodes", "Configs, versions, hashes", &packs.place(nodes(run))));
     body.push_str("</main>\n");
     let charts: Vec<Value> = drawn
         .iter()
@@ -106,16 +121,16 @@ pub fn page(run: &Run, samples: usize) -> String {
             json!({"id": chart.id, "data": data, "layout": chart.layout})
         })
         .collect();
-    let samples: Vec<Value> =
-        run.evaluations.iter().map(|evaluation| embedded(evaluation, samples)).collect();
+    let samples: Vec<Value> = shown(run).map(|evaluation| embedded(evaluation, samples)).collect();
     document(
         run,
         &body,
         &[("charts", Value::Array(charts)), ("samples-data", Value::Array(samples))],
+        &packs,
     )
 }
 
-fn document(run: &Run, body: &str, data: &[(&str, Value)]) -> String {
+fn document(run: &Run, body: &str, data: &[(&str, Value)], packs: &Packs) -> String {
     let title = match run.name.is_empty() {
         true => format!("posttrain run {}", text(&run.id)),
         false => format!("{}: run {}", text(&run.name), text(&run.id)),
@@ -123,7 +138,16 @@ fn document(run: &Run, body: &str, data: &[(&str, Value)]) -> String {
     let data: String = data
         .iter()
         .map(|(id, value)| packed(id, &compressed(value.to_string().as_bytes())))
+        .chain([packs.elements()])
         .collect();
+    let noscript = match packs.0.is_empty() {
+        true => "Charts and samples need scripts; the tables do not.",
+        false => {
+            "Charts, samples and long tables need scripts; <code>posttrain report --format \
+             markdown</code> prints the tables."
+        }
+    };
+    let body = format!("<noscript><p>{noscript}</p></noscript>\n{body}");
     let library = packed("library", PLOTLY);
     let nonce = blake3::hash(format!("{title}{body}{data}").as_bytes()).to_hex();
     let policy = format!(
@@ -140,12 +164,13 @@ fn document(run: &Run, body: &str, data: &[(&str, Value)]) -> String {
     )
 }
 
-/// Numbers to seven significant digits, which no chart shows: half of the data are the others.
+/// Numbers to five significant digits, of which a chart shows four: most of the data are the
+/// others.
 fn rounded(value: &Value) -> Value {
     match value {
         Value::Number(number) if number.is_f64() => {
             let number = number.as_f64().unwrap_or(f64::NAN);
-            format!("{number:.6e}").parse::<f64>().map_or(Value::Null, Value::from)
+            format!("{number:.4e}").parse::<f64>().map_or(Value::Null, Value::from)
         }
         Value::Array(items) => Value::Array(items.iter().map(rounded).collect()),
         Value::Object(fields) => Value::Object(
@@ -163,7 +188,7 @@ fn packed(id: &str, compressed: &[u8]) -> String {
 
 /// In zlib's format.
 fn compressed(bytes: &[u8]) -> Vec<u8> {
-    let (mut compress, mut out) = (Compress::new(Compression::default(), true), Vec::new());
+    let (mut compress, mut out) = (Compress::new(Compression::best(), true), Vec::new());
     let mut status = Status::Ok;
     while status != Status::StreamEnd {
         out.reserve(bytes.len() / 4 + 64);
@@ -194,7 +219,7 @@ fn findings(run: &Run) -> String {
 
 /// What differs along the axes of sweeps: small multiples, and tables of the same; nothing where
 /// no axis has two values.
-fn along_axes(sweeps: &[Sweep], drawn: &mut Vec<Chart>) -> String {
+fn along_axes(sweeps: &[Sweep], (drawn, packs): (&mut Vec<Chart>, &mut Packs)) -> String {
     let titles: Vec<String> = sweeps.iter().map(Sweep::title).collect();
     let mut content = String::new();
     for title in distinct(titles.iter().map(String::as_str)) {
@@ -204,7 +229,7 @@ fn along_axes(sweeps: &[Sweep], drawn: &mut Vec<Chart>) -> String {
             let panels = figures(drawn, charts::sweeps::panels(sweep));
             content.push_str(&panels.replacen("class=charts", "class=\"charts small\"", 1));
         }
-        let tables: String = own().map(formats::html_sweep).collect();
+        let tables = packs.place(own().map(formats::html_sweep).collect());
         let _ = writeln!(
             content,
             "<details><summary>Tables, and differences of neighbouring values</summary>{tables}\
@@ -220,6 +245,44 @@ fn along_axes(sweeps: &[Sweep], drawn: &mut Vec<Chart>) -> String {
 /// Evaluations of one training.
 fn single(run: &Run) -> impl Iterator<Item = &Evaluation> + Clone {
     run.evaluations.iter().filter(|evaluation| evaluation.seeds.is_empty())
+}
+
+/// Evaluations of one training that are shown in full ([`FULL`]).
+fn shown(run: &Run) -> impl Iterator<Item = &Evaluation> + Clone {
+    let most = if of_seeds(run).next().is_some() { 1 } else { FULL };
+    let is_shown = move |evaluation: &&Evaluation| {
+        let of = family(&evaluation.node);
+        let mut members = single(run).filter(move |other| family(&other.node) == of);
+        let first = members.next();
+        members.count() < most || first.is_some_and(|first| first.node == evaluation.node)
+    };
+    single(run).filter(is_shown)
+}
+
+/// Which evaluations are not shown in full, and how to see them; nothing where all are.
+fn not_shown(run: &Run) -> String {
+    let is_shown = |node: &str| shown(run).any(|evaluation| evaluation.node == node);
+    let others: Vec<&str> =
+        single(run).map(|one| one.node.as_str()).filter(|node| !is_shown(node)).collect();
+    let Some(first) = others.first() else { return String::new() };
+    format!(
+        "<p class=note id=not-shown>Summarised above, and not shown in full: {}. The page of one: \
+         <code>posttrain report {} --evaluations '{}'</code>.</p>\n",
+        text(&others.join(", ")),
+        text(&run.id),
+        text(first)
+    )
+}
+
+/// Inputs of each test set that make a page of [`ANSWERS`].
+fn default_samples(run: &Run) -> usize {
+    let answers = |evaluation: &Evaluation| -> usize {
+        let of_first = |set: &str| evaluation.inputs.iter().find(|input| input.test_set == set);
+        let of_set = |set: &str| of_first(set).map_or(0, |input| input.answers.len());
+        test_sets(evaluation).into_iter().map(of_set).sum()
+    };
+    let all: usize = shown(run).map(answers).sum();
+    (ANSWERS / all.max(1)).clamp(LEAST_SAMPLES, SAMPLES)
 }
 
 /// Evaluations over seeds of training.
@@ -246,13 +309,13 @@ fn folded(run: &Run, at: usize, heading: &str, results: &str) -> String {
 
 /// Each evaluation over seeds: its tables and charts, and then every seed's value and differences;
 /// nothing, if there is none.
-fn over_seeds(run: &Run, drawn: &mut Vec<Chart>) -> String {
+fn over_seeds(run: &Run, (drawn, packs): (&mut Vec<Chart>, &mut Packs)) -> String {
     let mut content = String::new();
     for evaluation in of_seeds(run) {
         if of_seeds(run).count() > 1 {
             let _ = writeln!(content, "<h3>{}</h3>", text(&evaluation.node));
         }
-        content.push_str(&formats::html(evaluation));
+        content.push_str(&packs.place(formats::html(evaluation)));
         content.push_str(&figures(drawn, charts::charts(evaluation)));
     }
     if content.is_empty() {
@@ -269,15 +332,15 @@ fn over_seeds(run: &Run, drawn: &mut Vec<Chart>) -> String {
             content,
             "<div data-evaluation=\"{}\">{}</div>",
             text(&evaluation.node),
-            formats::html_seeds(evaluation)
+            packs.place(formats::html_seeds(evaluation))
         );
     }
     section("seeds", "Over seeds of training", &content)
 }
 
 /// The significant differences of each evaluation; nothing, if no evaluation compares anything.
-fn significance(run: &Run) -> String {
-    let compared = single(run).filter(|evaluation| !evaluation.comparisons.differences.is_empty());
+fn significance(run: &Run, packs: &mut Packs) -> String {
+    let compared = shown(run).filter(|evaluation| !evaluation.comparisons.differences.is_empty());
     if compared.clone().next().is_none() {
         return String::new();
     }
@@ -297,7 +360,7 @@ fn significance(run: &Run) -> String {
         let _ = writeln!(
             content,
             "<div data-evaluation=\"{name}\">{heading}{}</div>",
-            formats::html_significance(evaluation)
+            packs.place(formats::html_significance(evaluation))
         );
     }
     section("significance", "Significance", &content)
@@ -337,6 +400,30 @@ fn filter<'a>(
          type=checkbox name=told> only significant differences</label></form>\n<p class=filtered \
          role=status></p>\n"
     )
+}
+
+/// The curves of training of each stage; nothing where no stage took steps.
+fn curves(run: &Run, drawn: &mut Vec<Chart>) -> String {
+    let mut content = String::new();
+    let mut is_thinned = false;
+    for family in training::families(run) {
+        let _ = writeln!(content, "<h3>{}</h3>", text(family));
+        content.push_str(&figures(drawn, training::charts(run, family)));
+        is_thinned |= training::is_thinned(run, family);
+    }
+    if is_thinned {
+        let _ = writeln!(
+            content,
+            "<p class=note>Charts have about {} points, at least {} a line; the files have every \
+             step.</p>",
+            training::POINTS,
+            training::LEAST_POINTS
+        );
+    }
+    match content.is_empty() {
+        true => content,
+        false => section("training", "Training", &content),
+    }
 }
 
 /// Measures beside people, of each evaluation; nothing, where people compared nothing.
@@ -394,8 +481,7 @@ fn head(run: &Run, swept: bool) -> String {
     format!(
         "<header><h1>{}</h1>\n<p>Run {}, {}, {seconds}; {} nodes: {}</p>\n<nav \
          aria-label=Sections>{links}<button type=button id=theme aria-label=\"Light or \
-         dark\">Light / dark</button></nav></header>\n<noscript><p>Charts and samples need \
-         scripts; the tables do not.</p></noscript>\n",
+         dark\">Light / dark</button></nav></header>\n",
         text(if run.name.is_empty() { &run.id } else { &run.name }),
         text(&run.id),
         text(&run.started),
@@ -451,13 +537,12 @@ fn test_sets(evaluation: &Evaluation) -> Vec<&str> {
 }
 
 fn browser(run: &Run, samples: usize) -> String {
-    let all: Vec<&Input> =
-        run.evaluations.iter().flat_map(|evaluation| &evaluation.inputs).collect();
+    let all: Vec<&Input> = shown(run).flat_map(|evaluation| &evaluation.inputs).collect();
     if all.is_empty() {
         return "<p>No evaluation of this run has written its inputs.</p>\n".into();
     }
     let mut left_out = String::new();
-    for evaluation in &run.evaluations {
+    for evaluation in shown(run) {
         for test_set in test_sets(evaluation) {
             let count = evaluation.inputs.iter().filter(|input| input.test_set == test_set).count();
             if count > samples {

@@ -1,5 +1,5 @@
-//! A part of a run: some of its metrics, methods and test sets. Every format shows a part as it
-//! shows a whole.
+//! A part of a run: some of its evaluations, metrics, methods and test sets. Every format shows a
+//! part as it shows a whole.
 
 use super::layout::distinct;
 use super::optimum;
@@ -10,6 +10,8 @@ use crate::artefacts::points::family;
 /// What is wanted; an empty list is all.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
+    /// Evaluations by their nodes, or families of them (`evaluation` of `evaluation[seed=0]`).
+    pub evaluations: Vec<String>,
     /// Metrics, as tables name them; comparisons by a metric go with it.
     pub metrics: Vec<String>,
     /// Methods, or families of them (`ppo` of `ppo[kl=0.02]`); a comparison of two is kept where
@@ -22,7 +24,7 @@ pub struct Selection {
 /// A name that no evaluation of the run has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unknown {
-    /// `metric`, `method`, `test set`.
+    /// `evaluation`, `metric`, `method`, `test set`.
     pub what: &'static str,
     /// The name.
     pub name: String,
@@ -37,16 +39,24 @@ impl Selection {
     /// A name that is in none of its evaluations.
     pub fn of(&self, mut run: Run) -> Result<Run, Unknown> {
         self.check(&run)?;
+        run.evaluations.retain(|evaluation| self.has(&evaluation.node));
         run.evaluations.iter_mut().for_each(|evaluation| self.cut(evaluation));
         run.judgings.retain(|_| wanted(&self.metrics, "win_rate"));
         Ok(run)
     }
 
+    /// Whether an evaluation is wanted.
+    fn has(&self, node: &str) -> bool {
+        wanted(&self.evaluations, node) || wanted(&self.evaluations, family(node))
+    }
+
     fn check(&self, run: &Run) -> Result<(), Unknown> {
-        let rows = || run.evaluations.iter().flat_map(|evaluation| &evaluation.table.rows);
-        let of_optima =
-            run.evaluations.iter().flat_map(optimum::figures).map(|figure| figure.metric);
+        let nodes = distinct(run.evaluations.iter().map(|evaluation| evaluation.node.as_str()));
+        let own = || run.evaluations.iter().filter(|evaluation| self.has(&evaluation.node));
+        let rows = || own().flat_map(|evaluation| &evaluation.table.rows);
+        let of_optima = own().flat_map(optimum::figures).map(|figure| figure.metric);
         let known = [
+            ("evaluation", &self.evaluations, nodes),
             (
                 "metric",
                 &self.metrics,
@@ -57,7 +67,8 @@ impl Selection {
         ];
         for (what, names, known) in known {
             let is_known = |name: &str| {
-                let of = |own: &&str| *own == name || (what == "method" && family(own) == name);
+                let has_families = ["evaluation", "method"].contains(&what);
+                let of = |own: &&str| *own == name || (has_families && family(own) == name);
                 known.iter().any(of)
             };
             if let Some(name) = names.iter().find(|name| !is_known(name)) {
@@ -184,8 +195,11 @@ mod tests {
         let run = Run { evaluations: vec![evaluation], ..Run::default() };
         let names =
             |list: &[&str]| list.iter().map(|name| name.to_string()).collect::<Vec<String>>();
-        let part =
-            Selection { metrics: names(&["gold"]), methods: names(&["a", "b"]), test_sets: vec![] };
+        let part = Selection {
+            metrics: names(&["gold"]),
+            methods: names(&["a", "b"]),
+            ..Selection::default()
+        };
         let left = part.of(run.clone()).unwrap().evaluations.remove(0).table.rows;
         assert_eq!(
             left.iter().map(|row| row.method.as_str()).collect::<Vec<&str>>(),
@@ -197,6 +211,19 @@ mod tests {
             left.iter().map(|row| row.method.as_str()).collect::<Vec<&str>>(),
             ["a[kl=1]", "c[kl=1]"]
         );
+        let named = |node: &str| Evaluation { node: node.into(), ..Evaluation::default() };
+        let nodes = ["study[seed=0]", "study[seed=1]", "audit"].map(named);
+        let several = Run { evaluations: nodes.into(), ..Run::default() };
+        for (wanted, found) in [
+            ("study[seed=1]", &["study[seed=1]"][..]),
+            ("study", &["study[seed=0]", "study[seed=1]"]),
+        ] {
+            let part = Selection { evaluations: names(&[wanted]), ..Selection::default() };
+            let left = part.of(several.clone()).unwrap().evaluations;
+            assert_eq!(left.iter().map(|one| one.node.as_str()).collect::<Vec<&str>>(), found);
+        }
+        let wrong = Selection { evaluations: names(&["other"]), ..Selection::default() };
+        assert_eq!(wrong.of(several).unwrap_err().what, "evaluation");
         let wrong =
             Selection { metrics: names(&["golf"]), ..Selection::default() }.of(run).unwrap_err();
         let known = names(&["gold", "kl", "gold_difference"]);

@@ -8,8 +8,11 @@ use super::layout::distinct;
 use super::metrics::define_step;
 use super::run::{Curve, Node, Run};
 
-/// Points that a line is drawn with at most; of more, every k-th is drawn.
+/// Points that a chart has at most, as far as [`LEAST_POINTS`] allows; of more, every k-th is
+/// drawn.
 pub const POINTS: usize = 1000;
+/// Points of a line that a chart has at least, where there are as many.
+pub const LEAST_POINTS: usize = 100;
 
 /// What comes first, in this order; the rest follows in the order of the file.
 const FIRST: [&str; 9] = [
@@ -24,13 +27,27 @@ const FIRST: [&str; 9] = [
     "objective/entropy",
 ];
 
+/// The nodes of a stage that have curves.
+fn nodes<'a>(run: &'a Run, family: &str) -> Vec<&'a Node> {
+    let has_curves = |node: &&Node| node.family() == family && !node.curves.is_empty();
+    run.nodes.iter().filter(has_curves).collect()
+}
+
+/// Whether the charts of a stage have fewer points than its files.
+pub fn is_thinned(run: &Run, family: &str) -> bool {
+    let nodes = nodes(run, family);
+    let mut curves = nodes.iter().flat_map(|node| &node.curves);
+    curves.any(|curve| curve.points.len() > most(nodes.len()))
+}
+
+/// Points of a line of a chart of `lines`.
+fn most(lines: usize) -> usize {
+    (POINTS / lines.max(1)).max(LEAST_POINTS)
+}
+
 /// The charts of a stage: one a figure, a line a node of a sweep.
 pub fn charts(run: &Run, family: &str) -> Vec<Chart> {
-    let nodes: Vec<&Node> = run
-        .nodes
-        .iter()
-        .filter(|node| node.family() == family && !node.curves.is_empty())
-        .collect();
+    let nodes = nodes(run, family);
     let mut metrics =
         distinct(nodes.iter().flat_map(|node| &node.curves).map(|curve| curve.metric.as_str()));
     metrics.sort_by_key(|metric| {
@@ -49,7 +66,7 @@ pub fn families(run: &Run) -> Vec<&str> {
 
 fn figure(nodes: &[&Node], family: &str, metric: &str) -> Chart {
     let trace = |(at, node): (usize, &&Node)| {
-        let points = thinned(node.curve(metric)?);
+        let points = thinned(node.curve(metric)?, nodes.len());
         Some(json!({
             "type": "scatter", "mode": if points.len() < 30 { "lines+markers" } else { "lines" },
             "name": label(&node.name),
@@ -95,9 +112,9 @@ fn optimisation(nodes: &[&Node], family: &str) -> Option<Chart> {
         else {
             continue;
         };
-        let both: Vec<(u64, Option<f64>, Option<f64>)> = thinned(kl)
+        let both: Vec<(u64, Option<f64>, Option<f64>)> = thinned(kl, nodes.len())
             .into_iter()
-            .zip(thinned(scores))
+            .zip(thinned(scores, nodes.len()))
             .map(|(kl, score)| (kl.0, kl.1, score.1))
             .collect();
         data.push(json!({
@@ -124,9 +141,9 @@ fn optimisation(nodes: &[&Node], family: &str) -> Option<Chart> {
     (!chart.data.is_empty()).then_some(chart)
 }
 
-/// Every k-th point, and the last.
-fn thinned(curve: &Curve) -> Vec<(u64, Option<f64>)> {
-    let every = curve.points.len().div_ceil(POINTS).max(1);
+/// Every k-th point, and the last, of one of `lines`.
+fn thinned(curve: &Curve, lines: usize) -> Vec<(u64, Option<f64>)> {
+    let every = curve.points.len().div_ceil(most(lines)).max(1);
     let last = curve.points.len().saturating_sub(1);
     curve
         .points
@@ -147,9 +164,12 @@ mod tests {
             metric: "loss".into(),
             points: (1..=25_001).map(|step| (step, Some(step as f64))).collect(),
         };
-        let thin = thinned(&curve);
+        let thin = thinned(&curve, 1);
         assert!(thin.len() <= POINTS + 1 && thin.len() > POINTS / 2, "{}", thin.len());
         assert_eq!((thin[0].0, thin.last().unwrap().0), (1, 25_001));
-        assert_eq!(thinned(&Curve { points: curve.points[..7].to_vec(), ..curve }).len(), 7);
+        let of_four = thinned(&curve, 4).len();
+        assert!(of_four <= POINTS / 4 + 1 && of_four > POINTS / 8, "{of_four}");
+        assert!(thinned(&curve, 100).len() >= LEAST_POINTS);
+        assert_eq!(thinned(&Curve { points: curve.points[..7].to_vec(), ..curve }, 1).len(), 7);
     }
 }

@@ -352,7 +352,7 @@ fn seeds_of_training_are_in_every_format() {
     for (text, each) in [
         (report("markdown"), &each),
         (report("latex"), &in_latex),
-        (place.read("page.html"), &each),
+        (super::page::unpacked(&place.read("page.html")), &each),
     ] {
         assert!(text.contains("gold: every seed") && text.contains(each), "{each}");
     }

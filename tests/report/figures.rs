@@ -6,7 +6,7 @@ use posttrain::eval::interval::{Interval, Kind};
 use posttrain::report::charts::charts;
 use posttrain::report::formats::{csv, json, markdown};
 use posttrain::report::latex::latex;
-use posttrain::report::page::{SAMPLES, page};
+use posttrain::report::page::page;
 use posttrain::report::run::{Evaluation, Run};
 use serde_json::Value;
 
@@ -97,7 +97,7 @@ struct Texts {
 
 impl Texts {
     fn of(run: &Run) -> Self {
-        Texts { page: page(run, SAMPLES), markdown: markdown(run), latex: latex(run) }
+        Texts { page: page(run, None), markdown: markdown(run), latex: latex(run) }
     }
 
     fn have(&self, line: &Line<'_>) {
@@ -371,7 +371,7 @@ fn listings_are_filtered_by_metric_test_set_and_verdict() {
     let Some(program) = program() else { return skip("headless Chromium") };
     let (folder, run) = (tempfile::tempdir().unwrap(), run());
     let path = folder.path().join("report.html");
-    std::fs::write(&path, page(&run, SAMPLES)).unwrap();
+    std::fs::write(&path, page(&run, None)).unwrap();
     let mut browser = Browser::start(&program);
     browser.open(&path, 390, 844, "light");
     browser.wait("'ready' in document.documentElement.dataset");

@@ -8,7 +8,7 @@ use posttrain::inference::diversity::Metric;
 use posttrain::report::formats::{csv, json, markdown};
 use posttrain::report::latex::latex;
 use posttrain::report::metrics::{define, define_step, names};
-use posttrain::report::page::{SAMPLES, page};
+use posttrain::report::page::page;
 use serde_json::Value;
 
 use super::fixture::run;
@@ -106,8 +106,7 @@ fn every_figure_that_a_format_shows_is_defined_there() {
     let metrics: BTreeSet<&str> = rows.map(|row| row.metric.as_str()).collect();
     let steps: BTreeSet<&str> =
         run.nodes.iter().flat_map(|node| &node.curves).map(|curve| curve.metric.as_str()).collect();
-    let (page, markdown, latex, csv) =
-        (page(&run, SAMPLES), markdown(&run), latex(&run), csv(&run));
+    let (page, markdown, latex, csv) = (page(&run, None), markdown(&run), latex(&run), csv(&run));
     let json: Value = serde_json::from_str(&json(&run)).unwrap();
     for metric in &metrics {
         let definition = define(metric).unwrap_or_else(|| panic!("{metric} is not defined"));

@@ -4,7 +4,7 @@ use posttrain::artefacts::optimum::Optimum;
 use posttrain::report::charts::charts;
 use posttrain::report::formats::{csv, json, markdown};
 use posttrain::report::latex::latex;
-use posttrain::report::page::{SAMPLES, page};
+use posttrain::report::page::page;
 use posttrain::report::select::Selection;
 use serde_json::Value;
 
@@ -68,7 +68,7 @@ fn csv_and_json_have_every_figure_as_it_is() {
 #[test]
 fn page_markdown_and_latex_have_every_point_and_what_is_not_estimated() {
     let run = run();
-    let (page, markdown, latex) = (page(&run, SAMPLES), markdown(&run), latex(&run));
+    let (page, markdown, latex) = (page(&run, None), markdown(&run), latex(&run));
     let note = "Optimum of the KL-regularised objective on `id`: no estimate at beta 0.1 and below, \
         where 256 candidates an input have an effective sample size of 4.0 or less (`min_ess` is \
         10).";
@@ -108,6 +108,7 @@ fn a_part_of_a_report_has_a_part_of_the_optimum() {
         metrics: names(&["ngram_distance"]),
         methods: names(&["sft"]),
         test_sets: names(&["id"]),
+        ..Selection::default()
     };
     let optima = part.of(run()).unwrap().evaluations.remove(0).optimum;
     assert_eq!(optima.len(), 1);

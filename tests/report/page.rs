@@ -7,14 +7,17 @@ use std::io::Read;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use flate2::read::ZlibDecoder;
+use posttrain::eval::compare::Difference;
 use posttrain::report::page::{SAMPLES, page};
+use posttrain::report::run::{Evaluation, Run};
+use serde_json::json;
 
 use super::browser::{Browser, program};
 use super::fixture::{HOSTILE, INPUTS, METHODS, TEST_SETS, run};
 use super::skip;
 
-/// The page's data, unpacked, behind its text.
-fn unpacked(page: &str) -> String {
+/// The page's data, unpacked, long tables among them.
+pub(super) fn unpacked(page: &str) -> String {
     let elements = page.split("<script type=\"text/plain\" id=\"").skip(1);
     let text = |element: &str| {
         let (_, rest) = element.split_once('>').unwrap();
@@ -38,7 +41,7 @@ fn opened(samples: usize) -> Option<(tempfile::TempDir, std::path::PathBuf, Brow
     };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("report.html");
-    std::fs::write(&path, page(&run(), samples)).unwrap();
+    std::fs::write(&path, page(&run(), Some(samples))).unwrap();
     Some((folder, path, Browser::start(&program)))
 }
 
@@ -237,19 +240,19 @@ fn the_theme_can_be_changed_by_the_keyboard_and_charts_follow() {
 
 #[test]
 fn a_large_run_is_cut_and_says_so() {
-    let whole = page(&run(), 10);
+    let whole = page(&run(), Some(10));
     let text = whole.clone() + &unpacked(&whole);
     assert!(
         text.contains("Of 30 inputs of id, the first 10 are here.") && text.contains("--samples N")
     );
     assert_eq!(text.matches("\"id\":\"row-9\"").count(), TEST_SETS.len());
-    assert!(!text.contains("\"id\":\"row-10\"") && !page(&run(), SAMPLES).contains("id=left-out"));
-    assert!(text.contains("Lines have at most 1000 points"));
+    assert!(!text.contains("\"id\":\"row-10\"") && !page(&run(), None).contains("id=left-out"));
+    assert!(text.contains("Charts have about 1000 points, at least 100 a line"));
 }
 
 #[test]
 fn the_page_is_one_file_with_tables_that_need_no_script() {
-    let text = page(&run(), SAMPLES);
+    let text = page(&run(), None);
     assert!(unpacked(&text).contains("plotly.js v"), "plotly.js is in the page");
     assert!(text.len() < 2_500_000, "{} bytes", text.len());
     let own = text.replace("https://", "");
@@ -262,5 +265,58 @@ fn the_page_is_one_file_with_tables_that_need_no_script() {
     ] {
         assert!(text.contains(word), "{word}");
     }
-    assert_eq!(page(&run(), SAMPLES), text, "the same run, the same bytes");
+    assert_eq!(page(&run(), None), text, "the same run, the same bytes");
+}
+
+/// Five seeds of one evaluation with more differences than a page can have as HTML.
+fn many() -> Run {
+    let mut run = run();
+    let own = run.evaluations.iter().find(|one| one.seeds.is_empty()).unwrap().clone();
+    let seed = |seed: usize| {
+        let mut evaluation = Evaluation { node: format!("evaluation[seed={seed}]"), ..own.clone() };
+        let differences = own.comparisons.differences.iter().filter(|one| one.metric == "gold");
+        for copy in 0..1_000 {
+            let metric = format!("measure_{copy}");
+            let named = |one: &Difference| Difference { metric: metric.clone(), ..one.clone() };
+            evaluation.comparisons.differences.extend(differences.clone().map(named));
+        }
+        evaluation
+    };
+    run.evaluations = (0..5).map(seed).collect();
+    run
+}
+
+#[test]
+fn of_many_evaluations_one_is_shown_in_full_and_its_long_tables_are_packed() {
+    let text = page(&many(), None);
+    assert!(text.len() < 3_000_000, "{} bytes", text.len());
+    let first = "Results of evaluation[seed=0]";
+    assert!(text.contains(first) && !text.contains("Results of evaluation[seed=1]"));
+    let others = "not shown in full: evaluation[seed=1], evaluation[seed=2], evaluation[seed=3], \
+        evaluation[seed=4].";
+    assert!(text.contains(others));
+    assert!(text.contains("--evaluations 'evaluation[seed=1]'"));
+    let three = Run { evaluations: many().evaluations[..3].to_vec(), ..many() };
+    let whole = page(&three, Some(0));
+    assert!(whole.contains("Results of evaluation[seed=2]") && !whole.contains("id=not-shown"));
+
+    let Some(program) = program() else {
+        skip("headless Chromium");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("report.html");
+    std::fs::write(&path, &text).unwrap();
+    let mut browser = Browser::start(&program);
+    open(&mut browser, &path, 1280, 900, "light");
+    assert!(text.contains("data-packed"));
+    assert_eq!(browser.value("document.querySelectorAll('[data-packed]').length"), json!(0));
+    let listings = "document.querySelectorAll('#significance [data-metric^=measure_]').length";
+    assert_eq!(browser.value(listings), json!(1_000));
+    // What was unpacked is filtered like the rest.
+    let shown = "[...document.querySelectorAll('#significance [data-metric]')]\
+        .filter((listing) => !listing.hidden && listing.offsetParent).map((listing) => \
+        listing.dataset.metric).join()";
+    assert!(!browser.value(shown).as_str().unwrap().contains("measure_"));
+    assert_eq!(browser.complaints, Vec::<String>::new());
 }

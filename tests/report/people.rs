@@ -4,7 +4,7 @@ use posttrain::artefacts::people::BesidePeople;
 use posttrain::eval::interval::{Interval, Kind, of_share};
 use posttrain::report::formats::{csv, json, markdown};
 use posttrain::report::latex::latex;
-use posttrain::report::page::{SAMPLES, page};
+use posttrain::report::page::page;
 use posttrain::report::run::Run;
 use posttrain::report::select::Selection;
 use posttrain::report::text::text;
@@ -64,6 +64,7 @@ fn csv_and_json_have_both_figures_and_a_part_can_be_taken() {
         metrics: vec!["ead_per_input".into()],
         methods: vec!["sft".into(), "ppo".into()],
         test_sets: vec!["id".into()],
+        ..Selection::default()
     };
     let part = selection.of(run.clone()).unwrap();
     let [only] = part.evaluations[0].beside_people.as_slice() else { panic!("one is left") };
@@ -75,7 +76,7 @@ fn csv_and_json_have_both_figures_and_a_part_can_be_taken() {
 
 #[test]
 fn the_page_and_latex_have_them_where_there_are_any() {
-    let (with, without) = (page(&with_people(), SAMPLES), page(&run(), SAMPLES));
+    let (with, without) = (page(&with_people(), None), page(&run(), None));
     let heading = "Measures beside people";
     assert!(with.contains(heading) && with.contains("href=\"#people\""));
     assert!(!without.contains(heading) && !without.contains("href=\"#people\""));

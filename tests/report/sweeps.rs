@@ -73,7 +73,7 @@ fn panels_are_drawn_at_both_widths_in_both_themes_with_one_scale() {
     };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("report.html");
-    std::fs::write(&path, page(&run(), 0)).unwrap();
+    std::fs::write(&path, page(&run(), Some(0))).unwrap();
     let mut browser = Browser::start(&program);
     for (width, height, theme) in
         [(1280, 900, "light"), (1280, 900, "dark"), (390, 844, "light"), (390, 844, "dark")]
@@ -132,7 +132,7 @@ fn panels_are_drawn_at_both_widths_in_both_themes_with_one_scale() {
 
 #[test]
 fn a_table_has_a_column_a_value_and_neighbours_are_compared() {
-    let (markdown, page) = (formats::markdown(&run()), page(&run(), 0));
+    let (markdown, page) = (formats::markdown(&run()), page(&run(), Some(0)));
     let lines: Vec<&str> = markdown.lines().collect();
     let at = lines.iter().position(|line| *line == "### gold along kl, id").unwrap();
     assert_eq!(lines[at + 2], "| method | 0.02 | 0.05 | 0.1 | 0.2 | 0.4 |");

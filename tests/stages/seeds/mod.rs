@@ -190,7 +190,7 @@ fn every_format_shows_the_verdicts() {
         Run { id: "r".into(), evaluations: vec![evaluation], ..Run::default() }
     };
     let run = show("benjamini_hochberg");
-    let (markdown, page) = (formats::markdown(&run), page(&run, 0));
+    let (markdown, page) = (formats::markdown(&run), page(&run, Some(0)));
     for text in [&markdown, &page, &latex(&run)] {
         let letters: String = text.chars().filter(|letter| letter.is_alphanumeric()).collect();
         for said in ["goldgapsoverseeds", "goldagainstbestofnatequalKLoverseeds", "equivalent"] {
