@@ -43,6 +43,8 @@ const ANSWERS: usize = 4_000;
 /// Evaluations of a family that are all shown in full; of a larger family, or where there are
 /// figures over seeds, the first one is.
 const FULL: usize = 3;
+/// Findings that are shown before the rest is unfolded.
+const FINDINGS: usize = 10;
 /// Bytes of HTML above which tables are packed.
 const LONG: usize = 1 << 17;
 /// Samples of an input, beside the output, that a page has.
@@ -206,15 +208,27 @@ fn section(id: &str, heading: &str, content: &str) -> String {
     )
 }
 
-/// What was found, the most important first; nothing where nothing was compared.
+/// What was found, the most important first, those after the first [`FINDINGS`] folded; nothing
+/// where nothing was compared.
 fn findings(run: &Run) -> String {
     let all = summary::all(&run.evaluations);
     if all.is_empty() {
         return String::new();
     }
-    let items: String = all.iter().map(|finding| format!("<li>{}\n", text(finding))).collect();
+    let list = |findings: &[String]| {
+        let items: String =
+            findings.iter().map(|finding| format!("<li>{}\n", text(finding))).collect();
+        format!("<ul>\n{items}</ul>\n")
+    };
+    let (first, rest) = all.split_at(FINDINGS.min(all.len()));
+    let rest = match rest.len() {
+        0 => String::new(),
+        count => {
+            format!("<details><summary>{count} more</summary>\n{}</details>\n", list(rest))
+        }
+    };
     let legend = text(&summary::legend(&run.evaluations));
-    section("findings", "Findings", &format!("<p class=note>{legend}</p>\n<ul>\n{items}</ul>\n"))
+    section("findings", "Findings", &format!("<p class=note>{legend}</p>\n{}{rest}", list(first)))
 }
 
 /// What differs along the axes of sweeps: small multiples, and tables of the same; nothing where

@@ -18,14 +18,8 @@ pub const LINES: usize = 16;
 /// long as their paths, of which there are fewer than [`LINES`]. Evaluations over seeds of training
 /// come first: they say more than one seed does. Nothing where nothing was evaluated.
 pub fn summary(evaluations: &[Evaluation], rest: &[String], width: usize) -> String {
-    let mut all: Vec<&Evaluation> = evaluations.iter().collect();
-    all.sort_by_key(|evaluation| evaluation.seeds.is_empty());
-    let found: Vec<Vec<String>> =
-        all.iter().map(|evaluation| findings(evaluation, all.len() > 1)).collect();
-    // The first finding of each evaluation, then the second of each.
-    let most = found.iter().map(Vec::len).max().unwrap_or(0);
-    let in_turn = (0..most).flat_map(|at| found.iter().filter_map(move |own| own.get(at)));
-    let in_turn: Vec<String> = in_turn.map(|finding| wrapped(finding, width)).collect();
+    let all: Vec<&Evaluation> = evaluations.iter().collect();
+    let in_turn: Vec<String> = in_turn(all).iter().map(|finding| wrapped(finding, width)).collect();
     if in_turn.is_empty() {
         return String::new();
     }
@@ -55,11 +49,23 @@ pub(super) fn legend(evaluations: &[Evaluation]) -> String {
     format!("A > B: significant, p < 0.05 after {whose} correction; A ~ B: not")
 }
 
-/// Every finding, those over seeds of training first.
+/// Every finding, in the order of a summary; where there are evaluations over seeds of training,
+/// theirs alone.
 pub(super) fn all(evaluations: &[Evaluation]) -> Vec<String> {
-    let mut all: Vec<&Evaluation> = evaluations.iter().collect();
-    all.sort_by_key(|evaluation| evaluation.seeds.is_empty());
-    all.iter().flat_map(|evaluation| findings(evaluation, all.len() > 1)).collect()
+    let has_seeds = evaluations.iter().any(|evaluation| !evaluation.seeds.is_empty());
+    let is_told = |one: &&Evaluation| !has_seeds || !one.seeds.is_empty();
+    in_turn(evaluations.iter().filter(is_told).collect())
+}
+
+/// The first finding of each evaluation, then the second of each; those over seeds of training
+/// first.
+fn in_turn(mut evaluations: Vec<&Evaluation>) -> Vec<String> {
+    evaluations.sort_by_key(|evaluation| evaluation.seeds.is_empty());
+    let named = evaluations.len() > 1;
+    let found: Vec<Vec<String>> =
+        evaluations.iter().map(|evaluation| findings(evaluation, named)).collect();
+    let most = found.iter().map(Vec::len).max().unwrap_or(0);
+    (0..most).flat_map(|at| found.iter().filter_map(move |own| own.get(at))).cloned().collect()
 }
 
 /// A line a finding, the most important first: performance in distribution, what of a gain is kept

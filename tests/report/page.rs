@@ -299,6 +299,20 @@ fn of_many_evaluations_one_is_shown_in_full_and_its_long_tables_are_packed() {
     let three = Run { evaluations: many().evaluations[..3].to_vec(), ..many() };
     let whole = page(&three, Some(0));
     assert!(whole.contains("Results of evaluation[seed=2]") && !whole.contains("id=not-shown"));
+    // Of five evaluations ten findings are shown, and the rest unfolds.
+    let findings = |page: &str| {
+        let (_, rest) = page.split_once("<section id=findings").unwrap();
+        rest.split_once("</section>").unwrap().0.to_owned()
+    };
+    let (first, rest) =
+        findings(&text).split_once("<details>").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    assert_eq!(first.matches("<li>").count(), 10);
+    let count = rest.matches("<li>").count();
+    assert!(count > 0 && rest.contains(&format!("<summary>{count} more</summary>")));
+    assert!(first.contains("evaluation[seed=4]: "));
+    // Where there are figures over seeds, single seeds are left to them.
+    let with_seeds = findings(&page(&run(), Some(0)));
+    assert!(with_seeds.contains("<li>gold, id: ") && !with_seeds.contains("<li>evaluation: "));
 
     let Some(program) = program() else {
         skip("headless Chromium");
