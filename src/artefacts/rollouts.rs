@@ -15,6 +15,11 @@ pub fn name(step: usize) -> String {
     format!("step-{:05}.jsonl", step + 1)
 }
 
+/// The step, from 1, of a file of this name; `None` if it is no such file.
+pub fn step_of(name: &str) -> Option<usize> {
+    name.strip_prefix("step-")?.strip_suffix(".jsonl")?.parse().ok()
+}
+
 /// A response that was sampled for a step, before its updates; fields by name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rollout {
