@@ -60,3 +60,18 @@ impl<'a> From<&'a Rollout> for Response<'a> {
 pub fn figures(rollouts: &[Rollout]) -> Metrics {
     responses::figures(&rollouts.iter().map(Response::from).collect::<Vec<_>>())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_says_its_step() {
+        let steps = [0, 11, 99_998, 123_455];
+        assert_eq!(steps.map(|step| step_of(&name(step))), steps.map(|step| Some(step + 1)));
+        assert_eq!(name(11), "step-00012.jsonl");
+        for other in ["step-.jsonl", "step-00012", "00012.jsonl", "step-x.jsonl"] {
+            assert_eq!(step_of(other), None, "{other}");
+        }
+    }
+}

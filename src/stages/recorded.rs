@@ -347,7 +347,7 @@ fn compare(recorded: &Settings, own: &Settings, step: usize) -> Result<()> {
             "`replay.of` is an artefact of `{}`, and this stage is `{}`",
             recorded.kind, own.kind
         );
-        return Err(user(message).hint("a step is taken again by a stage of its own kind").into());
+        return Err(user(message).hint("a step is taken again by a stage of the kind that recorded it").into());
     }
     let names: BTreeSet<&String> = recorded.fields.keys().chain(own.fields.keys()).collect();
     for name in names {

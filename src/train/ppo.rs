@@ -223,8 +223,8 @@ impl<'a, B: Backend> Ppo<'a, B> {
         Ok(self)
     }
 
-    /// Takes up a state that another run has saved. Of the coefficients of the KL penalty and of the
-    /// entropy bonus, each is that of the state if its entry of `continues` says so.
+    /// Takes up a state that another run has saved. Of the coefficients of the KL penalty and of
+    /// the entropy bonus, each is that of the state if its entry of `continues` says so.
     ///
     /// # Errors
     /// If the archive lacks a part, or has one of another size.

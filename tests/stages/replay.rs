@@ -1,6 +1,6 @@
-//! `record` and `replay` of `ppo` and `grpo`. What a replay must come to is known without it: with
-//! the settings of its run, that run's own step; with other settings, the first step of a run that
-//! has these, since the first responses are sampled before any update.
+//! `record` and `replay` of `ppo` and `grpo`. The result of a replay is known without it: with the
+//! settings of its run it is that run's step; with other settings, of step 1, it is the first step
+//! of a run that has these, since the first responses are sampled before any update.
 
 use std::path::Path;
 
@@ -46,7 +46,7 @@ fn runs() -> Vec<(&'static str, &'static str, Value)> {
     let controlled = json!({"coef": 0.01, "target": {"entropy": 2.0, "step": 0.02}});
     let short = json!({"short": {"by": {"length": {"most": 8}}}});
     let annealed = json!({"kl.anneal": {"to": 0.0}, "samples_per_prompt": 2,
-        "diversity": {"novelty": {"weight": 0.5}}, "value.fit": "every_epoch"});
+        "diversity": {"mara": {"good": {"quantile": 0.5}}}, "value.fit": "every_epoch"});
     let ppo = [
         (
             "shared",
@@ -76,7 +76,7 @@ fn runs() -> Vec<(&'static str, &'static str, Value)> {
             json!({"reward_model": null, "rewards": short,
             "dynamic_sampling.tries": 4, "missing_eos": {"subtract": 1.0}}),
         ),
-        ("rloo", json!({"algorithm": "rloo", "diversity": {"novelty": {"weight": 0.5}}})),
+        ("rloo", json!({"algorithm": "rloo", "diversity": {"mara": {"good": {"quantile": 0.5}}}})),
     ];
     let ppo = ppo.into_iter().map(|(name, more)| ("ppo", name, base(&more)));
     ppo.chain(grpo.into_iter().map(|(name, more)| ("grpo", name, grouped(more)))).collect()
@@ -191,7 +191,7 @@ fn other_settings_take_the_step_of_a_run_that_has_them() {
         json!({"advantages.scale": "batch"}),
         json!({"missing_eos": {"replace": -3.0}}),
         json!({"diversity": {"max_at_k": {"k": 2}}}),
-        json!({"diversity": {"novelty": {"weight": 0.5}}}),
+        json!({"diversity": {"mara": {"good": {"quantile": 0.5}}}}),
     ];
     for (kind, config, own) in
         [("ppo", base(&json!({})), &ppo[..]), ("grpo", grouped(json!({})), &grpo[..])]
