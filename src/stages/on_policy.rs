@@ -387,7 +387,7 @@ impl<'a> OnPolicy<'a> {
         let model = training.policy.finished();
         model_files::save(b, context.out(), &model, &from.origin, self.policy.path())?;
         if let Some(replay) = replay {
-            // It was trained on what the recorded run was: the prompts are its own.
+            // The recorded run was trained on the prompts of this step, and on more.
             return Lineage::read(replay.of.path())?.write(context.out());
         }
         let policys = Lineage::read(self.policy.path())?;

@@ -454,7 +454,7 @@ impl Stage for PpoStage {
         let model = ppo.policy.finished();
         model_files::save(b, context.out(), &model, &from.origin, self.policy.path())?;
         if let Some(replay) = &self.replay {
-            // It was trained on what the recorded run was: the prompts are its own.
+            // The recorded run was trained on the prompts of this step, and on more.
             return Lineage::read(replay.of.path())?.write(context.out());
         }
         let used: BTreeSet<String> = (0..steps)

@@ -347,7 +347,9 @@ fn compare(recorded: &Settings, own: &Settings, step: usize) -> Result<()> {
             "`replay.of` is an artefact of `{}`, and this stage is `{}`",
             recorded.kind, own.kind
         );
-        return Err(user(message).hint("a step is taken again by a stage of the kind that recorded it").into());
+        return Err(user(message)
+            .hint("a step is taken again by a stage of the kind that recorded it")
+            .into());
     }
     let names: BTreeSet<&String> = recorded.fields.keys().chain(own.fields.keys()).collect();
     for name in names {
@@ -388,6 +390,44 @@ fn damaged(folder: &Path, error: Error) -> Error {
         _ => {
             let message = format!("{} is no whole record of a step: {error:#}", folder.display());
             user(message).hint("make the artefact of `replay.of` again").into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Stream;
+
+    #[test]
+    fn numbers_of_responses_come_back_bit_for_bit() {
+        let draws = Stream::new(1, "numbers");
+        let bits = (0..20_000).map(|at| (draws.uniform(at, 0) * 4_294_967_296.0) as u32);
+        let edges = [-0.0, f32::MIN_POSITIVE / 3.0, f32::MAX, -1.0e-45, 0.1, -16_777_217.0];
+        let logprobs: Vec<f32> =
+            bits.map(f32::from_bits).chain(edges).filter(|x| x.is_finite()).collect();
+        assert!(logprobs.len() > 19_000);
+        let response = |score: f64| Response {
+            id: "ü\n".into(),
+            prompt: vec![3],
+            response: vec![5; logprobs.len()],
+            logprobs: logprobs.clone(),
+            ended: true,
+            score: Some(score),
+            rewards: [("a".to_owned(), Some(score / 3.0)), ("b".to_owned(), None)].into(),
+            reencoded: [("a".to_owned(), true)].into(),
+        };
+        let rows = [0.1 + 0.2, -0.0, f64::MIN_POSITIVE / 7.0, 1.0e300 / 3.0].map(response);
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join(RESPONSES);
+        write_jsonl(&path, &rows).expect("they are written");
+        let back: Vec<Response> = read_jsonl(&path).expect("they are read");
+        assert_eq!(back, rows);
+        for (back, row) in back.iter().zip(&rows) {
+            let bits =
+                |own: &Response| own.logprobs.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(back), bits(row));
+            assert_eq!(back.score.map(f64::to_bits), row.score.map(f64::to_bits));
         }
     }
 }
