@@ -12,7 +12,7 @@ use crate::artefacts::table::DIVERSITY;
 use crate::data::dataset::{Dataset, PROMPTS};
 use crate::data::rows::{self, Example};
 use crate::data::samples::{Output, Sampled};
-use crate::error::{Context as _, Result};
+use crate::error::{Result, user};
 use crate::eval::best_of_n::{self, AtKl};
 use crate::eval::diversity::{Ngrams, VOCABULARY};
 use crate::eval::interval::{Clusters, Interval, of_mean};
@@ -248,7 +248,7 @@ pub(super) fn training(method: &str, policy: &Path, dataset: &Dataset) -> Result
     let mut steps = Vec::new();
     for name in &fs::list(&folder)? {
         let step = step_of(name)
-            .with_context(|| format!("{name} in {} is of no step", folder.display()))?;
+            .ok_or_else(|| user(format!("{} is of no step", folder.join(name).display())))?;
         let rollouts: Vec<Rollout> = rows::read_jsonl(&folder.join(name))?;
         // A prompt may be drawn more than once.
         let prompts = Clusters::of(rollouts.iter().map(|rollout| &rollout.id));

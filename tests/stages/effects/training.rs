@@ -328,10 +328,7 @@ fn replays(others: &Others, kind: &'static str, base: &Value, pairs: &mut Vec<Pa
         let mut config = base.clone();
         config["record"] = json!([1, 2]);
         config["seed"] = json!(seed);
-        let made = make(kind, config);
-        let reference = made.reference();
-        others.kept.borrow_mut().push(made);
-        reference
+        others.keep(make(kind, config))
     };
     let (one, other) = (of(0), of(1));
     let beside = || json!({"replay": {"of": one.clone(), "step": 1}});
