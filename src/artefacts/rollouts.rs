@@ -15,6 +15,11 @@ pub fn name(step: usize) -> String {
     format!("step-{:05}.jsonl", step + 1)
 }
 
+/// The step, from 1, of a file of this name; `None` if it is no such file.
+pub fn step_of(name: &str) -> Option<usize> {
+    name.strip_prefix("step-")?.strip_suffix(".jsonl")?.parse().ok()
+}
+
 /// A response that was sampled for a step, before its updates; fields by name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rollout {
@@ -54,4 +59,19 @@ impl<'a> From<&'a Rollout> for Response<'a> {
 /// The figures of the rollouts of a step that sentinels read.
 pub fn figures(rollouts: &[Rollout]) -> Metrics {
     responses::figures(&rollouts.iter().map(Response::from).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_says_its_step() {
+        let steps = [0, 11, 99_998, 123_455];
+        assert_eq!(steps.map(|step| step_of(&name(step))), steps.map(|step| Some(step + 1)));
+        assert_eq!(name(11), "step-00012.jsonl");
+        for other in ["step-.jsonl", "step-00012", "00012.jsonl", "step-x.jsonl"] {
+            assert_eq!(step_of(other), None, "{other}");
+        }
+    }
 }

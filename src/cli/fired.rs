@@ -51,16 +51,22 @@ pub fn verdict(
     let path = folder.join(METRICS);
     let Some(bytes) = crate::fs::read_if_exists(&path)? else { return Ok(None) };
     let rows: Vec<(usize, Map<String, Value>)> = parse_jsonl(&bytes, &path)?;
-    let mut watch = Watch::new(kind, rows.len(), settings);
-    let of_rollouts = of_rollouts(store, object, rows.len())?;
+    // The replay of a step has a line alone, of that step.
+    let step = |(at, row): (usize, &Map<String, Value>)| {
+        row.get("step").and_then(Value::as_u64).map_or(at + 1, |step| step as usize)
+    };
+    let last = rows.len().checked_sub(1).map_or(0, |at| step((at, &rows[at].1)));
+    let mut watch = Watch::new(kind, last, settings);
+    let of_rollouts = of_rollouts(store, object, last)?;
     let mut fired = Vec::new();
     for (at, (_, row)) in rows.iter().enumerate() {
+        let number = step((at, row));
         let own = row.iter().filter(|(name, _)| *name != "step");
         let own = own.filter_map(|(name, value)| Some((name.as_str(), value.as_f64()?)));
-        let others = of_rollouts.get(at).into_iter().flatten();
+        let others = number.checked_sub(1).and_then(|at| of_rollouts.get(at)).into_iter().flatten();
         let others = others.map(|(name, value)| (name.as_str(), *value));
         let figures: Vec<(&str, f64)> = own.chain(others).collect();
-        fired.extend(watch.step(at + 1, &figures));
+        fired.extend(watch.step(number, &figures));
     }
     Ok(Some(Verdict { fired, judged: watch.judged() }))
 }

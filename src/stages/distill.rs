@@ -13,7 +13,8 @@ use super::models::{ArtefactShape, ArtefactShapes};
 use super::on_policy::{Drawing, Drawn, Method, OnPolicy, Turn};
 use super::policy_validation::PolicyValidation;
 use super::reading::Reading;
-use super::rewards::{Reward, Rewards};
+use super::replay::Replays;
+use super::rewards::Reward;
 use super::{Checks, KindInfo, Problem, Stage, sentinels};
 use crate::backend::Backend;
 use crate::dag::context::Context;
@@ -98,9 +99,6 @@ fn one() -> usize {
 fn unit() -> f64 {
     1.0
 }
-
-/// No reward takes part.
-static NO_REWARDS: Rewards = Rewards::new();
 
 impl Stage for DistillStage {
     const INFO: KindInfo = KindInfo {
@@ -219,7 +217,7 @@ impl DistillStage {
     fn on_policy(&self) -> OnPolicy<'_> {
         OnPolicy {
             policy: &self.policy,
-            reward: Reward { model: None, parts: &NO_REWARDS },
+            reward: Reward::NONE,
             teacher: Some(&self.teacher),
             dataset: &self.dataset,
             split: &self.split,
@@ -236,6 +234,7 @@ impl DistillStage {
             validation: self.validation.as_ref(),
             diversity: None,
             sentinels: (Self::INFO.name, &self.sentinels),
+            replays: Replays::default(),
             kl_stops: KlStops::default(),
         }
     }

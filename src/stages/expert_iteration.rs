@@ -12,6 +12,7 @@ use super::models::{ArtefactShape, ArtefactShapes};
 use super::on_policy::{Drawing, Drawn, Method, OnPolicy, Turn};
 use super::policy_validation::PolicyValidation;
 use super::reading::Reading;
+use super::replay::Replays;
 use super::rewards::{Reward, Rewards};
 use super::{Checks, KindInfo, Problem, Stage, sentinels};
 use crate::backend::Backend;
@@ -237,6 +238,7 @@ impl ExpertIterationStage {
             validation: self.validation.as_ref(),
             diversity: None,
             sentinels: (Self::INFO.name, &self.sentinels),
+            replays: Replays::default(),
             kl_stops: KlStops::default(),
         }
     }

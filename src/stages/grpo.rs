@@ -22,14 +22,16 @@ use super::on_policy::{Drawing, Drawn, Group, Method, OnPolicy, Turn};
 use super::policy_options::{check_anneal, check_entropy, check_kl_stops};
 use super::policy_validation::PolicyValidation;
 use super::reading::Reading;
+use super::replay::{self, ReplayConfig, Replays};
 use super::rewards::{Reward, Rewards};
-use super::{Checks, KindInfo, Problem, Stage, sentinels};
+use super::{Checks, Constraint, KindInfo, Problem, Stage, sentinels};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::dataset;
 use crate::error::Result;
 use crate::model::memory::Memory;
 use crate::model::transformer::Recompute;
+use crate::model::weights::Model;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel};
 use crate::rl::Metrics;
 use crate::rl::advantage::{Conventions, MissingEos};
@@ -129,6 +131,14 @@ pub struct GrpoStage {
     /// `null` measures nothing and keeps the last step.
     #[serde(default)]
     pub validation: Option<PolicyValidation>,
+    /// Steps, from 1, that the artefact keeps all of that a replay needs: the state before the
+    /// step, and its responses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub record: Vec<usize>,
+    /// One recorded step of another run, which is taken again with the settings of this stage
+    /// instead of training. `null` trains.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<ReplayConfig>,
     /// Settings of sentinels by name; docs/sentinels.md lists them. Those without an entry have
     /// their defaults.
     #[serde(default, skip_serializing_if = "Sentinels::is_empty")]
@@ -252,10 +262,24 @@ impl Stage for GrpoStage {
         check_kl_stops(&mut checks, self.kl_stops(), self.epochs);
         self.check_parts(&mut checks);
         self.check_diversity(&mut checks);
+        let idle = [
+            ("validation", self.validation.is_some()),
+            ("dynamic_sampling", self.dynamic_sampling.is_some()),
+        ];
+        replay::check(&mut checks, self.replays(), self.steps, &idle);
         sentinels::check(&mut checks, Self::INFO.name, &self.sentinels);
         let mut problems = checks.done();
         problems.extend(self.optimiser.problems());
         problems
+    }
+
+    fn constraints(&self) -> Vec<Constraint> {
+        let same = [
+            ("policy", Some(self.policy.place())),
+            ("dataset", Some(self.dataset.place())),
+            ("reward_model", self.reward_model.as_ref().map(Ref::place)),
+        ];
+        replay::constraints(self.replay.as_ref(), &same)
     }
 
     fn makes(&self, shapes: &ArtefactShapes) -> Option<ArtefactShape> {
@@ -309,18 +333,10 @@ impl<B: Backend> Method<B> for Grpo<'_, B> {
         drawing: &mut Drawing<'a, B>,
     ) -> Result<(Metrics, Drawn<'a>)> {
         let stage = self.stage;
-        let tries = stage.dynamic_sampling.map_or(1, |sampling| sampling.tries);
-        let (mut kept, mut spare): (Vec<Group<'a>>, Vec<Group<'a>>) = (Vec::new(), Vec::new());
-        let mut batches = 0;
-        while batches < tries && kept.len() < stage.batch_size {
-            for group in drawing.batch(&training.policy.model, step * tries + batches)? {
-                let teaches = tries == 1 || group.has_signal(stage.missing_eos, stage.normalised());
-                let into = if teaches { &mut kept } else { &mut spare };
-                into.push(group);
-            }
-            batches += 1;
-        }
-        let mut drawn = Drawn::of(kept.into_iter().chain(spare).take(stage.batch_size));
+        let (mut drawn, batches) = match drawing.replayed() {
+            Some(drawn) => (drawn, 0),
+            None => stage.drawn(&training.policy.model, step, drawing)?,
+        };
         let compared = match stage.normalised() {
             None => vec![None; drawn.groups.len()],
             Some(parts) => drawn.scored.normalised(&drawn.groups, parts),
@@ -354,12 +370,37 @@ impl<B: Backend> Method<B> for Grpo<'_, B> {
 }
 
 impl GrpoStage {
+    /// The responses of step number `step`, and the number of batches of prompts that were drawn.
+    fn drawn<'a, B: Backend>(
+        &self,
+        policy: &Model<B>,
+        step: usize,
+        drawing: &mut Drawing<'a, B>,
+    ) -> Result<(Drawn<'a>, usize)> {
+        let tries = self.dynamic_sampling.map_or(1, |sampling| sampling.tries);
+        let (mut kept, mut spare): (Vec<Group<'a>>, Vec<Group<'a>>) = (Vec::new(), Vec::new());
+        let mut batches = 0;
+        while batches < tries && kept.len() < self.batch_size {
+            for group in drawing.batch(policy, step * tries + batches)? {
+                let teaches = tries == 1 || group.has_signal(self.missing_eos, self.normalised());
+                let into = if teaches { &mut kept } else { &mut spare };
+                into.push(group);
+            }
+            batches += 1;
+        }
+        Ok((Drawn::of(kept.into_iter().chain(spare).take(self.batch_size)), batches))
+    }
+
     fn reward(&self) -> Reward<'_> {
         Reward { model: self.reward_model.as_ref(), parts: &self.rewards }
     }
 
     fn kl_stops(&self) -> KlStops {
         KlStops { epochs: self.epoch_stop_kl, training: self.stop_at_kl }
+    }
+
+    fn replays(&self) -> Replays<'_> {
+        Replays { record: &self.record, replay: self.replay.as_ref() }
     }
 
     fn on_policy(&self) -> OnPolicy<'_> {
@@ -382,6 +423,7 @@ impl GrpoStage {
             validation: self.validation.as_ref(),
             diversity: self.diversity.as_ref(),
             sentinels: (Self::INFO.name, &self.sentinels),
+            replays: self.replays(),
             kl_stops: self.kl_stops(),
         }
     }

@@ -47,6 +47,7 @@ const SOURCES: &[&str] = &[
     include_str!("ppo_config.rs"),
     include_str!("pretrain.rs"),
     include_str!("reference_logprobs.rs"),
+    include_str!("replay.rs"),
     include_str!("reward_model.rs"),
     include_str!("reward_pairs.rs"),
     include_str!("rewards/command.rs"),

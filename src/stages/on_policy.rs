@@ -8,6 +8,8 @@ use super::model_files::{self, Loaded};
 use super::models::{self, ArtefactShapes};
 use super::policy_validation::{Measured, PolicyScorer, PolicyValidation};
 use super::reading::{Part, Reading, Splits};
+use super::recorded::{Records, Taken};
+use super::replay::{self, Common, Replayed, Replays};
 use super::rewards::{Names, Reward, Rewards, Scored, Scorer};
 use super::rollouts::{self, RolloutFiles, Sampler};
 use super::source::Source;
@@ -68,6 +70,8 @@ pub(super) struct OnPolicy<'a> {
     pub(super) diversity: Option<&'a GroupDiversity>,
     /// The stage kind, and the settings of its sentinels.
     pub(super) sentinels: (&'static str, &'a Sentinels),
+    /// Steps that are recorded, or the recorded step that is taken again.
+    pub(super) replays: Replays<'a>,
     /// Where KL ends training; the method makes no update in such a step.
     pub(super) kl_stops: KlStops,
 }
@@ -186,7 +190,9 @@ impl<'a> OnPolicy<'a> {
         S: FnOnce(&Counting, &Model<Counting>, Vec<Rollout>) -> Result<TrainState<Counting>>,
     {
         let policy = shapes.model(self.policy)?;
-        let rewards = self.reward.shapes(shapes, self.policy)?;
+        let replays = self.replays.replay.is_some();
+        let reward = if replays { Reward::NONE } else { self.reward };
+        let rewards = reward.shapes(shapes, self.policy)?;
         let teacher = match self.teacher {
             Some(teacher) => Some((shapes.model(teacher)?, shapes.shared(self.policy, teacher))),
             None => None,
@@ -203,7 +209,7 @@ impl<'a> OnPolicy<'a> {
         let keep = self.validation.map(|validation| validation.keep);
         let trains = (self.frozen, self.recompute, keep);
         let models = (&policy, &rewards, &teacher, &judge, &kinship);
-        shapes.counted((models, sizes, trains, more), |b| {
+        shapes.counted((models, sizes, trains, replays, more), |b| {
             let policy = memory::model(b, &policy.0, policy.1);
             let beside = |(spec, shared): &(Spec, Option<usize>)| {
                 memory::model_beside(b, spec, HeadKind::Reward, &policy, *shared)
@@ -234,12 +240,33 @@ impl<'a> OnPolicy<'a> {
         let prompt = self.max_prompt_tokens.map_or(longest, |most| most.min(longest));
         let prompts = vec![vec![0; prompt]; self.batch_size];
         let limits = models::limits(b, &policy.spec);
-        first_tokens(b, policy, &prompts, (self.samples, new), limits)?;
+        if self.replays.replay.is_none() {
+            first_tokens(b, policy, &prompts, (self.samples, new), limits)?;
+        }
         let response = vec![0; new];
         let rollout =
             |prompt: &Vec<u32>| Rollout::sampled(prompt, &response, vec![0.0; new], false);
         let each = |prompt| std::iter::repeat_n(prompt, self.samples);
         Ok(prompts.iter().flat_map(each).map(rollout).collect())
+    }
+
+    /// What is recorded of it with each step; the entropy bonus is `entropy`.
+    fn common(&self, entropy: Option<EntropyBonus>) -> Common<'_> {
+        Common {
+            kind: self.sentinels.0,
+            policy: self.policy.path(),
+            reward: self.reward,
+            split: self.split,
+            batch_size: self.batch_size,
+            samples: self.samples,
+            temperature: self.temperature,
+            max_new_tokens: self.max_new_tokens,
+            max_prompt_tokens: self.max_prompt_tokens,
+            frozen: self.frozen,
+            more: Vec::new(),
+            kl: None,
+            entropy,
+        }
     }
 
     /// A training state that begins as the policy.
@@ -261,7 +288,9 @@ impl<'a> OnPolicy<'a> {
     ) -> Result<()> {
         let from = model_files::load(b, self.policy.path())?;
         let new = self.max_new_tokens;
-        let scorer = self.reward.scorer(b, context, &from, self.policy.path(), new)?;
+        let replay = self.replays.replay;
+        let reward = if replay.is_some() { Reward::NONE } else { self.reward };
+        let scorer = reward.scorer(b, context, &from, self.policy.path(), new)?;
         let sizes = (self.batch_size, self.max_prompt_tokens);
         let prompts = rollouts::prompts(self.dataset.path(), self.split, sizes, &from.tokenizer)?;
         let own = from.model.spec.context;
@@ -293,7 +322,16 @@ impl<'a> OnPolicy<'a> {
         });
         let method = begin(&from)?;
         let policy = self.state(b, &from.model)?.with_masters_of(b, self.policy.path())?;
-        let mut training = WithBest::new(PolicyTraining::new(b, policy, method.entropy()));
+        let mut training = PolicyTraining::new(b, policy, method.entropy());
+        let common = self.common(method.entropy());
+        let vocabulary = from.model.spec.vocabulary;
+        let replayed = replay.map(|replay| common.replayed(replay, &prompts, vocabulary));
+        let replayed = replayed.transpose()?;
+        if let Some(replayed) = &replayed {
+            replayed.begin(|archive, continues| training.begin_as(archive, continues.entropy))?;
+        }
+        let records = Records::new(context, self.replays.record, || common.settings())?;
+        let mut training = WithBest::new(training);
         let names = Names::new(self.reward.parts);
         let files = RolloutFiles::new(context)?;
         let sampler = Sampler {
@@ -306,13 +344,19 @@ impl<'a> OnPolicy<'a> {
         };
         let (batch_size, seed) = (self.batch_size, self.seed);
         let tokenizer = &from.tokenizer;
+        let (prompts, replayed) = (prompts.as_slice(), replayed.as_ref());
         let mut drawing =
-            Drawing { b, context, tokenizer, prompts: &prompts, batch_size, seed, sampler, scorer };
+            Drawing { b, context, tokenizer, prompts, batch_size, seed, sampler, scorer, replayed };
         let (kind, own) = self.sentinels;
-        let watch = Watch::new(kind, self.steps, own);
-        let steps = steps::watched(context, watch, &mut training, self.steps, |training, step| {
+        let span = self.replays.span(self.steps);
+        let (first, end) = (span.start, span.end);
+        let watch = Watch::new(kind, end, own);
+        let steps = steps::watched(context, watch, &mut training, span, |training, step| {
+            records.before(step, &training.run)?;
+            let changed = drawing.compared(&training.run.policy.model);
             let turn = Turn { context, step, from: &from };
             let (mut metrics, drawn) = method.step(&mut training.run, turn, &mut drawing)?;
+            replay::explain(&mut metrics, changed);
             metrics.extend(names.metrics(&drawn.scored));
             let reached = self.kl_stops.reached(&metrics, KL);
             if let Some(reached) = reached {
@@ -324,9 +368,10 @@ impl<'a> OnPolicy<'a> {
                 metrics.extend(training.after(b, validator, |run| &run.policy, steps)?);
             }
             let Drawn { prompts, rollouts, scored, .. } = &drawn;
+            records.after(step, &Taken { prompts, rollouts, scored: Some(scored) })?;
             let observed =
                 files.write(step, tokenizer, prompts, rollouts, Some(scored), self.missing_eos)?;
-            if step + 1 == self.steps || reached.is_some() {
+            if step + 1 == end || reached.is_some() {
                 metrics.extend(training.run.policy.frozen_movement(b)?);
             }
             let tokens = rollouts.iter().map(|rollout| rollout.tokens.len()).sum();
@@ -335,16 +380,21 @@ impl<'a> OnPolicy<'a> {
         })?;
 
         drawing.scorer.finish(context)?;
-        files.publish(steps)?;
-        let used = files.ids(steps)?;
+        files.publish(first..steps)?;
+        records.publish(steps)?;
+        let used = files.ids(first..steps)?;
         let (training, kept) = training.finish(b, |run| &mut run.policy);
         let model = training.policy.finished();
         model_files::save(b, context.out(), &model, &from.origin, self.policy.path())?;
+        if let Some(replay) = replay {
+            // The recorded run was trained on the prompts of this step, and on more.
+            return Lineage::read(replay.of.path())?.write(context.out());
+        }
         let policys = Lineage::read(self.policy.path())?;
         let teachers = self.teacher.map(|teacher| Lineage::read(teacher.path())).transpose()?;
         let made_of =
             optimised.iter().chain(&teachers).fold(policys, |all, own| all.with(own.clone()));
-        let mut learned = made_of.with(rollouts::lineage_of(&prompts, &used));
+        let mut learned = made_of.with(rollouts::lineage_of(prompts, &used));
         if let (Some(config), Some(by), Some(kept)) = (self.validation, &by, kept) {
             validation::save(context, (&config.split, config.keep), SCORE, kept)?;
             if config.keep == Keep::Best {
@@ -436,9 +486,31 @@ pub(super) struct Drawing<'a, B: Backend> {
     seed: u64,
     sampler: Sampler<'a>,
     scorer: Scorer<'a, B>,
+    replayed: Option<&'a Replayed<'a>>,
 }
 
 impl<'a, B: Backend> Drawing<'a, B> {
+    /// The responses of the recorded step, where one is taken again.
+    pub(super) fn replayed(&self) -> Option<Drawn<'a>> {
+        let own = &self.replayed?.responses;
+        Some(Drawn {
+            prompts: own.prompts.clone(),
+            rollouts: own.rollouts.clone(),
+            groups: (0..own.rollouts.len()).map(|at| at / self.sampler.samples).collect(),
+            scored: own.scored.clone(),
+        })
+    }
+
+    /// [`replay::compared`] of the responses of the recorded step.
+    fn compared(&self, policy: &Model<B>) -> Metrics {
+        let Drawing { b, context, sampler, replayed, .. } = self;
+        let figures = |replayed: &Replayed<'_>| {
+            let rollouts = &replayed.responses.rollouts;
+            replay::compared(*b, context, policy, rollouts, sampler.temperature)
+        };
+        replayed.map(figures).unwrap_or_default()
+    }
+
     /// The responses of another model with the same tokenizer to the batch of prompts number
     /// `number`, drawn for `purpose`.
     pub(super) fn of_model(

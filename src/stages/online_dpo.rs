@@ -13,6 +13,7 @@ use super::pair_choice::{Diverse, DiverseBy, Pairs, novelties};
 use super::policy_options::check_kl_stops;
 use super::policy_validation::PolicyValidation;
 use super::reading::Reading;
+use super::replay::Replays;
 use super::rewards::{Reward, Rewards};
 use super::{Checks, KindInfo, Problem, Stage, sentinels};
 use crate::backend::Backend;
@@ -253,6 +254,7 @@ impl OnlineDpoStage {
             validation: self.validation.as_ref(),
             diversity: None,
             sentinels: (Self::INFO.name, &self.sentinels),
+            replays: Replays::default(),
             kl_stops: self.kl_stops(),
         }
     }

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::generation::{Prompt, Room};
 use super::group_diversity::{GroupDiversity, Kinship};
@@ -16,10 +17,12 @@ use super::policy_options::{check_entropy, check_kl_stops};
 use super::policy_validation::{Measured, PolicyScorer, PolicyValidation};
 use super::ppo_config::{Critic, KlConfig, KlPlace, ReferenceConfig, ValueConfig};
 use super::reading::{Part, Reading, Splits};
+use super::recorded::{Coefficient, Records, Taken};
+use super::replay::{self, Common, ReplayConfig, Replayed, Replays};
 use super::rewards::{Names, Reward, Rewards, Scored};
 use super::rollouts::{self, RolloutFiles, Sampler};
 use super::source::Source;
-use super::{Checks, KindInfo, Problem, Stage, footprint, sentinels, validation};
+use super::{Checks, Constraint, KindInfo, Problem, Stage, footprint, sentinels, validation};
 use crate::backend::Backend;
 use crate::backend::counting::Counting;
 use crate::dag::context::Context;
@@ -33,6 +36,7 @@ use crate::model::spec::Spec;
 use crate::model::transformer::Recompute;
 use crate::model::weights::Model;
 use crate::reference::{Dataset as DatasetArtefact, Policy, Ref, RewardModel};
+use crate::rl::Metrics;
 use crate::rl::advantage::{Advantages, Conventions};
 use crate::rl::compat::{Compat, Overrides};
 use crate::rl::entropy::EntropyBonus;
@@ -141,6 +145,14 @@ pub struct PpoStage {
     /// `null` measures nothing and keeps the last step.
     #[serde(default)]
     pub validation: Option<PolicyValidation>,
+    /// Steps, from 1, that the artefact keeps all of that a replay needs: the state before the
+    /// step, and its responses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub record: Vec<usize>,
+    /// One recorded step of another run, which is taken again with the settings of this stage
+    /// instead of training. `null` trains.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<ReplayConfig>,
     /// Settings of sentinels by name; docs/sentinels.md lists them. Those without an entry have
     /// their defaults.
     #[serde(default, skip_serializing_if = "Sentinels::is_empty")]
@@ -224,10 +236,21 @@ impl Stage for PpoStage {
         if let Some(validation) = &self.validation {
             validation.check(&mut checks, &self.split);
         }
+        let idle = [("validation", self.validation.is_some())];
+        replay::check(&mut checks, self.replays(), self.steps, &idle);
         sentinels::check(&mut checks, Self::INFO.name, &self.sentinels);
         let mut problems = checks.done();
         problems.extend(self.optimiser.problems());
         problems
+    }
+
+    fn constraints(&self) -> Vec<Constraint> {
+        let same = [
+            ("policy", Some(self.policy.place())),
+            ("dataset", Some(self.dataset.place())),
+            ("reward_model", self.reward_model.as_ref().map(Ref::place)),
+        ];
+        replay::constraints(self.replay.as_ref(), &same)
     }
 
     fn makes(&self, shapes: &ArtefactShapes) -> Option<ArtefactShape> {
@@ -237,11 +260,11 @@ impl Stage for PpoStage {
 
     fn memory(&self, shapes: &ArtefactShapes) -> Option<Memory> {
         let policy = shapes.model(&self.policy)?;
-        let rewards = self.reward().shapes(shapes, &self.policy)?;
+        let rewards = self.read_reward().shapes(shapes, &self.policy)?;
         let responses = (self.batch_size, self.samples_per_prompt);
         let sizes = (responses, self.minibatches, self.max_prompt_tokens, self.max_new_tokens);
         let trains = (self.frozen, self.recompute, self.value.critic, self.conventions().scope);
-        let trains = (trains, self.options());
+        let trains = (trains, self.options(), self.replay.is_some());
         let judge = match self.validation.as_ref().and_then(PolicyValidation::judge) {
             Some(judge) => Some((shapes.model(judge)?.0, shapes.shared(&self.policy, judge))),
             None => None,
@@ -290,7 +313,7 @@ impl Stage for PpoStage {
 
     fn run<B: Backend>(&self, b: &B, context: &Context) -> Result<()> {
         let from = model_files::load(b, self.policy.path())?;
-        let alone = match &self.reward_model {
+        let alone = match self.read_reward().model {
             None => None,
             Some(model) => {
                 let loaded = model_files::load_beside(b, model.path(), &from, self.policy.path())?;
@@ -298,7 +321,7 @@ impl Stage for PpoStage {
                 Some((loaded, normalisation(model.path())?))
             }
         };
-        let parts = Reward { model: None, parts: &self.rewards };
+        let parts = Reward { model: None, parts: self.read_reward().parts };
         let new = self.max_new_tokens;
         let mut scorer = parts.scorer(b, context, &from, self.policy.path(), new)?;
         let names = Names::new(&self.rewards);
@@ -312,7 +335,15 @@ impl Stage for PpoStage {
         let reward = alone.as_ref().map(|(reward, normalisation)| (&reward.model, *normalisation));
         let ppo = self.begin(b, &from.model, reward)?;
         let reward_folder = self.reward_model.as_ref().map(Ref::path);
-        let ppo = ppo.with_masters_of(self.policy.path(), reward_folder)?;
+        let mut ppo = ppo.with_masters_of(self.policy.path(), reward_folder)?;
+        let (common, vocabulary) = (self.common(), from.model.spec.vocabulary);
+        let replayed = self.replay.as_ref();
+        let replayed = replayed.map(|replay| common.replayed(replay, &prompts, vocabulary));
+        let replayed = replayed.transpose()?;
+        if let Some(replayed) = &replayed {
+            replayed.begin(|archive, continues| ppo.begin_as(archive, continues))?;
+        }
+        let records = Records::new(context, &self.record, || common.settings())?;
         let optimised = self.reward().lineage()?;
         let measured = Measured {
             policy: &from,
@@ -335,6 +366,8 @@ impl Stage for PpoStage {
             measure: &measure,
         });
         let mut ppo = WithBest::new(ppo);
+        // A replay has the recorded scores.
+        let reward = reward.filter(|_| replayed.is_none());
         let frozen = FrozenModels { reference: &from.model, reward };
         let settings = self.settings(from.tokenizer.pad().unwrap_or(from.tokenizer.eos()));
         let sampler = Sampler {
@@ -348,20 +381,38 @@ impl Stage for PpoStage {
         let files = RolloutFiles::new(context)?;
         let kinship = Kinship::load(context, b, self.diversity.as_ref())?;
 
-        let watch = Watch::new(Self::INFO.name, self.steps, &self.sentinels);
-        let steps = steps::watched(context, watch, &mut ppo, self.steps, |ppo, step| {
-            let batch = self.batch(&prompts, step);
-            let mut rollouts = sampler.rollouts(b, context, &ppo.run.policy.model, &batch, step)?;
-            let batch: Vec<&Prompt> =
-                batch.iter().flat_map(|prompt| vec![*prompt; sampler.samples]).collect();
+        let span = self.replays().span(self.steps);
+        let (first, end) = (span.start, span.end);
+        let watch = Watch::new(Self::INFO.name, end, &self.sentinels);
+        let steps = steps::watched(context, watch, &mut ppo, span, |ppo, step| {
+            records.before(step, &ppo.run)?;
+            let policy = &ppo.run.policy.model;
+            let (batch, mut rollouts, changed) = match &replayed {
+                Some(Replayed { responses, .. }) => {
+                    let rollouts = responses.rollouts.clone();
+                    let changed =
+                        replay::compared(b, context, policy, &rollouts, sampler.temperature);
+                    (responses.prompts.clone(), rollouts, changed)
+                }
+                None => {
+                    let batch = self.batch(&prompts, step);
+                    let rollouts = sampler.rollouts(b, context, policy, &batch, step)?;
+                    let each = batch.iter().flat_map(|prompt| vec![*prompt; sampler.samples]);
+                    (each.collect(), rollouts, Metrics::new())
+                }
+            };
             let (mut judged, mut scored): (Vec<Vec<u32>>, Option<Scored>) = (Vec::new(), None);
-            match &alone {
-                Some((reward, _)) => {
+            match (&alone, &replayed) {
+                (_, Some(Replayed { responses, .. })) => {
+                    responses.scored.of_each(&rollouts::answers(&batch, &rollouts))?;
+                    scored = Some(responses.scored.clone());
+                }
+                (Some((reward, _)), None) => {
                     let eos = reward.tokenizer.eos();
                     let read = |it: &Rollout| reward_sequence(&[], &it.tokens, eos);
                     judged = rollouts.iter().map(read).collect();
                 }
-                None => {
+                (None, None) => {
                     let answers = rollouts::answers(&batch, &rollouts);
                     let found = scorer.score(b, context, &from.tokenizer, &answers)?;
                     let scores = found.of_each(&answers)?;
@@ -372,6 +423,7 @@ impl Stage for PpoStage {
             let kin = kinship.of(&batch, &rollouts, sampler.samples, &from.tokenizer)?;
             let read = (judged.as_slice(), kin.as_slice());
             let mut metrics = ppo.run.step(step, &mut rollouts, read, &frozen, &settings)?;
+            replay::explain(&mut metrics, changed);
             metrics.extend(scored.iter().flat_map(|scored| names.metrics(scored)));
             let reached = settings.options.reached(&metrics);
             if let Some(reached) = reached {
@@ -384,9 +436,10 @@ impl Stage for PpoStage {
             }
             let missing_eos = settings.rollouts.conventions.missing_eos;
             let scored = scored.as_ref();
+            records.after(step, &Taken { prompts: &batch, rollouts: &rollouts, scored })?;
             let observed =
                 files.write(step, &from.tokenizer, &batch, &rollouts, scored, missing_eos)?;
-            if step + 1 == self.steps || reached.is_some() {
+            if step + 1 == end || reached.is_some() {
                 metrics.extend(ppo.run.frozen_movement()?);
             }
             let tokens = rollouts.iter().map(|rollout| rollout.tokens.len()).sum();
@@ -395,10 +448,15 @@ impl Stage for PpoStage {
         })?;
 
         scorer.finish(context)?;
-        files.publish(steps)?;
+        files.publish(first..steps)?;
+        records.publish(steps)?;
         let (ppo, kept) = ppo.finish(b, |run| &mut run.policy);
         let model = ppo.policy.finished();
         model_files::save(b, context.out(), &model, &from.origin, self.policy.path())?;
+        if let Some(replay) = &self.replay {
+            // The recorded run was trained on the prompts of this step, and on more.
+            return Lineage::read(replay.of.path())?.write(context.out());
+        }
         let used: BTreeSet<String> = (0..steps)
             .flat_map(|step| self.batch(&prompts, step))
             .map(|prompt| prompt.example.id.clone())
@@ -419,6 +477,42 @@ impl Stage for PpoStage {
 impl PpoStage {
     fn reward(&self) -> Reward<'_> {
         Reward { model: self.reward_model.as_ref(), parts: &self.rewards }
+    }
+
+    /// The part of the reward that a run reads: of a replay only the reward model that a separate
+    /// critic begins as.
+    pub(super) fn read_reward(&self) -> Reward<'_> {
+        match (&self.replay, self.value.critic) {
+            (None, _) | (Some(_), Critic::Separate) => self.reward(),
+            (Some(_), Critic::Shared) => Reward::NONE,
+        }
+    }
+
+    fn replays(&self) -> Replays<'_> {
+        Replays { record: &self.record, replay: self.replay.as_ref() }
+    }
+
+    /// What is recorded of it with each step.
+    fn common(&self) -> Common<'_> {
+        let reset_every = self.reference.map(|reference| reference.reset_every);
+        Common {
+            kind: Self::INFO.name,
+            policy: self.policy.path(),
+            reward: self.reward(),
+            split: &self.split,
+            batch_size: self.batch_size,
+            samples: self.samples_per_prompt,
+            temperature: self.temperature,
+            max_new_tokens: self.max_new_tokens,
+            max_prompt_tokens: self.max_prompt_tokens,
+            frozen: self.frozen,
+            more: vec![
+                ("value.critic", json!(self.value.critic)),
+                ("reference.reset_every", json!(reset_every)),
+            ],
+            kl: Some(Coefficient { first: self.kl.coef, controlled: self.kl.adaptive.is_some() }),
+            entropy: self.entropy,
+        }
     }
 
     fn room(&self, policy: usize, reward_model: Option<usize>) -> Room {

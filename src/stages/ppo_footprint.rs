@@ -23,6 +23,8 @@ impl PpoStage {
         policy: &Model<Counting>,
         rewards: &[Model<Counting>],
     ) -> Result<Memory> {
+        // A replay samples nothing, and its scores are recorded.
+        let replays = self.replay.is_some();
         let alone = self.reward_model.as_ref().and(rewards.first());
         let reward = alone.map(|reward| (reward, Normalisation::IDENTITY));
         let mut ppo = self.begin(b, policy, reward)?;
@@ -32,7 +34,9 @@ impl PpoStage {
         let prompts = vec![vec![0; prompt]; self.batch_size];
         let limits = models::limits(b, &policy.spec);
         let samples = self.samples_per_prompt;
-        first_tokens(b, &ppo.policy.model, &prompts, (samples, new), limits)?;
+        if !replays {
+            first_tokens(b, &ppo.policy.model, &prompts, (samples, new), limits)?;
+        }
 
         let response = vec![0; new];
         let rollout =
@@ -41,6 +45,7 @@ impl PpoStage {
         let mut rollouts: Vec<Rollout> = prompts.iter().flat_map(each).map(rollout).collect();
         let judged: Vec<Vec<u32>> =
             rollouts.iter().map(|rollout| reward_sequence(&[], &rollout.tokens, 0)).collect();
+        let reward = reward.filter(|_| !replays);
         let frozen = FrozenModels { reference: policy, reward };
         if reward.is_none() {
             rewards.iter().for_each(|reward| footprint::score(b, reward));

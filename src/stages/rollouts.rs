@@ -2,6 +2,7 @@
 //! and the files `rollouts/step-NNNNN.jsonl` of the artefact.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::generation::{self, Prompt};
@@ -181,21 +182,21 @@ impl<'a> RolloutFiles<'a> {
         Ok(rollouts::figures(&rows))
     }
 
-    /// The prompts' rows in the files of all `steps`.
-    pub(super) fn ids(&self, steps: usize) -> Result<BTreeSet<String>> {
+    /// The prompts' rows in the files of `steps`.
+    pub(super) fn ids(&self, steps: Range<usize>) -> Result<BTreeSet<String>> {
         let mut ids = BTreeSet::new();
-        for name in (0..steps).map(name) {
+        for name in steps.map(name) {
             let rollouts: Vec<rollouts::Rollout> = read_jsonl(&self.folder.join(name))?;
             ids.extend(rollouts.into_iter().map(|rollout| rollout.id));
         }
         Ok(ids)
     }
 
-    /// Copies the files of all `steps` into the artefact.
-    pub(super) fn publish(&self, steps: usize) -> Result<()> {
+    /// Copies the files of `steps` into the artefact.
+    pub(super) fn publish(&self, steps: Range<usize>) -> Result<()> {
         let out = self.context.out().join(ROLLOUTS);
         fs::create_dir_all(&out)?;
-        for name in (0..steps).map(name) {
+        for name in steps.map(name) {
             fs::write_atomic(&out.join(&name), &fs::read(&self.folder.join(&name))?)?;
         }
         Ok(())

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Failure, Kind, Result};
 use crate::model::tensor_writer::{self, Named};
 use crate::model::tensors::Tensors;
 
@@ -32,6 +32,21 @@ impl Archive {
             .get(name)
             .map(Vec::as_slice)
             .with_context(|| format!("the checkpoint has no tensor `{name}`"))
+    }
+
+    /// A tensor of `count` numbers.
+    pub fn get_of(&self, name: &str, count: usize) -> Result<&[f32]> {
+        let numbers = self.get(name)?;
+        match numbers.len() == count {
+            true => Ok(numbers),
+            false => {
+                let found = numbers.len();
+                let message = format!(
+                    "the checkpoint's tensor `{name}` has {found} numbers, expected {count}"
+                );
+                Err(Failure::new(Kind::Bug, message).into())
+            }
+        }
     }
 
     /// A text.
@@ -85,5 +100,8 @@ mod tests {
         );
         assert_eq!(back.text("metrics").expect("it is there"), "{\"loss\":0.1}\nü");
         assert!(back.get("policy.embedding").is_err());
+        assert!(back.get_of("policy.norm", 3).is_ok());
+        let error = back.get_of("policy.norm", 4).expect_err("it has three");
+        assert!(error.to_string().ends_with("has 3 numbers, expected 4"), "{error}");
     }
 }

@@ -79,7 +79,7 @@ impl<B: Backend> Minimise<'_, B> {
         let watch = sentinels.map_or_else(Watch::none, |(kind, own)| Watch::new(kind, total, own));
         let average = average.map(|config| Average::new(b, config, &state));
         let mut training = WithBest::new(Training { b, state, average });
-        steps::watched(context, watch, &mut training, total, |training, step| {
+        steps::watched(context, watch, &mut training, 0..total, |training, step| {
             let state = &mut training.run.state;
             state.clear_gradients(b);
             let (mut metrics, tokens) = accumulate(state, &batches[step]);

@@ -425,7 +425,8 @@ impl<B: Backend> TrainState<B> {
         let tensors = self.model.weights.iter_mut().zip(self.masters.iter_mut()).zip(moments);
         for (slot, ((weight, master), (first, second))) in slots.iter().zip(tensors) {
             let (Some(first), Some(second)) = (first, second) else { continue };
-            let part = |part: &str| archive.get(&format!("{name}.{part}.{}", slot.name));
+            let part =
+                |part: &str| archive.get_of(&format!("{name}.{part}.{}", slot.name), slot.count());
             *unique(weight) = b.upload(part(WEIGHT)?);
             if let Some(master) = master {
                 *master = b.upload_wide(part(WEIGHT)?);

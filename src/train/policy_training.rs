@@ -25,6 +25,21 @@ impl<'a, B: Backend> PolicyTraining<'a, B> {
     }
 }
 
+impl<B: Backend> PolicyTraining<'_, B> {
+    /// Takes up a state that another run has saved; the coefficient of its entropy bonus if
+    /// `continues`.
+    ///
+    /// # Errors
+    /// If the archive lacks a part, or has one of another size.
+    pub fn begin_as(&mut self, archive: &Archive, continues: bool) -> Result<()> {
+        let own = self.entropy;
+        self.entropy = own.filter(|_| continues);
+        self.load(archive)?;
+        self.entropy = self.entropy.or(own);
+        Ok(())
+    }
+}
+
 impl<B: Backend> State for PolicyTraining<'_, B> {
     fn save(&self, archive: &mut Archive) {
         self.policy.save(self.b, "policy", archive);

@@ -133,7 +133,8 @@ impl<B: Backend> State for Ppo<'_, B> {
             let slots = reference.slots();
             for (slot, tensor) in slots.iter().zip(reference.weights.iter_mut()) {
                 if self.policy.trainable.trains(slot) {
-                    let numbers = archive.get(&format!("{REFERENCE}.{}", slot.name))?;
+                    let name = format!("{REFERENCE}.{}", slot.name);
+                    let numbers = archive.get_of(&name, slot.count())?;
                     *unique(tensor) = self.b.upload(numbers);
                 }
             }
@@ -141,6 +142,15 @@ impl<B: Backend> State for Ppo<'_, B> {
         }
         Ok(())
     }
+}
+
+/// The coefficients of a saved state that another run goes on with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Continues {
+    /// That of the KL penalty.
+    pub kl: bool,
+    /// That of the entropy bonus.
+    pub entropy: bool,
 }
 
 /// The names of parts of a checkpoint.
@@ -211,6 +221,22 @@ impl<'a, B: Backend> Ppo<'a, B> {
             (critic, _) => critic,
         };
         Ok(self)
+    }
+
+    /// Takes up a state that another run has saved. Of the coefficients of the KL penalty and of
+    /// the entropy bonus, each is that of the state if its entry of `continues` says so.
+    ///
+    /// # Errors
+    /// If the archive lacks a part, or has one of another size.
+    pub fn begin_as(&mut self, archive: &Archive, continues: Continues) -> Result<()> {
+        let own = self.entropy;
+        self.entropy = own.filter(|_| continues.entropy);
+        self.load(archive)?;
+        self.entropy = self.entropy.or(own);
+        if !continues.kl {
+            self.coef = self.first_coef;
+        }
+        Ok(())
     }
 
     /// [`TrainState::frozen_movement`] of policy and separate critic.

@@ -36,6 +36,7 @@ pub struct RolloutSettings {
 }
 
 /// One sampled response; T tokens, EOS included where it ended.
+#[derive(Clone, Debug)]
 pub struct Rollout {
     /// Prompt and response.
     pub tokens: Vec<u32>,

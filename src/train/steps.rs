@@ -11,6 +11,8 @@
 //!    first, so they fire at the same steps. One that stops the run leaves a checkpoint of the step
 //!    at which it fired.
 
+use std::ops::Range;
+
 use serde_json::{Map, Value};
 
 use super::archive::Archive;
@@ -77,10 +79,10 @@ pub fn run<S: State>(
     total: usize,
     step: impl FnMut(&mut S, usize) -> Result<StepReport>,
 ) -> Result<usize> {
-    watched(context, Watch::none(), state, total, step)
+    watched(context, Watch::none(), state, 0..total, step)
 }
 
-/// The same before sentinels.
+/// The same of the steps `steps`, before sentinels. Returns the number of the last step, from 1.
 ///
 /// # Errors
 /// Those of `step`; the user's, if figures are not finite or a sentinel stops the run; a bug, if
@@ -89,11 +91,12 @@ pub fn watched<S: State>(
     context: &Context,
     mut watch: Watch,
     state: &mut S,
-    mut total: usize,
+    steps: Range<usize>,
     mut step: impl FnMut(&mut S, usize) -> Result<StepReport>,
 ) -> Result<usize> {
     let path = context.checkpoints().join(CHECKPOINT);
-    let (mut next, mut metrics, mut observed) = (0, String::new(), String::new());
+    let Range { start: first, end: mut total } = steps;
+    let (mut next, mut metrics, mut observed) = (first, String::new(), String::new());
     if path.exists() {
         let archive = Archive::read(&path)?;
         state.load(&archive)?;
@@ -106,8 +109,9 @@ pub fn watched<S: State>(
             let own = parsed(line)?;
             let others = others.next().map(parsed).transpose()?.unwrap_or_default();
             let figures = borrowed(&own);
-            context.figures(at + 1, &figures);
-            let fired = watch.step(at + 1, &[figures, borrowed(&others)].concat());
+            let number = first + at + 1;
+            context.figures(number, &figures);
+            let fired = watch.step(number, &[figures, borrowed(&others)].concat());
             tell(context, &fired)?;
         }
     }

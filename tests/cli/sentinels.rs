@@ -108,9 +108,17 @@ fn a_name_that_no_sentinel_has_is_an_error_at_its_place() {
 
 /// A run of `grpo` whose reward is constant, which its rollouts say.
 fn rewarded() -> Place {
+    let place = Place::new(&of_constant_reward(""));
+    let row = |at: usize| json!({"prompt": prompt(at), "completion": summary(at)});
+    place.write("rows.jsonl", &jsonl((0..4).map(row)));
+    place
+}
+
+/// Its pipeline, with more fields of that stage, or more stages.
+fn of_constant_reward(more: &str) -> String {
     let policy = fixture().path("policy");
     let policy = policy.display();
-    let place = Place::new(&format!(
+    format!(
         "stages:
   rows:
     uses: dataset
@@ -129,11 +137,44 @@ fn rewarded() -> Place {
     max_new_tokens: 6
     kl: {{coef: 0.1}}
     optimiser: {{learning_rate: 0.001}}
-"
+{more}"
+    )
+}
+
+/// The figures of its rollouts are those of the step that is taken again.
+#[test]
+fn a_replay_is_shown_with_its_step() {
+    let place = rewarded();
+    place.pipeline(&of_constant_reward(
+        "    record: [3]
+  again:
+    uses: grpo
+    policy: policy
+    dataset: rows
+    rewards: {any: {by: {length: {most: 99}}}}
+    steps: 3
+    batch_size: 2
+    samples_per_prompt: 2
+    max_new_tokens: 6
+    kl: {coef: 0.1}
+    replay: {of: tuned, step: 3}
+    optimiser: {learning_rate: 0.1}
+",
     ));
-    let row = |at: usize| json!({"prompt": prompt(at), "completion": summary(at)});
-    place.write("rows.jsonl", &jsonl((0..4).map(row)));
-    place
+    place.good(&["run", "p.yaml"]);
+    let shown = place.good(&["show", "p.yaml", "again"]).out;
+    assert!(shown.contains("from    replay.of: tuned"), "{shown}");
+    assert!(shown.contains("sentinel  none of "), "{shown}");
+    let step = shown.lines().find(|line| line.contains("metric  step"));
+    assert!(step.is_some_and(|line| line.ends_with(" 3.000")), "{shown}");
+    let folder = place.path("cache/v1/derived");
+    let mut counts: Vec<usize> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
+        .map(|text| text.matches("\"responses/score_std\":0.0").count())
+        .collect();
+    counts.sort_unstable();
+    assert_eq!(counts, [1, 3], "of the one step, and of all");
 }
 
 /// Figures of rollouts are read from what was remembered, and from the rollouts where that is gone,

@@ -11,6 +11,7 @@ mod memory;
 mod mistakes;
 mod noise;
 mod recipes;
+mod replay;
 mod select;
 mod sweeps;
 mod toys;

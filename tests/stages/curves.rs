@@ -337,25 +337,34 @@ fn a_policy_is_compared_with_best_of_n_at_its_own_distance() {
 fn the_training_of_a_policy_is_told_step_by_step() {
     let optimiser = json!({"learning_rate": 0.01,
         "schedule": {"shape": "linear", "warmup": {"steps": 1}, "final_ratio": 0.1}});
-    let ppo = make(
-        "ppo",
-        json!({"policy": fixture().at("policy"), "reward_model": fixture().at("reward"),
-            "dataset": fixture().at("dataset"), "steps": 3,
+    let config = |field: &str, value: Value| {
+        let mut config = json!({"policy": fixture().at("policy"),
+            "reward_model": fixture().at("reward"), "dataset": fixture().at("dataset"), "steps": 3,
             "batch_size": 4, "minibatches": 2, "epochs": 2, "max_new_tokens": 12,
             "kl": {"coef": 0.05}, "optimiser": optimiser,
-            "conventions": {"missing_eos": {"subtract": 2.0}}}),
-    );
-    let methods = json!([{"name": "ppo", "outputs": fixture().at("outputs"),
-        "samples": fixture().at("samples"), "policy": ppo.reference()},
-        {"name": "sft", "outputs": fixture().at("outputs"), "samples": fixture().at("samples"),
-            "policy": fixture().at("policy")}]);
+            "conventions": {"missing_eos": {"subtract": 2.0}}});
+        config[field] = value;
+        config
+    };
+    let ppo = make("ppo", config("record", json!([2])));
+    let again = make("ppo", config("replay", json!({"of": ppo.reference(), "step": 2})));
+    let method = |name: &str, policy: Value| {
+        json!({"name": name, "outputs": fixture().at("outputs"),
+            "samples": fixture().at("samples"), "policy": policy})
+    };
+    let methods = json!([
+        method("ppo", ppo.reference()),
+        method("sft", fixture().at("policy")),
+        method("again", again.reference())
+    ]);
     let found =
         json(&make("evaluate", evaluate(json!({"methods": methods}))), "over_optimisation.json");
     assert_eq!(
-        (found.as_array().unwrap().len(), &found[0]["method"]),
-        (1, &json!("ppo")),
-        "one of them has rollouts"
+        (found.as_array().unwrap().len(), &found[0]["method"], &found[1]["method"]),
+        (2, &json!("ppo"), &json!("again")),
+        "two of them have rollouts"
     );
+    assert_eq!(found[1]["steps"], json!([found[0]["steps"][1]]), "a replay has its own step");
     let steps = found[0]["steps"].as_array().unwrap();
     assert_eq!(steps.iter().map(|step| number(&step["step"])).collect::<Vec<_>>(), [1.0, 2.0, 3.0]);
     assert_eq!(number(&steps[0]["kl"]["mean"]), 0.0, "the first rollouts are the reference's own");

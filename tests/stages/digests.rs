@@ -224,7 +224,26 @@ fn of_ppo(mut config: Value) -> Vec<(&'static str, Value)> {
     let more = json!({"samples_per_prompt": 2, "diversity": {"mara": {"good": {"quantile": 0.5}}},
         "entropy": {"coef": 0.01}});
     varied.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    vec![("ppo/options", config), ("ppo/varied", varied)]
+    let replayed = |more: &Value| {
+        let mut config = more.clone();
+        config["replay"] = json!({"of": recorded("ppo", more), "step": 2});
+        config
+    };
+    let again = replayed(&config);
+    vec![("ppo/options", config), ("ppo/varied", varied), ("ppo/replay", again)]
+}
+
+/// The artefact of a stage of this config that records its second step, kept in the fixture.
+fn recorded(kind: &str, config: &Value) -> Value {
+    let name = format!("recorded/{kind}");
+    let folder = fixture().path(&name);
+    if !folder.exists() {
+        let mut config = config.clone();
+        config["record"] = json!([2]);
+        std::fs::create_dir_all(&folder).unwrap();
+        posttrain::fs::copy_all(&make(kind, config).path(""), &folder).unwrap();
+    }
+    fixture().at(&name)
 }
 
 /// Critic-free training, and the stages that take `rewards` with parts of every source.
@@ -276,6 +295,12 @@ fn of_rewards(best_of_n: &Value, ppo: &Value) -> Vec<(&'static str, Value)> {
         ("ppo/rewards", rewarded(ppo, json!({}))),
         ("grpo/grpo", grpo(json!({}))),
         ("grpo/frozen", grpo(json!({"frozen": 0.8, "missing_eos": {"replace": -1.0}}))),
+        ("grpo/record", grpo(json!({"record": [1, 3]}))),
+        (
+            "grpo/replay",
+            grpo(json!({"replay": {"of": recorded("grpo", &base), "step": 2}, "epochs": 2,
+                "minibatches": 2})),
+        ),
         ("grpo/rloo", grpo(json!({"algorithm": "rloo"}))),
         ("grpo/gspo", grpo(json!({"algorithm": "gspo"}))),
         ("grpo/cispo", grpo(json!({"algorithm": "cispo"}))),

@@ -26,6 +26,7 @@ mod optimum;
 mod own_metrics;
 mod ppo_options;
 mod quality;
+mod replay;
 mod resuming;
 mod reward_pairs;
 mod rewards;

@@ -7,12 +7,12 @@ use std::path::Path;
 use super::measuring::temperature;
 use super::{GOLD, REWARD};
 use crate::artefacts::curves::{BestOfN, Training, TrainingStep};
-use crate::artefacts::rollouts::{ROLLOUTS, Rollout};
+use crate::artefacts::rollouts::{ROLLOUTS, Rollout, step_of};
 use crate::artefacts::table::DIVERSITY;
 use crate::data::dataset::{Dataset, PROMPTS};
 use crate::data::rows::{self, Example};
 use crate::data::samples::{Output, Sampled};
-use crate::error::Result;
+use crate::error::{Result, user};
 use crate::eval::best_of_n::{self, AtKl};
 use crate::eval::diversity::{Ngrams, VOCABULARY};
 use crate::eval::interval::{Clusters, Interval, of_mean};
@@ -246,7 +246,9 @@ pub(super) fn training(method: &str, policy: &Path, dataset: &Dataset) -> Result
         world::gold(example, &rollout.response, rollout.ended).map(|grade| grade.score)
     };
     let mut steps = Vec::new();
-    for (at, name) in fs::list(&folder)?.iter().enumerate() {
+    for name in &fs::list(&folder)? {
+        let step = step_of(name)
+            .ok_or_else(|| user(format!("{} is of no step", folder.join(name).display())))?;
         let rollouts: Vec<Rollout> = rows::read_jsonl(&folder.join(name))?;
         // A prompt may be drawn more than once.
         let prompts = Clusters::of(rollouts.iter().map(|rollout| &rollout.id));
@@ -262,7 +264,7 @@ pub(super) fn training(method: &str, policy: &Path, dataset: &Dataset) -> Result
         };
         let golds: Option<Vec<f64>> = rollouts.iter().map(gold).collect();
         steps.push(TrainingStep {
-            step: at + 1,
+            step,
             kl: distance(&prompts, &kls),
             rm: of_scored.mean(&values(|(_, score, _)| *score)),
             raw_rm: Some(of_scored.mean(&values(|(.., raw)| *raw))),

@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use self::command::{Asked, Command, Server};
 use self::grader::{Grader, Grades};
@@ -193,6 +194,12 @@ pub(super) struct Reward<'a> {
 }
 
 impl<'a> Reward<'a> {
+    /// That of a stage that asks for none.
+    pub(super) const NONE: Reward<'static> = {
+        static NO_PARTS: Rewards = Rewards::new();
+        Reward { model: None, parts: &NO_PARTS }
+    };
+
     /// Notes what is missing, given twice or out of range.
     pub(super) fn check(&self, checks: &mut Checks) {
         checks
@@ -269,6 +276,26 @@ impl<'a> Reward<'a> {
             });
         }
         Ok(all)
+    }
+
+    /// What gives it, apart from weights: the identity of the reward model under `reward_model`,
+    /// and of each of `rewards` by name its kind with the identities of its reward models.
+    ///
+    /// # Errors
+    /// Those of reading the models' files.
+    pub(super) fn sources(&self) -> Result<(Value, Value)> {
+        let identity = |model: &Ref<RewardModel>| Ok(lineage::of_reward_model(model.path())?.own);
+        let part = |(name, part): (&String, &Part)| -> Result<(String, Value)> {
+            let models: Vec<Option<String>> =
+                part.by.models().iter().map(identity).collect::<Result<_>>()?;
+            let kind = match serde_json::to_value(&part.by)? {
+                Value::Object(own) => own.keys().next().map(|kind| json!(kind)),
+                own => Some(own),
+            };
+            Ok((name.clone(), json!({"by": kind, "models": models})))
+        };
+        let parts: BTreeMap<String, Value> = self.parts.iter().map(part).collect::<Result<_>>()?;
+        Ok((json!(self.model.map(identity).transpose()?), json!(parts)))
     }
 
     /// Loads what scores the responses of the policy in `folder`, of up to `most` tokens.
@@ -375,12 +402,7 @@ impl<B: Backend> Scorer<'_, B> {
         for (name, weight, source) in &mut self.parts {
             let place = || format!("reward `{name}`");
             let rewards = source.rewards(b, context, answers, &texts).with_context(place)?;
-            for (total, reward) in total.iter_mut().zip(&rewards) {
-                if let Some(reward) = reward {
-                    let weighted = *weight * reward;
-                    *total = Some(total.map_or(weighted, |sum| sum + weighted));
-                }
-            }
+            Scored::add(&mut total, *weight, &rewards);
             parts.push((name.clone(), rewards));
         }
         Ok(Scored { total, parts, reencoded })

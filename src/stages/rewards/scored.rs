@@ -48,7 +48,7 @@ impl Answer<'_> {
 }
 
 /// The rewards of some responses.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(in crate::stages) struct Scored {
     /// The sum over the parts that apply to a response; `None` where none does.
     pub(in crate::stages) total: Vec<Option<f64>>,
@@ -56,7 +56,7 @@ pub(in crate::stages) struct Scored {
     pub(in crate::stages) parts: Vec<(String, Vec<Option<f64>>)>,
     /// Of each part whose reward models read text its name, and for each response whether the
     /// policy's tokenizer encodes this text to other tokens than the sampled ones.
-    pub(super) reencoded: Vec<(String, Vec<bool>)>,
+    pub(in crate::stages) reencoded: Vec<(String, Vec<bool>)>,
 }
 
 impl Scored {
@@ -87,6 +87,29 @@ impl Scored {
             parts: self.parts.iter_mut().map(rest).collect(),
             reencoded: self.reencoded.iter_mut().map(flags).collect(),
         }
+    }
+
+    /// Adds the part `rewards`, times `weight`, to the sums `total`; where it does not apply, to
+    /// none.
+    pub(super) fn add(total: &mut [Option<f64>], weight: f64, rewards: &[Option<f64>]) {
+        for (total, reward) in total.iter_mut().zip(rewards) {
+            if let Some(reward) = reward {
+                let weighted = weight * reward;
+                *total = Some(total.map_or(weighted, |sum| sum + weighted));
+            }
+        }
+    }
+
+    /// The same parts, whose sums are by the weights of `parts`.
+    ///
+    /// # Panics
+    /// If a part has no entry in `parts`.
+    pub(in crate::stages) fn weighed(self, parts: &Rewards) -> Scored {
+        let mut total = vec![None; self.total.len()];
+        for (name, rewards) in &self.parts {
+            Scored::add(&mut total, parts[name].weight, rewards);
+        }
+        Scored { total, ..self }
     }
 
     /// [`normalised_parts`] of these rewards, whose weights are those of `parts`. `groups` has the

@@ -523,7 +523,7 @@ pub fn rolled(others: &Others) {
         json!({"id": format!("row-{at}"), "prompt": "p", "response": " r", "ended": true,
             "score": at % 3, "raw_score": at % 3, "kl": 0.5})
     };
-    write(&others.path("rolled/rollouts/1.jsonl"), &jsonl((50..59).map(row)));
+    write(&others.path("rolled/rollouts/step-00001.jsonl"), &jsonl((50..59).map(row)));
 }
 
 impl Others {

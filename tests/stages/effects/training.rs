@@ -243,6 +243,7 @@ pub fn ppo(others: &Others) -> Case {
     group_diversity(others, &grouped, &mut pairs);
     pairs.retain(|(field, ..)| !field.contains("max_at_k") && !field.contains("ucpo"));
     pairs.extend(policy_validation());
+    replays(others, "ppo", &base, &mut pairs);
     optimiser(&mut pairs, json!({"steps": 3}));
     // `ppo` refuses what makes advantages of groups.
     let test = "a_field_without_effect_beside_another_is_refused";
@@ -316,8 +317,26 @@ pub fn grpo(others: &Others) -> Case {
     entropy_target("grpo", &base, &mut pairs);
     group_diversity(others, &json!({}), &mut pairs);
     pairs.extend(policy_validation());
+    replays(others, "grpo", &base, &mut pairs);
     optimiser(&mut pairs, json!({"steps": 3}));
     rewarded(others, Case::new(base, pairs))
+}
+
+/// The fields `record` and `replay`: of two runs that differ in their seed.
+fn replays(others: &Others, kind: &'static str, base: &Value, pairs: &mut Vec<Pair>) {
+    let of = |seed: u64| {
+        let mut config = base.clone();
+        config["record"] = json!([1, 2]);
+        config["seed"] = json!(seed);
+        others.keep(make(kind, config))
+    };
+    let (one, other) = (of(0), of(1));
+    let beside = || json!({"replay": {"of": one.clone(), "step": 1}});
+    pairs.extend([
+        plain("record.0", json!(2)),
+        ("replay.of", other, beside()),
+        ("replay.step", json!(2), beside()),
+    ]);
 }
 
 /// The fields of `entropy.target`.
