@@ -116,14 +116,21 @@ pub fn check(plan: &Plan, memory: &BTreeMap<String, Memory>, free: Option<u64>) 
     Ok(())
 }
 
+/// Names of a list that are written out; of more, the rest is counted.
+const NAMED: usize = 8;
+
 /// `a, b finish and hub:c/d is fetched and the device is open`.
 fn wait_in_words(until: &[String], needs_device: bool) -> String {
     let (fetched, made): (Vec<&String>, Vec<&String>) =
         until.iter().partition(|name| Name::is_one(name) || Address::is_one(name));
     let part = |names: Vec<&String>, one: &str, many: &str| {
-        let list: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
-        (!list.is_empty())
-            .then(|| format!("{} {}", list.join(", "), if list.len() == 1 { one } else { many }))
+        let verb = if names.len() == 1 { one } else { many };
+        let mut list: Vec<&str> = names.iter().take(NAMED).map(|name| name.as_str()).collect();
+        let rest = format!("{} more", names.len() - list.len());
+        if names.len() > list.len() {
+            list.push(&rest);
+        }
+        (!list.is_empty()).then(|| format!("{} {verb}", list.join(", ")))
     };
     let device = needs_device.then(|| "the device is open".to_owned());
     let parts =

@@ -74,6 +74,7 @@ fn keys_of_the_shipped_pipelines_are_as_recorded() {
         ("methods", Vec::new()),
         ("diversity", Vec::new()),
         ("instruction_following", Vec::new()),
+        ("diversity_instructions", Vec::new()),
         ("headlines", files(&["posts", "articles"])),
         ("alpaca", files(&["demonstrations", "pairs", "easy", "hard"])),
         ("alpaca_methods", files(&["demonstrations", "pairs", "easy", "hard"])),
