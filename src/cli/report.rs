@@ -149,3 +149,15 @@ fn open(path: &Path) -> Result<()> {
             .into()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comma_within_a_name_parts_no_names() {
+        let parts = ["sft", "ppo[kl=0.1", "seed=1]", "evaluation[seed=0]", "base"];
+        let whole = ["sft", "ppo[kl=0.1,seed=1]", "evaluation[seed=0]", "base"];
+        assert_eq!(names(&parts.map(String::from)), whole);
+    }
+}
