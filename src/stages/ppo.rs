@@ -245,12 +245,8 @@ impl Stage for PpoStage {
     }
 
     fn constraints(&self) -> Vec<Constraint> {
-        let same = [
-            ("policy", Some(self.policy.place())),
-            ("dataset", Some(self.dataset.place())),
-            ("reward_model", self.reward_model.as_ref().map(Ref::place)),
-        ];
-        replay::constraints(self.replay.as_ref(), &same)
+        let (replay, reward_model) = (self.replay.as_ref(), self.reward_model.as_ref());
+        replay::constraints(replay, &self.policy, &self.dataset, reward_model)
     }
 
     fn makes(&self, shapes: &ArtefactShapes) -> Option<ArtefactShape> {

@@ -27,7 +27,7 @@ use crate::error::Result;
 use crate::fs;
 use crate::model::score::response_logprobs;
 use crate::model::weights::Model;
-use crate::reference::{Place, Policy, Ref};
+use crate::reference::{Dataset, Place, Policy, Ref, RewardModel};
 use crate::rl::Metrics;
 use crate::rl::entropy::EntropyBonus;
 use crate::rl::sentinels::table::{FIRST_RATIO_ERROR, LOGPROB_GAP};
@@ -97,11 +97,13 @@ pub(super) fn check(
     }
 }
 
-/// What must hold of the stage that recorded the step: that it records, and that each of these
-/// fields refers to what it refers to here.
+/// What must hold of the stage that recorded the step: that it records, and that its policy, dataset
+/// and reward model are those of the replay.
 pub(super) fn constraints(
     replay: Option<&ReplayConfig>,
-    fields: &[(&str, Option<Place<'_>>)],
+    policy: &Ref<Policy>,
+    dataset: &Ref<Dataset>,
+    reward_model: Option<&Ref<RewardModel>>,
 ) -> Vec<Constraint> {
     let Some(Place::Stage(node)) = replay.map(|replay| replay.of.place()) else {
         return Vec::new();
@@ -112,7 +114,12 @@ pub(super) fn constraints(
         inner: inner.to_owned(),
         rule,
     };
-    let same = fields.iter().filter_map(|(inner, place)| match place {
+    let places = [
+        ("policy", Some(policy.place())),
+        ("dataset", Some(dataset.place())),
+        ("reward_model", reward_model.map(Ref::place)),
+    ];
+    let same = places.iter().filter_map(|(inner, place)| match place {
         Some(Place::Stage(own)) => Some(constraint(inner, Rule::Is((*own).to_owned()))),
         _ => None,
     });
