@@ -11,9 +11,6 @@
 
 use std::fmt::Write;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use flate2::{Compress, Compression, FlushCompress, Status};
 use serde_json::{Value, json};
 
 use super::charts::{self, Chart};
@@ -21,55 +18,23 @@ use super::formats::{self, text};
 use super::graph;
 use super::layout::distinct;
 use super::metrics::is_part;
+use super::packed::{Packs, compressed, packed, rounded};
 use super::run::{Evaluation, Node, Run};
+pub use super::samples::SAMPLES;
+use super::samples::{browser, default_samples, embedded};
 use super::sentinels;
+use super::shown::{not_shown, of, of_seeds, shown, single};
 use super::summary;
 use super::sweeps::{Sweep, sweeps};
 use super::training;
-use crate::artefacts::inputs::{Answer, Input};
-use crate::artefacts::points::family;
 
 /// plotly.js, compressed by the build script.
 const PLOTLY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/plotly.js.zz"));
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
-/// Inputs of a test set that a page has at most, unless it is asked for more.
-pub const SAMPLES: usize = 200;
-/// Inputs of a test set that a page has at least, where there are as many.
-const LEAST_SAMPLES: usize = 20;
-/// Answers of methods that a page has at most, as far as [`LEAST_SAMPLES`] allows.
-const ANSWERS: usize = 4_000;
-/// Evaluations of a family that are all shown in full; of a larger family, or where there are
-/// figures over seeds, the first one is.
-const FULL: usize = 3;
 /// Findings that are shown before the rest is unfolded.
 const FINDINGS: usize = 10;
-/// Bytes of HTML above which tables are packed.
-const LONG: usize = 1 << 17;
-/// Samples of an input, beside the output, that a page has.
-const DRAWS: usize = 4;
-
-/// Tables that the browser unpacks.
-#[derive(Default)]
-struct Packs(Vec<Vec<u8>>);
-
-impl Packs {
-    /// `tables` as they are, or where they are long a place for them.
-    fn place(&mut self, tables: String) -> String {
-        if tables.len() < LONG {
-            return tables;
-        }
-        self.0.push(compressed(tables.as_bytes()));
-        format!("<div data-packed=\"tables-{}\"></div>\n", self.0.len())
-    }
-
-    /// The elements of data.
-    fn elements(&self) -> String {
-        let element = |(at, bytes): (usize, &Vec<u8>)| packed(&format!("tables-{}", at + 1), bytes);
-        self.0.iter().enumerate().map(element).collect()
-    }
-}
 
 /// The whole page, with at most `samples` inputs of each test set; by default at most [`SAMPLES`],
 /// and fewer where evaluations have many methods.
@@ -142,7 +107,7 @@ fn document(run: &Run, body: &str, data: &[(&str, Value)], packs: &Packs) -> Str
         .map(|(id, value)| packed(id, &compressed(value.to_string().as_bytes())))
         .chain([packs.elements()])
         .collect();
-    let noscript = match packs.0.is_empty() {
+    let noscript = match packs.is_empty() {
         true => "Charts and samples need scripts; the tables do not.",
         false => {
             "Charts, samples and long tables need scripts; <code>posttrain report --format \
@@ -164,41 +129,6 @@ fn document(run: &Run, body: &str, data: &[(&str, Value)], packs: &Packs) -> Str
          href=\"data:,\">\n<style>\n{STYLE}</style>\n</head>\n<body>\n{body}{data}{library}<script \
          type=module nonce={nonce}>\n{SCRIPT}</script>\n</body>\n</html>\n"
     )
-}
-
-/// Numbers to five significant digits, of which a chart shows four: most of the data are the
-/// others.
-fn rounded(value: &Value) -> Value {
-    match value {
-        Value::Number(number) if number.is_f64() => {
-            let number = number.as_f64().unwrap_or(f64::NAN);
-            format!("{number:.4e}").parse::<f64>().map_or(Value::Null, Value::from)
-        }
-        Value::Array(items) => Value::Array(items.iter().map(rounded).collect()),
-        Value::Object(fields) => Value::Object(
-            fields.iter().map(|(name, value)| (name.clone(), rounded(value))).collect(),
-        ),
-        other => other.clone(),
-    }
-}
-
-/// An element of data that the browser unpacks.
-fn packed(id: &str, compressed: &[u8]) -> String {
-    let text = STANDARD.encode(compressed);
-    format!("<script type=\"text/plain\" id=\"{id}\">{text}</script>\n")
-}
-
-/// In zlib's format.
-fn compressed(bytes: &[u8]) -> Vec<u8> {
-    let (mut compress, mut out) = (Compress::new(Compression::best(), true), Vec::new());
-    let mut status = Status::Ok;
-    while status != Status::StreamEnd {
-        out.reserve(bytes.len() / 4 + 64);
-        let rest = &bytes[compress.total_in() as usize..];
-        let compressed = compress.compress_vec(rest, &mut out, FlushCompress::Finish);
-        status = compressed.expect("memory takes all bytes");
-    }
-    out
 }
 
 fn section(id: &str, heading: &str, content: &str) -> String {
@@ -254,59 +184,6 @@ fn along_axes(sweeps: &[Sweep], (drawn, packs): (&mut Vec<Chart>, &mut Packs)) -
         true => content,
         false => section("sweeps", "Along the axes of sweeps", &content),
     }
-}
-
-/// Evaluations of one training.
-fn single(run: &Run) -> impl Iterator<Item = &Evaluation> + Clone {
-    run.evaluations.iter().filter(|evaluation| evaluation.seeds.is_empty())
-}
-
-/// Evaluations of one training that are shown in full ([`FULL`]).
-fn shown(run: &Run) -> impl Iterator<Item = &Evaluation> + Clone {
-    let most = if of_seeds(run).next().is_some() { 1 } else { FULL };
-    let is_shown = move |evaluation: &&Evaluation| {
-        let of = family(&evaluation.node);
-        let mut members = single(run).filter(move |other| family(&other.node) == of);
-        let first = members.next();
-        members.count() < most || first.is_some_and(|first| first.node == evaluation.node)
-    };
-    single(run).filter(is_shown)
-}
-
-/// Which evaluations are not shown in full, and how to see them; nothing where all are.
-fn not_shown(run: &Run) -> String {
-    let is_shown = |node: &str| shown(run).any(|evaluation| evaluation.node == node);
-    let others: Vec<&str> =
-        single(run).map(|one| one.node.as_str()).filter(|node| !is_shown(node)).collect();
-    let Some(first) = others.first() else { return String::new() };
-    format!(
-        "<p class=note id=not-shown>Summarised above, and not shown in full: {}. The page of one: \
-         <code>posttrain report {} --evaluations '{}'</code>.</p>\n",
-        text(&others.join(", ")),
-        text(&run.id),
-        text(first)
-    )
-}
-
-/// Inputs of each test set that make a page of [`ANSWERS`].
-fn default_samples(run: &Run) -> usize {
-    let answers = |evaluation: &Evaluation| -> usize {
-        let of_first = |set: &str| evaluation.inputs.iter().find(|input| input.test_set == set);
-        let of_set = |set: &str| of_first(set).map_or(0, |input| input.answers.len());
-        test_sets(evaluation).into_iter().map(of_set).sum()
-    };
-    let all: usize = shown(run).map(answers).sum();
-    (ANSWERS / all.max(1)).clamp(LEAST_SAMPLES, SAMPLES)
-}
-
-/// Evaluations over seeds of training.
-fn of_seeds(run: &Run) -> impl Iterator<Item = &Evaluation> + Clone {
-    run.evaluations.iter().filter(|evaluation| !evaluation.seeds.is_empty())
-}
-
-/// Whose results, where there are several.
-fn of(run: &Run, node: &str) -> String {
-    if single(run).count() > 1 { format!(" of {}", text(node)) } else { String::new() }
 }
 
 /// The results of the evaluation at `at`: of several, those after the first are folded, and all are
@@ -524,66 +401,6 @@ fn figures(drawn: &mut Vec<Chart>, charts: Vec<Chart>) -> String {
         drawn.push(chart);
     }
     out + "</div>\n"
-}
-
-/// The inputs of an evaluation as the page's script takes them.
-fn embedded(evaluation: &Evaluation, samples: usize) -> Value {
-    let mut inputs: Vec<Value> = Vec::new();
-    for test_set in test_sets(evaluation) {
-        for input in
-            evaluation.inputs.iter().filter(|input| input.test_set == test_set).take(samples)
-        {
-            let answer = |answer: &Answer| {
-                let draws: Vec<&String> = answer.samples.iter().take(DRAWS).collect();
-                json!({"method": answer.method, "text": answer.text, "scores": answer.scores,
-                    "samples": draws})
-            };
-            let answers: Vec<Value> = input.answers.iter().map(answer).collect();
-            inputs.push(json!({"test_set": test_set, "id": input.id, "prompt": input.prompt,
-                "answers": answers}));
-        }
-    }
-    json!({"node": evaluation.node, "test_sets": test_sets(evaluation), "inputs": inputs})
-}
-
-fn test_sets(evaluation: &Evaluation) -> Vec<&str> {
-    distinct(evaluation.inputs.iter().map(|input| input.test_set.as_str()))
-}
-
-fn browser(run: &Run, samples: usize) -> String {
-    let all: Vec<&Input> = shown(run).flat_map(|evaluation| &evaluation.inputs).collect();
-    if all.is_empty() {
-        return "<p>No evaluation of this run has written its inputs.</p>\n".into();
-    }
-    let mut left_out = String::new();
-    for evaluation in shown(run) {
-        for test_set in test_sets(evaluation) {
-            let count = evaluation.inputs.iter().filter(|input| input.test_set == test_set).count();
-            if count > samples {
-                let _ = write!(
-                    left_out,
-                    " Of {} inputs of {}{}, the first {samples} are here.",
-                    count,
-                    text(test_set),
-                    of(run, &evaluation.node)
-                );
-            }
-        }
-    }
-    if !left_out.is_empty() {
-        left_out = format!(
-            "<p class=note id=left-out>{} More with <code>posttrain report --samples \
-             N</code>.</p>\n",
-            left_out.trim_start()
-        );
-    }
-    format!(
-        "{left_out}<form id=filters><label>Evaluation <select id=evaluation></select></label> \
-         <label>Test set <select id=test-set></select></label> <label>Order <select \
-         id=order></select></label> <label>Search <input type=search id=search \
-         placeholder=\"prompt, text or id\"></label></form>\n<p id=found role=status></p>\n<div \
-         id=inputs></div>\n<button type=button id=more>Show more</button>\n"
-    )
 }
 
 fn reproduce(run: &Run) -> String {

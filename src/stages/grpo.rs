@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::group_diversity::{GroupDiversity, Kinship};
 use super::models::{ArtefactShape, ArtefactShapes};
 use super::on_policy::{Drawing, Drawn, Group, Method, OnPolicy, Turn};
-use super::policy_options::{check_anneal, check_entropy, check_kl_stops};
+use super::policy_options::check_kl_stops;
 use super::policy_validation::PolicyValidation;
 use super::reading::Reading;
 use super::replay::{self, ReplayConfig, Replays};
@@ -425,7 +425,7 @@ impl GrpoStage {
     }
 
     /// The parts of the reward, where each is normalised.
-    fn normalised(&self) -> Option<&Rewards> {
+    pub(super) fn normalised(&self) -> Option<&Rewards> {
         match self.advantages.parts {
             Parts::Sum => None,
             Parts::NormaliseEach => Some(&self.rewards),
@@ -433,7 +433,7 @@ impl GrpoStage {
     }
 
     /// Those of the algorithm, with what is said otherwise.
-    fn rules(&self) -> Rules {
+    pub(super) fn rules(&self) -> Rules {
         let own = self.algorithm.rules();
         let (clip, loss) = (self.loss.clip, self.loss);
         let kl_in = self.kl.r#in.unwrap_or(own.kl_in);
@@ -463,124 +463,6 @@ impl GrpoStage {
             kl_in,
             estimator: self.kl.estimator.unwrap_or(estimator),
         }
-    }
-
-    /// Notes rules that are out of range, or that do not go together.
-    fn check_rules(&self, checks: &mut Checks) {
-        let rules = self.rules();
-        let compares = !matches!(rules.baseline, Baseline::Batch | Baseline::None)
-            || rules.scale == Scale::Group
-            || self.normalised().is_some();
-        checks
-            .require(
-                self.samples_per_prompt >= 2 || !compares,
-                "samples_per_prompt",
-                "expected at least 2: advantages compare the responses to one prompt",
-            )
-            .require(
-                self.kl.coef.is_finite() && self.kl.coef >= 0.0,
-                "kl.coef",
-                format!("expected 0 or more, found {}", self.kl.coef),
-            )
-            .require(
-                rules.kl_in != KlIn::Loss || rules.estimator.in_loss().is_some(),
-                "kl.estimator",
-                "k1 in the loss has the same gradient whatever the policies are: expected k2, k3 \
-                 or k3_plus, or another `in`",
-            )
-            .require(
-                rules.kl_in == KlIn::Loss || rules.estimator.in_reward().is_some(),
-                "kl.estimator",
-                "k3_plus is of the loss: expected k1, k2 or k3, or `in: loss`",
-            )
-            .require(
-                rules.bounds.low > 0.0 && rules.bounds.low <= 1.0,
-                "loss.clip.low",
-                "expected above 0, at most 1",
-            )
-            .require(
-                rules.bounds.high > 0.0 && rules.bounds.high.is_finite(),
-                "loss.clip.high",
-                "expected a finite number above 0",
-            )
-            .require(
-                rules.bounds.dual.is_none_or(|dual| dual > 1.0),
-                "loss.clip.dual",
-                "expected above 1, or null",
-            );
-        if rules.form == Form::Cispo {
-            checks
-                .require(
-                    rules.ratio == Ratio::Token,
-                    "loss.ratio",
-                    "`cispo` weighs log-probabilities of tokens: expected `token`",
-                )
-                .require(
-                    self.loss.clip.low.is_none(),
-                    "loss.clip.low",
-                    "`cispo` has an upper bound alone: remove it",
-                )
-                .require(
-                    self.loss.clip.dual.is_none(),
-                    "loss.clip.dual",
-                    "`cispo` has an upper bound alone: remove it",
-                );
-        }
-    }
-
-    /// Notes what does not go together with normalised parts of the reward.
-    fn check_parts(&self, checks: &mut Checks) {
-        if self.advantages.parts.is_sum() {
-            return;
-        }
-        checks
-            .require(
-                !self.rewards.is_empty(),
-                "advantages.parts",
-                "`normalise_each` is of the parts of `rewards`: expected `rewards`, or `sum`",
-            )
-            .require(
-                self.advantages.baseline.is_none(),
-                "advantages.baseline",
-                "`normalise_each` takes the mean of each part in its group off: remove it",
-            )
-            .require(
-                self.advantages.scale.is_none(),
-                "advantages.scale",
-                "`normalise_each` divides by deviations of each part and of the batch: remove it",
-            )
-            .require(
-                self.missing_eos == MissingEos::Keep,
-                "missing_eos",
-                "acts on the sum of rewards, which `normalise_each` does not compare: expected \
-                 `keep`; a part of `rewards` can be a penalty",
-            )
-            .require(
-                self.diversity.is_none(),
-                "diversity",
-                "acts on the sum of rewards, which `normalise_each` does not compare: expected null",
-            )
-            .require(
-                self.rules().kl_in != KlIn::Reward,
-                "kl.in",
-                "KL in the reward would be of no part that `normalise_each` compares: expected \
-                 `loss` or `returns`",
-            );
-    }
-
-    /// Notes what is out of range of the parts that keep a policy varied.
-    fn check_diversity(&self, checks: &mut Checks) {
-        if let Some(diversity) = &self.diversity {
-            diversity.check(checks, self.samples_per_prompt, self.kl.coef);
-            checks.require(
-                !matches!(diversity, GroupDiversity::MaxAtK(_))
-                    || self.advantages.baseline.is_none(),
-                "advantages.baseline",
-                "`max_at_k` has advantages without a baseline: remove it",
-            );
-        }
-        check_entropy(checks, self.entropy);
-        check_anneal(checks, self.kl.anneal);
     }
 
     fn settings(&self, pad: u32) -> Settings<'_> {
