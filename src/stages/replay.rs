@@ -97,8 +97,8 @@ pub(super) fn check(
     }
 }
 
-/// What must hold of the stage that recorded the step: that it records, and that its policy, dataset
-/// and reward model are those of the replay.
+/// What must hold of the stage that recorded the step: that it records, and that its policy,
+/// dataset and reward model are those of the replay.
 pub(super) fn constraints(
     replay: Option<&ReplayConfig>,
     policy: &Ref<Policy>,
