@@ -148,3 +148,18 @@ pub fn in_words(state: &State) -> (&'static str, String) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_list_of_what_is_waited_for_is_cut() {
+        let names: Vec<String> = (0..10).map(|at| format!("stage_{at}")).collect();
+        let whole = wait_in_words(&names[..8], false);
+        assert!(whole.ends_with("stage_6, stage_7 finish"), "{whole}");
+        let cut = wait_in_words(&names, true);
+        assert!(cut.ends_with("stage_7, 2 more finish and the device is open"), "{cut}");
+        assert_eq!(wait_in_words(&names[..1], false), "stage_0 finishes");
+    }
+}
