@@ -34,9 +34,7 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     find(&mut pipeline, &names)?;
     let device = arguments.device.outlook(&store)?;
     let request = request(&pipeline, &[], device.numerics.as_deref());
-    let explanations: Result<Vec<Explanation>> =
-        names.iter().map(|name| explain(&store, request, name)).collect();
-    let explanations = explanations?;
+    let explanations = explain(&store, request, &names)?;
     match arguments.json {
         true => print_json(&explanations),
         false => print(&explanations.iter().map(text).collect::<Vec<_>>().join("\n")),

@@ -1,6 +1,7 @@
 //! What is known of a run, read from its record and from what it made. Uses the files of
 //! artefacts; not what is made of them.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -84,8 +85,9 @@ pub fn find(cache: &Cache, word: &str) -> Result<(Store, Record)> {
 
 /// Reads all that a report says.
 pub fn load_run(store: &Store, record: &Record) -> Result<Run> {
-    let place =
-        |name: &str| record.graph.iter().position(|other| other == name).unwrap_or(usize::MAX);
+    let places: HashMap<&str, usize> =
+        record.graph.iter().enumerate().map(|(at, name)| (name.as_str(), at)).collect();
+    let place = |name: &str| places.get(name).copied().unwrap_or(usize::MAX);
     let mut records: Vec<&NodeRecord> = record.nodes.iter().collect();
     records.sort_by_key(|node| place(&node.name));
     let mut run = Run {

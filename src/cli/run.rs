@@ -1,6 +1,6 @@
 //! `run`: makes what is not there yet.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -271,10 +271,14 @@ fn refuse_what_does_not_fit(
 
 /// The evaluations that were made or found, and their folders.
 fn tables(store: &Store, pipeline: &Pipeline, outcome: &Outcome) -> Vec<(String, PathBuf)> {
-    let is_evaluation = |name: &str| {
-        pipeline.graph.nodes.iter().any(|node| node.name == name && node.output == Evaluation::KIND)
-    };
-    let made = outcome.nodes.iter().filter(|node| is_evaluation(&node.name));
+    let evaluations: HashSet<&str> = pipeline
+        .graph
+        .nodes
+        .iter()
+        .filter(|node| node.output == Evaluation::KIND)
+        .map(|node| node.name.as_str())
+        .collect();
+    let made = outcome.nodes.iter().filter(|node| evaluations.contains(node.name.as_str()));
     let folders =
         made.filter_map(|node| Some((node.name.clone(), store.object_path(node.object?))));
     folders.filter(|(_, folder)| folder.join(TABLE).exists()).collect()
@@ -303,16 +307,15 @@ fn page(store: &Store, outcome: &Outcome) -> Option<(PathBuf, Known)> {
 /// Event files of nodes that were cached: who trains writes its own, but what was made before
 /// `report_to` was asked for has none.
 fn write_events(store: &Store, pipeline: &Pipeline, outcome: &Outcome) {
-    let asked = |name: &str| {
-        pipeline
-            .graph
-            .nodes
-            .iter()
-            .any(|node| node.name == name && node.report_to.contains(&Reporter::Tensorboard))
-    };
-    for node in
-        outcome.nodes.iter().filter(|node| node.ending == Ending::Cached && asked(&node.name))
-    {
+    let asked: HashSet<&str> = pipeline
+        .graph
+        .nodes
+        .iter()
+        .filter(|node| node.report_to.contains(&Reporter::Tensorboard))
+        .map(|node| node.name.as_str())
+        .collect();
+    let cached = outcome.nodes.iter().filter(|node| node.ending == Ending::Cached);
+    for node in cached.filter(|node| asked.contains(node.name.as_str())) {
         let Some((key, object)) = node.key.zip(node.object) else { continue };
         let (folder, metrics) =
             (store.events_path(&node.name, key), store.object_path(object).join(METRICS));
@@ -346,10 +349,12 @@ fn fired_in(
     if let Some(run) = known {
         return Ok(sentinels::fired(run));
     }
+    let of_graph: HashMap<&str, &Node> =
+        pipeline.graph.nodes.iter().map(|node| (node.name.as_str(), node)).collect();
     let mut all = Vec::new();
     for node in &outcome.nodes {
-        let of_graph = pipeline.graph.nodes.iter().find(|own| own.name == node.name);
-        let Some((own, object)) = of_graph.zip(node.object) else { continue };
+        let own = of_graph.get(node.name.as_str());
+        let Some((own, object)) = own.zip(node.object) else { continue };
         let settings = fired::settings(Some(&own.config))?;
         let found = fired::verdict(store, &node.stage, object, &settings)?;
         let own = found.into_iter().flat_map(|found| found.fired);

@@ -86,20 +86,22 @@ pub struct Explanation {
     pub differences: Vec<Difference>,
 }
 
-/// Explains the node called `name`.
-pub fn explain(store: &Store, request: Request<'_>, name: &str) -> Result<Explanation> {
-    let targets = [name.to_owned()];
-    let mut plan = plan(store, Request { targets: &targets, ..request })?;
+/// Explains the nodes called `names`, in this order, by one plan of what they need.
+pub fn explain(store: &Store, request: Request<'_>, names: &[String]) -> Result<Vec<Explanation>> {
+    let plan = plan(store, Request { targets: names, ..request })?;
     let explainer = Explainer::new(store, request, &plan)?;
-    let step = plan.steps.last_mut().ok_or_else(|| user(format!("there is no stage `{name}`")))?;
-    let (earlier, differences) = explainer.compare(name, &step.state)?.unzip();
-    explainer.add_reasons(name, &mut step.state)?;
-    Ok(Explanation {
-        node: name.to_owned(),
-        state: step.state.clone(),
-        earlier,
-        differences: differences.unwrap_or_default(),
-    })
+    let states: HashMap<&str, &State> =
+        plan.steps.iter().map(|step| (step.name.as_str(), &step.state)).collect();
+    let one = |node: &String| {
+        let state = states.get(node.as_str());
+        let mut state =
+            (*state.ok_or_else(|| user(format!("there is no stage `{node}`")))?).clone();
+        let (earlier, differences) = explainer.compare(node, &state)?.unzip();
+        explainer.add_reasons(node, &mut state)?;
+        let differences = differences.unwrap_or_default();
+        Ok(Explanation { node: node.clone(), state, earlier, differences })
+    };
+    names.iter().map(one).collect()
 }
 
 /// Fills in why each node of the plan runs.
@@ -117,9 +119,12 @@ struct Explainer<'a> {
     nodes: HashMap<&'a str, &'a Node>,
     /// What is known of each node's artefact.
     contents: HashMap<String, Value>,
-    /// Entries by stage kind, latest first.
-    entries: HashMap<String, Vec<Entry>>,
+    /// By stage kind, the entries that are compared and their fields, latest first.
+    entries: HashMap<String, Vec<(Entry, Fields)>>,
 }
+
+/// The fields of a key, by dotted path.
+type Fields = BTreeMap<String, Value>;
 
 impl<'a> Explainer<'a> {
     fn new(store: &'a Store, request: Request<'a>, plan: &Plan) -> Result<Self> {
@@ -136,9 +141,13 @@ impl<'a> Explainer<'a> {
         for entry in store.entries()? {
             entries.entry(entry.preimage.stage.clone()).or_default().push(entry);
         }
-        entries
-            .values_mut()
-            .for_each(|entries| entries.sort_by_key(|entry| Reverse((entry.place, entry.key))));
+        let latest = |mut own: Vec<Entry>| {
+            own.sort_by_key(|entry| Reverse((entry.place, entry.key)));
+            // One of them may be that of the node itself, which is passed over.
+            own.truncate(CANDIDATES + 1);
+            own.into_iter().map(|entry| (entry.clone(), fields_of(&entry))).collect()
+        };
+        let entries = entries.into_iter().map(|(stage, own)| (stage, latest(own))).collect();
         let nodes = request.graph.nodes.iter().map(|node| (node.name.as_str(), node)).collect();
         Ok(Explainer { store, request, nodes, contents, entries })
     }
@@ -179,9 +188,10 @@ impl<'a> Explainer<'a> {
         let defaults: BTreeMap<String, &Value> =
             node.defaults.iter().map(|(pointer, value)| (dotted(pointer), value)).collect();
         let candidates = self.entries.get(&node.stage).map(Vec::as_slice).unwrap_or_default();
-        let candidates = candidates.iter().filter(|entry| Some(entry.key) != own).take(CANDIDATES);
-        let compared = candidates
-            .map(|entry| (entry, differences(&fields_of(entry), &now, &sources, &defaults)));
+        let others = candidates.iter().filter(|(entry, _)| Some(entry.key) != own);
+        let compared = others
+            .take(CANDIDATES)
+            .map(|(entry, fields)| (entry, differences(fields, &now, &sources, &defaults)));
         // Latest first already; the first of equals is the latest.
         let nearest =
             compared.min_by_key(|(entry, differences)| (differences.len(), entry.node != name));
@@ -198,7 +208,7 @@ impl<'a> Explainer<'a> {
     }
 
     /// The fields of the key of a node as far as they are known.
-    fn fields(&self, node: &Node) -> Result<BTreeMap<String, Value>> {
+    fn fields(&self, node: &Node) -> Result<Fields> {
         let mut snapshots = Snapshots::default();
         snapshots.take_all(self.store, node)?;
         let config = node.config_in_key(&mut |_, reference| {
@@ -214,12 +224,12 @@ impl<'a> Explainer<'a> {
     }
 }
 
-fn fields_of(entry: &Entry) -> BTreeMap<String, Value> {
+fn fields_of(entry: &Entry) -> Fields {
     let Preimage { config, version, numerics, .. } = &entry.preimage;
     fields(config, *version, json!(numerics))
 }
 
-fn fields(config: &Value, version: u32, numerics: Value) -> BTreeMap<String, Value> {
+fn fields(config: &Value, version: u32, numerics: Value) -> Fields {
     let mut fields =
         BTreeMap::from([("stage version".into(), json!(version)), (NUMERICS.into(), numerics)]);
     flatten(config, String::new(), &mut fields);
@@ -228,7 +238,7 @@ fn fields(config: &Value, version: u32, numerics: Value) -> BTreeMap<String, Val
 
 /// Every leaf by its dotted path. An empty list or map is a leaf, and so is the object of a
 /// reference or an input.
-fn flatten(value: &Value, path: String, fields: &mut BTreeMap<String, Value>) {
+fn flatten(value: &Value, path: String, fields: &mut Fields) {
     match value {
         Value::Object(map) if !map.is_empty() && !map.keys().any(|key| key.starts_with('$')) => {
             for (key, value) in map {
@@ -261,13 +271,13 @@ fn dotted(pointer: &str) -> String {
 }
 
 fn differences(
-    old: &BTreeMap<String, Value>,
-    new: &BTreeMap<String, Value>,
+    old: &Fields,
+    new: &Fields,
     sources: &BTreeMap<String, String>,
     defaults: &BTreeMap<String, &Value>,
 ) -> Vec<Difference> {
     // A field that a key does not have is at its default.
-    let value = |fields: &BTreeMap<String, Value>, path: &str| {
+    let value = |fields: &Fields, path: &str| {
         fields.get(path).or_else(|| defaults.get(path).copied()).and_then(plain)
     };
     let mut paths: Vec<&String> = old.keys().chain(new.keys()).collect();

@@ -66,7 +66,7 @@ pub fn snapshot(store: &Store, path: &Path) -> Result<Snapshot> {
     let snapshot = Snapshot { content: content(folder, &files), path, files };
     if fresh {
         // Only a saving of time; a plan writes nothing where no run has made the folders.
-        let _ = crate::fs::write_atomic(
+        let _ = crate::fs::write_hint(
             &memory,
             &serde_json::to_vec(&snapshot).expect("a snapshot is plain data"),
         );

@@ -77,7 +77,7 @@ impl ObjectFolder {
 
     fn remember(&self, object: ObjectId, files: Vec<HashedFile>) -> Result<()> {
         let bytes = serde_json::to_vec(&Manifest { files }).expect("a manifest is plain data");
-        crate::fs::write_atomic(&self.manifest_path(object), &bytes)
+        crate::fs::write_hint(&self.manifest_path(object), &bytes)
     }
 
     fn manifest_path(&self, object: ObjectId) -> PathBuf {

@@ -276,13 +276,12 @@ impl<'a, E: Executor> Scheduler<'a, E> {
                 lookups.send(wanted).expect("the thread of lookups receives as long as the run");
                 return;
             }
-            for at in self.states.waiting() {
-                if self.held()
-                    || self.states.count(Phase::Ready) > 0
-                    || self.states.count(Phase::Running) >= self.options.jobs.max(1)
-                {
+            let mut next = 0;
+            while let Some(at) = self.states.waiting_from(next) {
+                if self.held() || self.states.count(Phase::Ready) > 0 || !self.has_room() {
                     break;
                 }
+                next = at + 1;
                 if self.states.again(at).is_none_or(|again| again <= Instant::now())
                     && let Some(held) = self.place(at)
                     && self.passes(at)
@@ -294,6 +293,13 @@ impl<'a, E: Executor> Scheduler<'a, E> {
                 return;
             }
         }
+    }
+
+    /// Whether any node could start: a node takes a job and at least one thread.
+    fn has_room(&self) -> bool {
+        let used: usize = self.states.running().map(|(_, running)| running.held.threads).sum();
+        self.states.count(Phase::Running) < self.options.jobs.max(1)
+            && used < self.options.threads.max(1)
     }
 
     /// What a node would hold if it started now; `None` if it has to wait for a place.
@@ -545,7 +551,7 @@ impl<'a, E: Executor> Scheduler<'a, E> {
     }
 
     fn blank(&self, at: usize) -> NodeOutcome {
-        let Node { name, stage, .. } = self.node(at).clone();
+        let (name, stage) = (self.node(at).name.clone(), self.node(at).stage.clone());
         NodeOutcome {
             name,
             stage,

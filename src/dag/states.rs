@@ -170,9 +170,10 @@ impl States {
         self.positions[phase as usize].iter().copied()
     }
 
-    /// The positions of the nodes that wait for a place, ascending.
-    pub(super) fn waiting(&self) -> BTreeSet<usize> {
-        self.all(Phase::Queued).chain(self.all(Phase::Busy)).collect()
+    /// The first position from `from` on of a node that waits for a place.
+    pub(super) fn waiting_from(&self, from: usize) -> Option<usize> {
+        let first = |phase: Phase| self.positions[phase as usize].range(from..).next().copied();
+        first(Phase::Queued).into_iter().chain(first(Phase::Busy)).min()
     }
 
     /// The running nodes with their positions.
@@ -251,7 +252,7 @@ mod tests {
         states.set(2, NodeState::LookingUp);
         states.set(2, NodeState::Queued);
         states.set(2, NodeState::Busy { again: Instant::now() });
-        assert_eq!(states.waiting(), BTreeSet::from([2]));
+        assert_eq!((states.waiting_from(0), states.waiting_from(3)), (Some(2), None));
         assert!(states.again(2).is_some() && states.again(0).is_none());
         let object = blake3::hash(b"o").into();
         for made in [0, 2] {

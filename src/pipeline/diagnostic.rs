@@ -125,15 +125,24 @@ fn frame(out: &mut String, sources: &Sources, span: Span, message: &str) {
         .expect("a String takes any text");
 }
 
-/// All mistakes of a phase as one failure.
+/// Mistakes that are shown; of more, the rest is counted.
+const SHOWN: usize = 50;
+/// Names of a list that are written out; of more, the rest is counted.
+const NAMED: usize = 50;
+
+/// All mistakes of a phase as one failure; the first of them in full.
 pub fn failure(mut mistakes: Vec<Mistake>, sources: &Sources) -> Failure {
     mistakes.sort_by_key(|mistake| (mistake.span.source, mistake.span.line, mistake.span.column));
     // One place is wrong once: what is said of it first is nearest to the cause.
     mistakes.dedup_by_key(|mistake| mistake.span);
-    let texts: Vec<String> = mistakes.iter().map(|mistake| mistake.render(sources)).collect();
-    match texts.len() {
-        1 => user(texts.concat()),
-        count => user(format!("{count} mistakes\n\n{}", texts.join("\n\n"))),
+    let mut texts: Vec<String> =
+        mistakes.iter().take(SHOWN).map(|mistake| mistake.render(sources)).collect();
+    match (mistakes.len(), mistakes.len() - texts.len()) {
+        (1, _) => user(texts.concat()),
+        (count, left) => {
+            texts.extend((left > 0).then(|| format!("and {left} more")));
+            user(format!("{count} mistakes\n\n{}", texts.join("\n\n")))
+        }
     }
 }
 
@@ -156,9 +165,10 @@ pub fn advice<'a>(
     what: &str,
 ) -> String {
     let names: Vec<&str> = right.clone().into_iter().collect();
-    let list = match names.is_empty() {
-        true => format!("there are no {what}"),
-        false => format!("{what}: {}", names.join(", ")),
+    let list = match names.len() {
+        0 => format!("there are no {what}"),
+        count @ ..=NAMED => format!("{what}: {}", names[..count].join(", ")),
+        count => format!("{what}: {}, and {} more", names[..NAMED].join(", "), count - NAMED),
     };
     match nearest(wrong, right) {
         Some(name) => format!("did you mean `{name}`? {list}"),

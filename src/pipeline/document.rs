@@ -1,9 +1,11 @@
 //! The top level of a pipeline file, section by section. Does not know what is in a stage, nor what
 //! `${param}` means.
 
+use std::collections::HashMap;
+
 use super::diagnostic::{Mistake, Span, advice};
 use super::extends::EXTENDS;
-use super::scalar::same;
+use super::scalar::meaning;
 use super::yaml::{Entry, Node, Value};
 
 const SECTIONS: [&str; 7] =
@@ -135,11 +137,12 @@ pub fn axis_values(name: &str, list: Node) -> Result<Vec<Node>, Mistake> {
                 .help("write [0, 1, 2]"));
         }
     };
-    for (index, value) in values.iter().enumerate() {
-        if let Some(first) = values[..index].iter().find(|first| same(first, value)) {
+    let mut given = HashMap::new();
+    for value in &values {
+        if let Some(first) = given.insert(meaning(value), value.span) {
             let mistake = value
                 .mistake(format!("`{name}` has this value twice"))
-                .note(first.span, "first given here");
+                .note(first, "first given here");
             return Err(mistake);
         }
     }

@@ -23,7 +23,7 @@ use super::overrides::{self, Overrides};
 use super::params;
 use super::registry::Registry;
 use super::rewrite::{self, Resolve};
-use super::typed::{self, Target, Typed};
+use super::typed::{self, Stages, Target, Typed};
 use super::yaml::{self, Entry};
 use crate::dag::node::{Graph, Node};
 use crate::error::{Context, Failure, Result, user};
@@ -147,19 +147,18 @@ fn expand(
         document: &document,
         matrix,
         axes,
-        decoded: Vec::new(),
-        choices: HashMap::new(),
+        stages: Stages::new(&document.stages),
+        choices: vec![HashMap::new(); document.stages.len()],
     };
     if let Err(more) = expander.decode(sources, registry) {
         mistakes.extend(more);
     }
-    mistakes.extend(typed::check_references(&document.stages, &expander.decoded));
-    mistakes.extend(unknown_axes(&document, &expander.decoded));
+    mistakes.extend(expander.stages.check_references());
+    mistakes.extend(unknown_axes(&document, &expander.stages));
     if !mistakes.is_empty() {
         return Err(mistakes);
     }
-    let order =
-        typed::order(&document.stages, &expander.decoded).map_err(|mistake| vec![mistake])?;
+    let order = expander.stages.order().map_err(|mistake| vec![mistake])?;
     let (graph, stages) = expander.nodes(&order, registry)?;
     let relatives = |error| vec![Mistake::new(end, format!("{error:#}"))];
     let place = |node: &String| {
@@ -207,12 +206,10 @@ fn unused_params(document: &Document) -> Vec<Mistake> {
 }
 
 /// What is under `over` and is no param: a param that is no axis has one value.
-fn unknown_axes(document: &Document, decoded: &[(usize, Typed)]) -> Vec<Mistake> {
+fn unknown_axes(document: &Document, stages: &Stages<'_>) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
-    for reference in decoded.iter().flat_map(|(_, typed)| &typed.references) {
-        if let Target::All(_, over) =
-            Target::of(&reference.name, |name| document.stage(name).is_some())
-        {
+    for reference in stages.references() {
+        if let Target::All(_, over) = stages.target(&reference.name) {
             let unknown = over.into_iter().filter(|axis| document.param(axis).is_none());
             mistakes.extend(unknown.map(|axis| document.unknown_param(axis, reference.span)));
         }
@@ -225,13 +222,14 @@ struct Expander<'a> {
     matrix: Matrix<'a>,
     /// For each stage, the axes whose params it uses itself.
     axes: Vec<BTreeSet<usize>>,
-    /// Stages (by index) as decoded at every combination of those axes.
-    decoded: Vec<(usize, Typed)>,
-    /// Stage, by index, and values of its axes to an index into `decoded`.
-    choices: HashMap<(usize, Vec<usize>), usize>,
+    /// Stages as decoded at every combination of those axes.
+    stages: Stages<'a>,
+    /// For each stage, values of its axes to an index into what it was decoded to.
+    choices: Vec<HashMap<Vec<usize>, usize>>,
 }
 
-type Stages = Vec<(String, Vec<String>)>;
+/// For each stage, the names of its nodes.
+type Names = Vec<(String, Vec<String>)>;
 
 /// The nodes of a stage: which one it is at each point over the axes that this depends on.
 #[derive(Default)]
@@ -291,8 +289,8 @@ impl Expander<'_> {
                 let replaced = params::substitute(&stage.value, &environment, document);
                 match replaced.and_then(|node| typed::decode(stage, &node, sources, registry)) {
                     Ok(typed) => {
-                        self.choices.insert((index, own), self.decoded.len());
-                        self.decoded.push((index, typed));
+                        let at = self.stages.add(index, typed);
+                        self.choices[index].insert(own, at);
                     }
                     Err(more) => mistakes.extend(more),
                 }
@@ -313,7 +311,7 @@ impl Expander<'_> {
         &self,
         order: &[usize],
         registry: &impl Registry,
-    ) -> Result<(Graph, Stages), Vec<Mistake>> {
+    ) -> Result<(Graph, Names), Vec<Mistake>> {
         let stages = &self.document.stages;
         let mut placed: Vec<Placed> = Vec::new();
         placed.resize_with(stages.len(), Placed::default);
@@ -346,8 +344,7 @@ impl Expander<'_> {
                         name: name.clone(),
                         stage: typed.kind.name.to_owned(),
                         version: typed.kind.version,
-                        output: typed::output_of(&self.document.stages, &self.decoded, typed)
-                            .to_owned(),
+                        output: self.stages.output_of(typed).to_owned(),
                         config,
                         neutral: typed.kind.byte_neutral,
                         defaults,
@@ -367,9 +364,9 @@ impl Expander<'_> {
     /// Which node a stage is at each of its points, where those of what it refers to are placed.
     fn place(&self, stage: usize, placed: &[Placed]) -> Result<Placed, Mistake> {
         let mut scope = self.axes[stage].clone();
-        for (_, typed) in self.decoded.iter().filter(|(index, _)| *index == stage) {
+        for typed in self.stages.decoded(stage) {
             for reference in &typed.references {
-                match self.target(&reference.name) {
+                match self.stages.target(&reference.name) {
                     Target::All(_, over) if over.is_empty() => {}
                     Target::Node(..) => {}
                     target => scope.extend(&placed[self.stage(target.stage())].scope),
@@ -382,7 +379,7 @@ impl Expander<'_> {
         for point in &own.points {
             let mut axes = self.axes[stage].clone();
             for reference in &self.typed(stage, point).references {
-                let target = self.target(&reference.name);
+                let target = self.stages.target(&reference.name);
                 match &target {
                     Target::Same(_) => {
                         axes.extend(&placed[self.stage(target.stage())].at(point).0);
@@ -415,7 +412,7 @@ impl Expander<'_> {
         {
             let own = &placed[index].nodes[0].0;
             for reference in &self.typed(index, &placed[index].points[0]).references {
-                let Target::All(name, over) = self.target(&reference.name) else { continue };
+                let Target::All(name, over) = self.stages.target(&reference.name) else { continue };
                 let axes = placed[self.stage(name)].nodes[0]
                     .0
                     .difference(own)
@@ -441,19 +438,12 @@ impl Expander<'_> {
     }
 
     fn typed(&self, stage: usize, point: &Point) -> &Typed {
-        &self.decoded[self.choices[&(stage, projected(point, &self.axes[stage]))]].1
-    }
-
-    fn target<'a>(&self, name: &'a str) -> Target<'a> {
-        Target::of(name, |name| self.document.stage(name).is_some())
+        let own = projected(point, &self.axes[stage]);
+        &self.stages.decoded(stage)[self.choices[stage][&own]]
     }
 
     fn stage(&self, name: &str) -> usize {
-        self.document
-            .stages
-            .iter()
-            .position(|stage| stage.key == name)
-            .expect("references were checked")
+        self.stages.position(name).expect("references were checked")
     }
 
     fn name(&self, stage: &str, axes: &BTreeSet<usize>, point: &Point) -> String {
@@ -500,7 +490,7 @@ impl Here<'_> {
 
 impl Resolve for Here<'_> {
     fn nodes(&self, reference: &str) -> Result<Vec<String>, Mistake> {
-        let target = self.expander.target(reference);
+        let target = self.expander.stages.target(reference);
         let there = &self.placed[self.expander.stage(target.stage())];
         match target {
             Target::Same(_) => Ok(vec![there.at(self.point).1.clone()]),
@@ -525,7 +515,9 @@ impl Resolve for Here<'_> {
     }
 
     fn along(&self, reference: &str) -> Result<Option<Vec<(String, String)>>, Mistake> {
-        let Target::All(stage, over) = self.expander.target(reference) else { return Ok(None) };
+        let Target::All(stage, over) = self.expander.stages.target(reference) else {
+            return Ok(None);
+        };
         let there = &self.placed[self.expander.stage(stage)];
         let axis =
             |name: &&str| self.expander.document.axes.iter().position(|axis| axis.name == *name);

@@ -309,8 +309,11 @@ impl Replacing<'_> {
                 Value::Sequence(items.iter().map(|item| self.node(item)).collect())
             }
             Value::Mapping(entries) => {
-                let replaced =
-                    |entry: &Entry| Entry { value: self.node(&entry.value), ..entry.clone() };
+                let replaced = |Entry { key, key_span, value }: &Entry| Entry {
+                    key: key.clone(),
+                    key_span: *key_span,
+                    value: self.node(value),
+                };
                 Value::Mapping(entries.iter().map(replaced).collect())
             }
             Value::Scalar(scalar) => {
@@ -326,7 +329,7 @@ impl Replacing<'_> {
                 }
             }
         };
-        Node { value, ..node.clone() }
+        Node { span: node.span, used_at: node.used_at, value }
     }
 }
 

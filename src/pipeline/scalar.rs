@@ -1,6 +1,8 @@
 //! What a plain scalar means when a number or a truth value is asked for. No guessing: each
 //! spelling that other YAML readers take for something else is an error that says what to write.
 
+use std::collections::BTreeMap;
+
 use super::yaml::{Node, Scalar, Value};
 
 /// Why a scalar is not what was asked for, and what to write.
@@ -176,23 +178,42 @@ fn not_a_number<T>(text: &str, what: &str) -> Result<T, Unfit> {
     unfit(format!("expected {what}, found `{text}`"), help)
 }
 
+/// What a value means, however it is spelt.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Meaning {
+    /// Nothing.
+    Null,
+    /// `true`, `false`.
+    Truth(String),
+    /// A number by its bits; both zeros are one.
+    Number(u64),
+    /// Anything else that is a scalar.
+    Text(String),
+    /// A list.
+    List(Vec<Meaning>),
+    /// A mapping, whatever the order of its keys.
+    Mapping(BTreeMap<String, Meaning>),
+}
+
+/// What a node means.
+pub fn meaning(node: &Node) -> Meaning {
+    match &node.value {
+        Value::Sequence(items) => Meaning::List(items.iter().map(meaning).collect()),
+        Value::Mapping(entries) => Meaning::Mapping(
+            entries.iter().map(|entry| (entry.key.clone(), meaning(&entry.value))).collect(),
+        ),
+        Value::Scalar(scalar) => match (class(node), number(scalar)) {
+            (Class::Null, _) => Meaning::Null,
+            (Class::Truth, _) => Meaning::Truth(scalar.text.clone()),
+            (Class::Number, Ok(number)) => Meaning::Number((number + 0.0).to_bits()),
+            _ => Meaning::Text(scalar.text.clone()),
+        },
+    }
+}
+
 /// True if two values mean the same, however they are spelt.
 pub fn same(a: &Node, b: &Node) -> bool {
-    match (&a.value, &b.value) {
-        (Value::Scalar(x), Value::Scalar(y)) => match (class(a), class(b)) {
-            (Class::Number, Class::Number) => number(x) == number(y),
-            (one, other) => one == other && (one == Class::Null || x.text == y.text),
-        },
-        (Value::Sequence(x), Value::Sequence(y)) => {
-            x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same(x, y))
-        }
-        (Value::Mapping(x), Value::Mapping(y)) => {
-            x.len() == y.len()
-                && x.iter()
-                    .all(|entry| b.get(&entry.key).is_some_and(|other| same(&entry.value, other)))
-        }
-        _ => false,
-    }
+    meaning(a) == meaning(b)
 }
 
 #[cfg(test)]

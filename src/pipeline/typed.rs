@@ -1,6 +1,7 @@
 //! One stage, its params replaced, as its kind understands it; and the references between stages:
 //! they name a stage, it makes what is wanted, and no stage waits for itself.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use petgraph::graph::{DiGraph, NodeIndex};
@@ -332,125 +333,164 @@ impl Walk {
     }
 }
 
-/// The kind of artefact that a stage makes: of a stage that passes on what it is given, that of its
-/// first reference; [`Any`] where that is not known.
-pub fn output_of(stages: &[Entry], decoded: &[(usize, Typed)], typed: &Typed) -> &'static str {
-    let is_stage = |name: &str| stages.iter().any(|stage| stage.key == name);
-    let mut typed = typed;
-    // A chain that is longer than the file has stages is a circle, which `order` finds.
-    for _ in 0..=stages.len() {
-        let first = match typed.references.first() {
-            Some(first) if typed.kind.output == Any::KIND => first,
-            _ => break,
-        };
-        let name = Target::of(&first.name, is_stage).stage();
-        match decoded.iter().find(|(stage, _)| stages[*stage].key == name) {
-            Some((_, next)) => typed = next,
-            None => break,
-        }
+/// The stages of a file, each as often as it was decoded.
+pub struct Stages<'a> {
+    /// In the order of the file.
+    entries: &'a [Entry],
+    /// Index of a stage by name.
+    index: HashMap<&'a str, usize>,
+    /// For each stage, what it was decoded to: nothing for a stage with mistakes.
+    decoded: Vec<Vec<Typed>>,
+}
+
+impl<'a> Stages<'a> {
+    /// The stages of a file, none decoded.
+    pub fn new(entries: &'a [Entry]) -> Self {
+        let index =
+            entries.iter().enumerate().map(|(at, stage)| (stage.key.as_str(), at)).collect();
+        let mut decoded = Vec::new();
+        decoded.resize_with(entries.len(), Vec::new);
+        Stages { entries, index, decoded }
     }
-    typed.kind.output
-}
 
-/// References of a stage that passes on one of them, to artefacts of several kinds.
-fn mixed_kinds(stages: &[Entry], decoded: &[(usize, Typed)], typed: &Typed) -> Option<Mistake> {
-    let is_stage = |name: &str| stages.iter().any(|stage| stage.key == name);
-    let kinds = typed.references.iter().filter_map(|reference| {
-        let name = Target::of(&reference.name, is_stage).stage();
-        let (_, other) = decoded.iter().find(|(stage, _)| stages[*stage].key == name)?;
-        Some((reference, name, output_of(stages, decoded, other)))
-    });
-    let kinds: Vec<_> = kinds.filter(|(.., kind)| *kind != Any::KIND).collect();
-    let (_, first, kind) = kinds.first()?;
-    let (reference, name, other) = kinds.iter().find(|(_, _, other)| other != kind)?;
-    let message = format!(
-        "expected stages that make one kind of artefact, but `{first}` makes a `{kind}` and \
-         `{name}` a `{other}`"
-    );
-    Some(Mistake::new(reference.span, message).help("name stages of one kind"))
-}
+    /// Adds a stage, by index, as it was decoded. Returns how often it was decoded before.
+    pub fn add(&mut self, stage: usize, typed: Typed) -> usize {
+        self.decoded[stage].push(typed);
+        self.decoded[stage].len() - 1
+    }
 
-/// References to stages that do not exist or that make something else. `decoded` holds each stage
-/// of the file (by index) as often as it was decoded; a stage with mistakes is not in
-/// it.
-pub fn check_references(stages: &[Entry], decoded: &[(usize, Typed)]) -> Vec<Mistake> {
-    let passing = decoded.iter().filter(|(_, typed)| typed.kind.output == Any::KIND);
-    let mut mistakes: Vec<Mistake> =
-        passing.filter_map(|(_, typed)| mixed_kinds(stages, decoded, typed)).collect();
-    let is_stage = |name: &str| stages.iter().any(|stage| stage.key == name);
-    for reference in decoded.iter().flat_map(|(_, typed)| &typed.references) {
-        let name = Target::of(&reference.name, is_stage).stage();
+    /// What a stage, by index, was decoded to.
+    pub fn decoded(&self, stage: usize) -> &[Typed] {
+        &self.decoded[stage]
+    }
+
+    /// The index of the stage of this name.
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.index.get(name).copied()
+    }
+
+    /// What a reference's name refers to.
+    pub fn target<'n>(&self, name: &'n str) -> Target<'n> {
+        Target::of(name, |name| self.index.contains_key(name))
+    }
+
+    /// All references.
+    pub fn references(&self) -> impl Iterator<Item = &Reference> {
+        self.decoded.iter().flatten().flat_map(|typed| &typed.references)
+    }
+
+    /// The stage that a reference means, by index.
+    fn referred(&self, reference: &Reference) -> Option<usize> {
+        self.position(self.target(&reference.name).stage())
+    }
+
+    /// The kind of artefact that a stage makes: of a stage that passes on what it is given, that of
+    /// its first reference; [`Any`] where that is not known.
+    pub fn output_of(&self, typed: &Typed) -> &'static str {
+        let mut typed = typed;
+        // A chain that is longer than the file has stages is a circle, which `order` finds.
+        for _ in 0..=self.entries.len() {
+            let first = match typed.references.first() {
+                Some(first) if typed.kind.output == Any::KIND => first,
+                _ => break,
+            };
+            match self.referred(first).and_then(|stage| self.decoded[stage].first()) {
+                Some(next) => typed = next,
+                None => break,
+            }
+        }
+        typed.kind.output
+    }
+
+    /// References of a stage that passes on one of them, to artefacts of several kinds.
+    fn mixed_kinds(&self, typed: &Typed) -> Option<Mistake> {
+        let kinds = typed.references.iter().filter_map(|reference| {
+            let stage = self.referred(reference)?;
+            let other = self.decoded[stage].first()?;
+            Some((reference, &self.entries[stage].key, self.output_of(other)))
+        });
+        let kinds: Vec<_> = kinds.filter(|(.., kind)| *kind != Any::KIND).collect();
+        let (_, first, kind) = kinds.first()?;
+        let (reference, name, other) = kinds.iter().find(|(_, _, other)| other != kind)?;
+        let message = format!(
+            "expected stages that make one kind of artefact, but `{first}` makes a `{kind}` and \
+             `{name}` a `{other}`"
+        );
+        Some(Mistake::new(reference.span, message).help("name stages of one kind"))
+    }
+
+    /// References to stages that do not exist or that make something else. A stage with mistakes
+    /// was not decoded, and nothing is said of it.
+    pub fn check_references(&self) -> Vec<Mistake> {
+        let all = || self.decoded.iter().flatten();
+        let passing = all().filter(|typed| typed.kind.output == Any::KIND);
+        let mut mistakes: Vec<Mistake> =
+            passing.filter_map(|typed| self.mixed_kinds(typed)).collect();
+        mistakes.extend(self.references().filter_map(|reference| self.misfit(reference)));
+        mistakes
+    }
+
+    /// What is wrong with a reference.
+    fn misfit(&self, reference: &Reference) -> Option<Mistake> {
+        let name = self.target(&reference.name).stage();
         let node = Node {
             span: reference.span,
             used_at: reference.used_at,
             value: Value::Sequence(Vec::new()),
         };
-        let Some(index) = stages.iter().position(|stage| stage.key == name) else {
-            let help = advice(name, stages.iter().map(|stage| stage.key.as_str()), "stages");
-            mistakes.push(node.mistake(format!("there is no stage `{name}`")).help(help));
-            continue;
+        let names = || self.entries.iter().map(|stage| stage.key.as_str());
+        let Some(index) = self.position(name) else {
+            let help = advice(name, names(), "stages");
+            return Some(node.mistake(format!("there is no stage `{name}`")).help(help));
         };
-        let output = |typed: &Typed| output_of(stages, decoded, typed);
-        let misfit = |typed: &&Typed| {
-            let made = output(typed);
+        let wrong = |typed: &&Typed| {
+            let made = self.output_of(typed);
             reference.kind != Any::KIND && made != Any::KIND && made != reference.kind
         };
-        let Some(typed) = decoded
-            .iter()
-            .filter(|(stage, _)| *stage == index)
-            .map(|(_, typed)| typed)
-            .find(misfit)
-        else {
-            continue;
-        };
-        let fits = |(stage, typed): &(usize, Typed)| {
-            (output(typed) == reference.kind).then_some(stages[*stage].key.as_str())
-        };
-        let mut fitting: Vec<&str> = decoded.iter().filter_map(fits).collect();
-        fitting.dedup();
+        let typed = self.decoded[index].iter().find(wrong)?;
+        let fits = |typed: &Typed| self.output_of(typed) == reference.kind;
+        let stages = names().zip(&self.decoded);
+        let fitting: Vec<&str> =
+            stages.filter(|(_, decoded)| decoded.iter().any(fits)).map(|(name, _)| name).collect();
         let message = format!(
             "expected a stage that makes a `{}`, but `{name}` makes a `{}`",
             reference.kind,
-            output(typed)
+            self.output_of(typed)
         );
         let help = match fitting.is_empty() {
             true => format!("no stage of this pipeline makes a `{}`", reference.kind),
             false => format!("stages that make a `{}`: {}", reference.kind, fitting.join(", ")),
         };
-        mistakes.push(
-            node.mistake(message)
-                .note(typed.kind_span, format!("`{name}` is made here, by `{}`", typed.kind.name))
-                .help(help),
-        );
+        let mistake = node
+            .mistake(message)
+            .note(typed.kind_span, format!("`{name}` is made here, by `{}`", typed.kind.name));
+        Some(mistake.help(help))
     }
-    mistakes
-}
 
-/// The stages in an order in which each comes after what it refers to, by index; or the circle that
-/// makes this impossible.
-pub fn order(stages: &[Entry], decoded: &[(usize, Typed)]) -> Result<Vec<usize>, Mistake> {
-    let is_stage = |name: &str| stages.iter().any(|stage| stage.key == name);
-    let mut graph: DiGraph<(), &Reference> = DiGraph::new();
-    for _ in stages {
-        graph.add_node(());
-    }
-    for (from, typed) in decoded {
-        for reference in &typed.references {
-            let name = Target::of(&reference.name, is_stage).stage();
-            if let Some(to) = stages.iter().position(|stage| stage.key == name) {
-                graph.add_edge(NodeIndex::new(*from), NodeIndex::new(to), reference);
+    /// The stages in an order in which each comes after what it refers to, by index; or the circle
+    /// that makes this impossible.
+    pub fn order(&self) -> Result<Vec<usize>, Mistake> {
+        let mut graph: DiGraph<(), &Reference> = DiGraph::new();
+        for _ in self.entries {
+            graph.add_node(());
+        }
+        for (from, decoded) in self.decoded.iter().enumerate() {
+            for reference in decoded.iter().flat_map(|typed| &typed.references) {
+                if let Some(to) = self.referred(reference) {
+                    graph.add_edge(NodeIndex::new(from), NodeIndex::new(to), reference);
+                }
             }
         }
-    }
-    // Components come with what they refer to first.
-    let components = petgraph::algo::tarjan_scc(&graph);
-    for component in &components {
-        let start = *component.iter().min().expect("a component has a member");
-        if component.len() > 1 || graph.contains_edge(start, start) {
-            return Err(circle(stages, &graph, component, start));
+        // Components come with what they refer to first.
+        let components = petgraph::algo::tarjan_scc(&graph);
+        for component in &components {
+            let start = *component.iter().min().expect("a component has a member");
+            if component.len() > 1 || graph.contains_edge(start, start) {
+                return Err(circle(self.entries, &graph, component, start));
+            }
         }
+        Ok(components.into_iter().flatten().map(NodeIndex::index).collect())
     }
-    Ok(components.into_iter().flatten().map(NodeIndex::index).collect())
 }
 
 fn circle(

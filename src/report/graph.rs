@@ -5,6 +5,9 @@
 //! right as its longest chain of needs. An edge goes down from what is needed and then right, so
 //! that only names are above lines.
 
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
+
 use serde_json::{Value, json};
 
 use super::charts::{Chart, label};
@@ -30,32 +33,42 @@ pub fn charts(run: &Run) -> Vec<Chart> {
 
 /// For each row the node's place in the run and its depth.
 fn rows(nodes: &[Node]) -> Vec<(usize, usize)> {
-    let place = |name: &str| nodes.iter().position(|node| node.name == name);
-    let needs: Vec<Vec<usize>> = nodes
-        .iter()
-        .map(|node| node.needs.iter().filter_map(|name| place(name)).collect())
-        .collect();
-    let mut depth: Vec<Option<usize>> = vec![None; nodes.len()];
+    let places: HashMap<&str, usize> =
+        nodes.iter().enumerate().map(|(at, node)| (node.name.as_str(), at)).collect();
+    let needs = |node: &Node| -> BTreeSet<usize> {
+        node.needs.iter().filter_map(|name| places.get(name.as_str()).copied()).collect()
+    };
+    let mut missing = Vec::new();
+    let mut feeds: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
+    for (at, node) in nodes.iter().enumerate() {
+        let needs = needs(node);
+        missing.push(needs.len());
+        needs.into_iter().for_each(|need| feeds[need].push(at));
+    }
+    let mut depth = vec![0; nodes.len()];
+    let mut ready: BinaryHeap<Reverse<usize>> =
+        (0..nodes.len()).filter(|&at| missing[at] == 0).map(Reverse).collect();
     let mut rows = Vec::new();
-    while let Some(next) = (0..nodes.len())
-        .find(|&at| depth[at].is_none() && needs[at].iter().all(|&need| depth[need].is_some()))
-    {
-        let own = needs[next]
-            .iter()
-            .filter_map(|&need| depth[need])
-            .max()
-            .map_or(0, |deepest| deepest + 1);
-        depth[next] = Some(own);
-        rows.push((next, own));
+    while let Some(Reverse(next)) = ready.pop() {
+        rows.push((next, depth[next]));
+        for &fed in &feeds[next] {
+            depth[fed] = depth[fed].max(depth[next] + 1);
+            missing[fed] -= 1;
+            if missing[fed] == 0 {
+                ready.push(Reverse(fed));
+            }
+        }
     }
     rows
 }
 
 fn drawing(run: &Run, rows: &[(usize, usize)]) -> Chart {
-    let row_of = |name: &str| rows.iter().position(|row| run.nodes[row.0].name == name);
+    let row_of: HashMap<&str, usize> =
+        rows.iter().enumerate().map(|(at, row)| (run.nodes[row.0].name.as_str(), at)).collect();
     let (mut x, mut y): (Vec<Option<f64>>, Vec<Option<f64>>) = (Vec::new(), Vec::new());
     for (row, (at, depth)) in rows.iter().enumerate() {
-        for need in run.nodes[*at].needs.iter().filter_map(|name| row_of(name)) {
+        let needs = run.nodes[*at].needs.iter();
+        for need in needs.filter_map(|name| row_of.get(name.as_str()).copied()) {
             let from = rows[need].1 as f64;
             x.extend([Some(from), Some(from), Some(*depth as f64), None]);
             y.extend([Some(need as f64), Some(row as f64), Some(row as f64), None]);

@@ -105,6 +105,29 @@ pub fn write_atomic_with(
     path: &Path,
     fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<()> {
+    replace(path, Durability::Synced, fill)
+}
+
+/// Replaces a file in one step, without a wait for the disk. After a power cut the file may be
+/// empty: only for what can be computed again, and whose reader notices that.
+pub fn write_hint(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace(path, Durability::Lost, |file| file.write_all(bytes))
+}
+
+/// What is left of a file after a power cut.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Durability {
+    /// The file.
+    Synced,
+    /// Perhaps nothing.
+    Lost,
+}
+
+fn replace(
+    path: &Path,
+    durability: Durability,
+    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<()> {
     let folder =
         path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || -> io::Result<()> {
@@ -117,10 +140,15 @@ pub fn write_atomic_with(
         fill(&mut buffer)?;
         let file = buffer.into_inner().map_err(io::IntoInnerError::into_error)?;
         gate(path)?;
-        file.as_file().sync_all()?;
-        gate(path)?;
+        if durability == Durability::Synced {
+            file.as_file().sync_all()?;
+            gate(path)?;
+        }
         file.persist(path).map_err(|error| error.error)?;
-        File::open(folder)?.sync_all()
+        match durability {
+            Durability::Synced => File::open(folder)?.sync_all(),
+            Durability::Lost => Ok(()),
+        }
     };
     write().map_err(|error| wrote("write", path, error))
 }
