@@ -20,6 +20,7 @@ use crate::pipeline::expand::{Pipeline, load};
 use crate::pipeline::extends;
 use crate::pipeline::overrides::Overrides;
 use crate::pipeline::registry::Builtin;
+use crate::pipeline::selection::Part;
 use crate::report::table::WIDTH;
 
 /// Where artefacts are kept.
@@ -59,6 +60,37 @@ pub struct Source {
     /// (`stages.ppo.kl.coef=0.1`); may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(super) sets: Vec<String>,
+}
+
+/// The part of a pipeline that is wanted.
+#[derive(Args)]
+pub struct Targets {
+    /// Stages, nodes or patterns of them (`ppo`, `ppo[kl=0.1]`, `'*_outputs[seed=0]'`), with all
+    /// they need; all if none is given
+    stages: Vec<String>,
+    /// Only nodes with this value of an axis, and those that do not depend on it (`seed=0`); may
+    /// be repeated: values of one axis are alternatives
+    #[arg(long, value_name = "AXIS=VALUE")]
+    only: Vec<String>,
+    /// Only N points of the sweep, the same every time
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    sample: Option<u32>,
+}
+
+impl Targets {
+    /// The names of the nodes that are wanted, without what they need; none for all.
+    pub fn of(&self, pipeline: &Pipeline) -> Result<Vec<String>> {
+        pipeline.select_part(&self.stages, &self.part())
+    }
+
+    /// The names of the nodes of one point of what is wanted.
+    pub fn canary(&self, pipeline: &Pipeline) -> Result<Vec<String>> {
+        pipeline.select_part(&self.stages, &Part { sample: Some(1), ..self.part() })
+    }
+
+    fn part(&self) -> Part {
+        Part { only: self.only.clone(), sample: self.sample.map(|count| count as usize) }
+    }
 }
 
 impl Source {

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::counts::Counts;
 use super::number_format::{duration, figure};
+use super::tally::Tally;
 use crate::dag::context::Report;
 use crate::dag::digest::{ActionKey, ObjectId};
 use crate::dag::observer::Observer;
@@ -79,6 +80,12 @@ pub fn ending(node: &NodeOutcome) -> Option<String> {
     })
 }
 
+/// What is to be done, and how long that will take.
+pub fn beginning(plan: &Plan, tally: &mut Tally) -> String {
+    let time = tally.planned(plan).map_or_else(String::new, |words| format!("; {words}"));
+    format!("{}{time}", Counts::of(plan))
+}
+
 /// A warning, in one line.
 pub fn warning(node: Option<&str>, message: &str) -> String {
     match node {
@@ -90,13 +97,14 @@ pub fn warning(node: Option<&str>, message: &str) -> String {
 /// Plain lines on standard error.
 pub struct Plain {
     quiet: bool,
+    tally: Tally,
     meters: HashMap<String, Meter>,
 }
 
 impl Plain {
     /// If `quiet`, warnings and failures only.
-    pub fn new(quiet: bool) -> Self {
-        Plain { quiet, meters: HashMap::new() }
+    pub fn new(quiet: bool, tally: Tally) -> Self {
+        Plain { quiet, tally, meters: HashMap::new() }
     }
 
     fn say(&self, line: &str) {
@@ -108,7 +116,8 @@ impl Plain {
 
 impl Observer for Plain {
     fn planned(&mut self, plan: &Plan) {
-        self.say(&Counts::of(plan).to_string());
+        let line = beginning(plan, &mut self.tally);
+        self.say(&line);
     }
 
     fn started(&mut self, node: &str, resumed: bool) {
@@ -142,8 +151,13 @@ impl Observer for Plain {
 
     fn finished(&mut self, node: &NodeOutcome) {
         self.meters.remove(&node.name);
+        self.tally.finished(node);
         match ending(node) {
             Some(line) if node.ending == Ending::Failed => eprintln!("{line}"),
+            Some(line) if node.ending == Ending::Ran => {
+                let so_far = self.tally.words();
+                self.say(&format!("{line}  ({so_far})"));
+            }
             Some(line) => self.say(&line),
             None => {}
         }

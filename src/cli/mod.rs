@@ -39,6 +39,7 @@ mod ls;
 mod number_format;
 mod outputs;
 mod plan;
+mod price;
 mod report;
 mod results;
 mod rows;
@@ -49,6 +50,7 @@ mod sequential;
 mod serve;
 mod show;
 mod stages;
+mod tally;
 mod terminal;
 
 /// A declarative, content-hashed DAG runner for the post-training of language models.

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use clap::Args;
 use serde::Serialize;
 
-use super::common::{Cache, DeviceAndDtype, Source, columns, print, print_json, request};
+use super::common::{Cache, DeviceAndDtype, Source, Targets, columns, print, print_json, request};
 use super::counts::Counts;
 use super::fetch::find;
+use super::number_format::duration;
+use super::price::{Places, Prices};
 use crate::dag::explain::add_reasons;
 use crate::dag::plan::{Plan, State, Step, plan};
 use crate::device::Outlook;
@@ -26,8 +28,8 @@ use crate::stages::models::ArtefactShapes;
 pub struct Arguments {
     #[command(flatten)]
     source: Source,
-    /// Stages or nodes, with all they need; all if none is given
-    stages: Vec<String>,
+    #[command(flatten)]
+    targets: Targets,
     /// Print JSON
     #[arg(long, conflicts_with = "resolved")]
     json: bool,
@@ -38,6 +40,8 @@ pub struct Arguments {
     cache: Cache,
     #[command(flatten)]
     device: DeviceAndDtype,
+    #[command(flatten)]
+    places: Places,
 }
 
 #[derive(Serialize)]
@@ -48,12 +52,16 @@ struct Json<'a> {
     steps: &'a [Step],
     /// Bytes of the device that a node will take, where its models are known.
     memory: BTreeMap<&'a str, u64>,
+    /// Seconds that a node will take, by the nearest that was made before.
+    seconds: BTreeMap<&'a str, f64>,
+    /// Seconds of the whole.
+    total_seconds: f64,
 }
 
 /// Prints the plan.
 pub fn main(arguments: &Arguments) -> Result<()> {
     let mut pipeline = arguments.source.load()?;
-    let targets = pipeline.select(&arguments.stages)?;
+    let targets = arguments.targets.of(&pipeline)?;
     if arguments.resolved {
         return print(&to_yaml(&pipeline)?);
     }
@@ -65,6 +73,7 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     refuse_taints(&pipeline, &plan)?;
     add_reasons(&store, request, &mut plan)?;
     let counts = Counts::of(&plan);
+    let prices = Prices::of(&store, request, &plan, &pipeline, arguments.places)?;
     let Outlook { sizes, free, .. } = device;
     let memory = estimate_in(ArtefactShapes::new(free, sizes), &pipeline.graph, &Builtin);
     let bytes = |name: &str| Some(memory.get(name)?.bytes());
@@ -74,20 +83,33 @@ pub fn main(arguments: &Arguments) -> Result<()> {
             .iter()
             .filter_map(|step| Some((step.name.as_str(), bytes(&step.name)?)))
             .collect();
-        print_json(&Json { pipeline: &pipeline.name, counts, steps: &plan.steps, memory })?;
+        let seconds = plan
+            .steps
+            .iter()
+            .filter_map(|step| Some((step.name.as_str(), prices.get(&step.name)?.seconds)))
+            .collect();
+        let open = |step: &Step| !matches!(step.state, State::Cached { .. });
+        let total_seconds = prices.left(&plan.steps, open);
+        let (pipeline, steps) = (pipeline.name.as_str(), plan.steps.as_slice());
+        print_json(&Json { pipeline, counts, steps, memory, seconds, total_seconds })?;
     } else {
         let any = plan.steps.iter().any(|step| memory.contains_key(&step.name));
+        let is_priced = plan.steps.iter().any(|step| prices.get(&step.name).is_some());
         let row = |step: &Step| -> Vec<String> {
             let (state, why) = in_words(&step.state);
             let memory =
                 bytes(&step.name).map_or_else(String::new, |bytes| Bytes(bytes).to_string());
             let memory = any.then_some(memory);
-            [Some(state.to_owned()), Some(step.name.clone()), memory, Some(why)]
+            let time = prices.get(&step.name).map(|price| duration(price.seconds));
+            let time = is_priced.then_some(time.unwrap_or_default());
+            [Some(state.to_owned()), Some(step.name.clone()), memory, time, Some(why)]
                 .into_iter()
                 .flatten()
                 .collect()
         };
-        print(&format!("{}{counts}\n", columns(&plan.steps.iter().map(row).collect::<Vec<_>>())))?;
+        let total = prices.words(&plan).map_or_else(String::new, |words| format!("; {words}"));
+        let rows: Vec<_> = plan.steps.iter().map(row).collect();
+        print(&format!("{}{counts}{total}\n", columns(&rows)))?;
     }
     check(&plan, &memory, free)
 }

@@ -7,15 +7,17 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
-use super::common::{Cache, DeviceAndDtype, Source, print, request, terminal_width};
+use super::common::{Cache, DeviceAndDtype, Source, Targets, print, request, tell, terminal_width};
 use super::events::{self, Event, JsonLines, Plain};
 use super::fetch::{Manner, fetch};
 use super::fired;
 use super::load_run::{self, load_run};
 use super::number_format::{count, duration, size};
 use super::plan::{check, refuse_taints};
+use super::price::{Places, Prices};
 use super::report;
 use super::sequential::{Look, Sweep};
+use super::tally::Tally;
 use super::terminal::TerminalLines;
 use crate::artefacts::names::METRICS;
 use crate::artefacts::table::TABLE;
@@ -50,21 +52,17 @@ use crate::rl::sentinels::watch::Fired;
 pub struct Arguments {
     #[command(flatten)]
     source: Source,
-    /// Stages or nodes, with all they need; all if none is given
-    stages: Vec<String>,
+    #[command(flatten)]
+    targets: Targets,
     #[command(flatten)]
     cache: Cache,
     #[command(flatten)]
     device: DeviceAndDtype,
-    /// Nodes at once [default: as many as there are threads]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    jobs: Option<u16>,
-    /// Threads for all nodes together [default: as many as the machine has]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    threads: Option<u16>,
+    #[command(flatten)]
+    places: Places,
     /// Add the seeds of a sweep one at a time, until the comparisons that an `over_seeds` has under
     /// `sequential` are decided
-    #[arg(long)]
+    #[arg(long, conflicts_with = "canary")]
     sequential: bool,
     /// Node time after which `--sequential` adds no seed, in minutes
     #[arg(long, value_name = "MINUTES", requires = "sequential", value_parser = minutes)]
@@ -72,6 +70,9 @@ pub struct Arguments {
     /// After a failure, go on with what does not depend on it
     #[arg(long)]
     keep_going: bool,
+    /// Make one point of the sweep first, and the others only if it succeeds
+    #[arg(long)]
+    canary: bool,
     /// Print only warnings, failures and the result table
     #[arg(long)]
     quiet: bool,
@@ -97,7 +98,7 @@ fn minutes(text: &str) -> std::result::Result<f64, String> {
 pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     let result = match arguments.sequential {
         true => sequential(arguments),
-        false => attempt(arguments, &arguments.source, &mut None),
+        false => whole(arguments),
     };
     match (&result, arguments.log) {
         (Err(error), Log::Json) => {
@@ -142,15 +143,31 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::from(outcome.kind().map_or(0, |kind| kind.exit_code())))
 }
 
+/// Runs once, after the canary if there is one, and gives the last run.
+fn whole(arguments: &Arguments) -> Result<(Store, Pipeline, Outcome)> {
+    let (source, mut stop) = (&arguments.source, None);
+    if arguments.canary {
+        let targets = arguments.targets.canary(&source.load()?)?;
+        if arguments.log == Log::Text && !arguments.quiet {
+            tell(&format!("canary: {}", targets.join(", ")));
+        }
+        let canary = attempt(arguments, source, Some(&targets), &mut stop)?;
+        if canary.2.kind().is_some() {
+            return Ok(canary);
+        }
+    }
+    attempt(arguments, source, None, &mut stop)
+}
+
 /// Runs with more and more seeds, and gives the last run.
 fn sequential(arguments: &Arguments) -> Result<(Store, Pipeline, Outcome)> {
     let pipeline = arguments.source.load()?;
-    let sweep = Sweep::of(&pipeline, &pipeline.select(&arguments.stages)?)?;
+    let sweep = Sweep::of(&pipeline, &arguments.targets.of(&pipeline)?)?;
     let budget = arguments.budget.map(|minutes| 60.0 * minutes);
     let (mut stop, mut before) = (None, None::<Look>);
     for seeds in sweep.looks() {
         let source = sweep.first(&arguments.source, seeds);
-        let (store, pipeline, outcome) = attempt(arguments, &source, &mut stop)?;
+        let (store, pipeline, outcome) = attempt(arguments, &source, None, &mut stop)?;
         if outcome.kind().is_some() {
             return Ok((store, pipeline, outcome));
         }
@@ -158,7 +175,7 @@ fn sequential(arguments: &Arguments) -> Result<(Store, Pipeline, Outcome)> {
         // The next seed costs as much as the last one.
         let spent = look.spent + look.last.unwrap_or(0.0);
         let is_dear = budget.is_some_and(|budget| spent > budget) && !look.open.is_empty();
-        tell(arguments, &look, is_dear);
+        tell_look(arguments, &look, is_dear);
         if look.open.is_empty() || is_dear || look.seeds == look.of {
             return Ok((store, pipeline, outcome));
         }
@@ -168,7 +185,7 @@ fn sequential(arguments: &Arguments) -> Result<(Store, Pipeline, Outcome)> {
 }
 
 /// What a look has shown.
-fn tell(arguments: &Arguments, look: &Look, is_dear: bool) {
+fn tell_look(arguments: &Arguments, look: &Look, is_dear: bool) {
     if arguments.log == Log::Json {
         return Event::Look {
             seeds: look.seeds,
@@ -188,13 +205,18 @@ fn tell(arguments: &Arguments, look: &Look, is_dear: bool) {
     }
 }
 
+/// Runs once; `targets` are the names of nodes, if not those of the arguments.
 fn attempt(
     arguments: &Arguments,
     source: &Source,
+    targets: Option<&[String]>,
     signals: &mut Option<Stop>,
 ) -> Result<(Store, Pipeline, Outcome)> {
     let mut pipeline = source.load()?;
-    let targets = pipeline.select(&arguments.stages)?;
+    let targets = match targets {
+        Some(targets) => targets.to_vec(),
+        None => arguments.targets.of(&pipeline)?,
+    };
     let manner = match arguments.log {
         Log::Json => Manner::Json,
         Log::Text if arguments.quiet => Manner::Quiet,
@@ -215,11 +237,9 @@ fn attempt(
     for node in &mut pipeline.graph.nodes {
         node.resources.memory = memory.get(&node.name).copied();
     }
-    let machine = || std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = arguments.threads.map_or_else(machine, usize::from);
     let options = Options {
-        jobs: arguments.jobs.map_or(threads, usize::from),
-        threads,
+        jobs: arguments.places.jobs(),
+        threads: arguments.places.threads(),
         devices: vec![serde_json::to_value(&device)?],
         gpu: device.is_gpu(),
         memory: free,
@@ -228,12 +248,15 @@ fn attempt(
         invocation: source.invocation()?,
     };
     let program = std::env::current_exe().context("cannot tell where this program is")?;
+    let wanted = request(&pipeline, &targets, Some(device.numerics()));
+    let prices = Prices::of(&store, wanted, &planned, &pipeline, arguments.places)?;
+    let tally = Tally::new(prices);
     let mut observer: Box<dyn Observer> = match arguments.log {
         Log::Json => Box::new(JsonLines),
         Log::Text if !arguments.quiet && std::io::stderr().is_terminal() => {
-            Box::new(TerminalLines::new())
+            Box::new(TerminalLines::new(tally))
         }
-        Log::Text => Box::new(Plain::new(arguments.quiet)),
+        Log::Text => Box::new(Plain::new(arguments.quiet, tally)),
     };
     let shapes = all_shapes(shapes(&device)?, &pipeline.graph, &Builtin);
     let stop = options.stop.clone();

@@ -6,8 +6,8 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::common::visible;
-use super::counts::Counts;
-use super::events::{Meter, ending, warning};
+use super::events::{Meter, beginning, ending, warning};
+use super::tally::Tally;
 use crate::dag::context::Report;
 use crate::dag::observer::Observer;
 use crate::dag::outcome::NodeOutcome;
@@ -18,12 +18,16 @@ pub struct TerminalLines {
     lines: MultiProgress,
     running: HashMap<String, (ProgressBar, Meter)>,
     width: usize,
+    tally: Tally,
+    /// The last line: how far the run is. There while a node runs.
+    status: Option<ProgressBar>,
 }
 
 impl TerminalLines {
     /// Nothing runs yet.
-    pub fn new() -> Self {
-        TerminalLines { lines: MultiProgress::new(), running: HashMap::new(), width: 0 }
+    pub fn new(tally: Tally) -> Self {
+        let (lines, running) = (MultiProgress::new(), HashMap::new());
+        TerminalLines { lines, running, width: 0, tally, status: None }
     }
 
     fn line(&mut self, node: &str, message: &str) {
@@ -32,15 +36,30 @@ impl TerminalLines {
             .expect("the template is well-formed");
         let (lines, width) = (&self.lines, self.width);
         let (bar, _) = self.running.entry(node.to_owned()).or_insert_with(|| {
-            let bar = lines.add(
-                ProgressBar::new_spinner()
-                    .with_style(style)
-                    .with_prefix(format!("{shown:<width$}")),
-            );
+            let bar = ProgressBar::new_spinner()
+                .with_style(style)
+                .with_prefix(format!("{shown:<width$}"));
+            let bar = match &self.status {
+                Some(status) => lines.insert_before(status, bar),
+                None => lines.add(bar),
+            };
             bar.enable_steady_tick(Duration::from_millis(200));
             (bar, Meter::new())
         });
         bar.set_message(message.to_owned());
+    }
+
+    fn show_status(&mut self) {
+        let words = self.tally.words();
+        match &self.status {
+            Some(status) if self.running.is_empty() => {
+                status.finish_and_clear();
+                self.lines.remove(status);
+                self.status = None;
+            }
+            Some(status) => status.set_message(words),
+            None => {}
+        }
     }
 
     fn above(&self, line: &str) {
@@ -58,11 +77,18 @@ impl Observer for TerminalLines {
             .max()
             .unwrap_or_default()
             .min(40);
-        self.above(&Counts::of(plan).to_string());
+        let line = beginning(plan, &mut self.tally);
+        self.above(&line);
     }
 
     fn started(&mut self, node: &str, resumed: bool) {
+        if self.status.is_none() {
+            let style = ProgressStyle::with_template("  {wide_msg}");
+            let bar = ProgressBar::new_spinner().with_style(style.expect("it is well-formed"));
+            self.status = Some(self.lines.add(bar));
+        }
         self.line(node, if resumed { "goes on from its checkpoint" } else { "" });
+        self.show_status();
     }
 
     fn waiting(&mut self, node: &str) {
@@ -82,10 +108,12 @@ impl Observer for TerminalLines {
     }
 
     fn finished(&mut self, node: &NodeOutcome) {
+        self.tally.finished(node);
         if let Some((bar, _)) = self.running.remove(&node.name) {
             bar.finish_and_clear();
             self.lines.remove(&bar);
         }
+        self.show_status();
         if let Some(line) = ending(node) {
             self.above(&line);
         }

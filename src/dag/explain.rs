@@ -15,6 +15,7 @@ use crate::inputs::Snapshots;
 use crate::key::{CONTENT_TAG, OBJECT_TAG, Preimage};
 use crate::node::{Node, Reference, references};
 use crate::plan::{Plan, State, plan};
+use crate::price::Price;
 use crate::request::Request;
 use crate::store::Store;
 
@@ -69,6 +70,8 @@ pub struct Earlier {
     pub node: String,
     /// When it was finished, in seconds since 1970.
     pub finished_at: u64,
+    /// How long it took.
+    pub seconds: f64,
 }
 
 /// Why a node is in the state it is in.
@@ -111,6 +114,25 @@ pub fn add_reasons(store: &Store, request: Request<'_>, plan: &mut Plan) -> Resu
     }
     let explainer = Explainer::new(store, request, plan)?;
     plan.steps.iter_mut().try_for_each(|step| explainer.add_reasons(&step.name, &mut step.state))
+}
+
+/// For each node of the plan that is not there, by name, what the nearest earlier entry took. A
+/// node of a kind that was never made has no price.
+pub fn prices(store: &Store, request: Request<'_>, plan: &Plan) -> Result<HashMap<String, Price>> {
+    let open = |state: &State| !matches!(state, State::Cached { .. });
+    let mut prices = HashMap::new();
+    if plan.steps.iter().any(|step| open(&step.state)) {
+        let explainer = Explainer::new(store, request, plan)?;
+        for step in plan.steps.iter().filter(|step| open(&step.state)) {
+            if let Some((Earlier { node, seconds, .. }, differences)) =
+                explainer.compare(&step.name, &step.state)?
+            {
+                let price = Price { seconds, like: node, differences: differences.len() };
+                prices.insert(step.name.clone(), price);
+            }
+        }
+    }
+    Ok(prices)
 }
 
 struct Explainer<'a> {
@@ -201,6 +223,7 @@ impl<'a> Explainer<'a> {
                     key: entry.key,
                     node: entry.node.clone(),
                     finished_at: entry.finished_at,
+                    seconds: entry.seconds,
                 },
                 differences,
             )

@@ -91,6 +91,7 @@ pub mod outcome;
 pub mod plan;
 mod prepared;
 pub mod presence;
+pub mod price;
 pub mod process;
 pub mod processes;
 pub mod record;

@@ -44,6 +44,24 @@ pub struct Resources {
     pub memory: Option<u64>,
     /// Seconds after which it is stopped; `None` means no limit.
     pub time: Option<f64>,
+    /// Whether it is tried again when it fails.
+    pub retry: Retry,
+}
+
+/// When a node that has failed is tried again; it goes on from its last checkpoint. A bug is none
+/// of these.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Retry {
+    /// How often at most.
+    pub times: u32,
+    /// After a fault of the machine: a process that was killed, a server that does not answer.
+    pub on_environment: bool,
+    /// After its timeout.
+    pub on_timeout: bool,
+    /// After an error of the stage itself.
+    pub on_failure: bool,
+    /// Seconds from a failure to the next try.
+    pub wait: f64,
 }
 
 /// Where a node's figures go while it runs, beside its `metrics.jsonl`. Never part of a key.

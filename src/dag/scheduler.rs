@@ -18,6 +18,7 @@
 //! 9. A gate, where there is one, is closed until the nodes that are made first have ended; then
 //!    its check opens it, or ends the run.
 //! 10. A node that exceeds its timeout is asked to stop, and killed if it does not.
+//! 11. A node that fails is put back into the queue as often as it says; then nothing has failed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -33,7 +34,7 @@ use crate::digest::{ActionKey, ObjectId};
 use crate::error::{Error, Failure, Kind, Result, no_thread};
 use crate::executor::Executor;
 use crate::job::{Job, Message};
-use crate::node::Node;
+use crate::node::{Node, Retry};
 use crate::observer::Observer;
 use crate::options::{Gate, Options};
 use crate::outcome::{NodeFailure, NodeOutcome};
@@ -80,6 +81,8 @@ pub(super) struct Scheduler<'a, E> {
     states: States,
     /// Whether a node has failed.
     failed: bool,
+    /// How often nodes have failed and were put back into the queue.
+    tries: HashMap<usize, u32>,
     stopping: Option<Instant>,
     closed: Option<Closed<'a>>,
     /// Why the gate ended the run.
@@ -106,6 +109,7 @@ impl<'a, E: Executor> Scheduler<'a, E> {
             states: States::new(topology.needs.iter().map(Vec::len)),
             topology,
             failed: false,
+            tries: HashMap::new(),
             stopping: None,
             closed: None,
             refusal: None,
@@ -469,6 +473,7 @@ impl<'a, E: Executor> Scheduler<'a, E> {
                     NodeOutcome { ending: Ending::Interrupted, failure: Some(failure), ..blank },
                 );
             }
+            Err(failure) if self.tries_again(at, &failure, is_late) => {}
             Err(failure) => {
                 let same = format!("it is the same work as `{}`, which failed", self.node(at).name);
                 self.fail(
@@ -484,6 +489,30 @@ impl<'a, E: Executor> Scheduler<'a, E> {
                 }
             }
         }
+    }
+
+    /// Puts a node that has failed back into the queue, if it is to be tried again.
+    fn tries_again(&mut self, at: usize, failure: &NodeFailure, is_late: bool) -> bool {
+        let Retry { times, on_environment, on_timeout, on_failure, wait } =
+            self.node(at).resources.retry;
+        let wanted = match failure.kind {
+            Kind::Stage if is_late => on_timeout,
+            Kind::Stage | Kind::User => on_failure,
+            Kind::Environment => on_environment,
+            Kind::Interrupted | Kind::Bug => false,
+        };
+        let tried = self.tries.entry(at).or_default();
+        if !wanted || *tried >= times {
+            return false;
+        }
+        *tried += 1;
+        let again = if wait > 0.0 { format!(" in {wait} s") } else { String::new() };
+        let message = format!("try {tried} of {} failed, the next begins{again}", times + 1);
+        let message = format!("{message}: {}", failure.message);
+        self.observer.warning(Some(&self.node(at).name), &message);
+        let again = Instant::now() + Duration::from_secs_f64(wait);
+        self.states.set(at, NodeState::Busy { again });
+        true
     }
 
     fn cached(&mut self, at: usize, key: ActionKey, object: ObjectId) {

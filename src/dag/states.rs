@@ -7,6 +7,7 @@
 //! | ready | looking up | it is the first node of the plan that is ready |
 //! | looking up | queued | the store has no artefact for its key |
 //! | queued, busy | busy | another run makes the key |
+//! | running | busy | it failed, and is to be tried again |
 //! | queued, busy | running | this run has a ticket for the key |
 //! | queued, busy | following | a node of the same key is running |
 //! | any but ended | ended | it was made, found, skipped or stopped, or it failed |
@@ -32,7 +33,8 @@ pub(super) enum NodeState {
     /// The store has no artefact for its key. It waits for a place: `jobs`, threads, a GPU, the
     /// gate.
     Queued,
-    /// As queued, and another run makes its key. The store is asked for the key again at `again`.
+    /// As queued, and nothing is done before `again`: another run makes its key, or it has failed
+    /// and is to be tried again.
     Busy { again: Instant },
     /// A thread of this run makes it. It holds the ticket of its key and its resources. No other
     /// running node has this key.
@@ -103,6 +105,7 @@ impl Phase {
                 | (Ready, LookingUp)
                 | (LookingUp, Queued)
                 | (Queued | Busy, Busy | Running | Following)
+                | (Running, Busy)
                 | (Blocked | Ready | LookingUp | Queued | Busy | Running | Following, Ended)
         )
     }
@@ -193,7 +196,7 @@ impl States {
         self.all(Phase::Following).filter(leads).collect()
     }
 
-    /// When the store is to be asked for the key of a node again, if another run makes it.
+    /// When a node that waits for another run, or for its next try, is to be looked at again.
     pub(super) fn again(&self, at: usize) -> Option<Instant> {
         match self.nodes[at] {
             NodeState::Busy { again } => Some(again),

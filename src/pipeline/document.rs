@@ -1,17 +1,13 @@
 //! The top level of a pipeline file, section by section. Does not know what is in a stage, nor what
 //! `${param}` means.
 
-use std::collections::HashMap;
-
 use super::diagnostic::{Mistake, Span, advice};
 use super::extends::EXTENDS;
-use super::scalar::meaning;
+use super::matrix_section::{RESERVED, Section};
 use super::yaml::{Entry, Node, Value};
 
 const SECTIONS: [&str; 7] =
     ["name", "description", EXTENDS, "params", "profiles", "matrix", "stages"];
-/// The key of `matrix` that is not an axis.
-const EXCLUDE: &str = "exclude";
 
 /// A param with its value at hand: its default, or what a profile or an option put in its place.
 #[derive(Clone, Debug)]
@@ -26,17 +22,6 @@ pub struct Param {
     pub value: Node,
 }
 
-/// A matrix axis: the values that a param takes in turn.
-#[derive(Clone, Debug)]
-pub struct Axis {
-    /// The param.
-    pub name: String,
-    /// Where it is declared.
-    pub span: Span,
-    /// The values, at least one, no two the same.
-    pub values: Vec<Node>,
-}
-
 /// A pipeline file, taken apart.
 #[derive(Clone, Debug)]
 pub struct Document {
@@ -48,10 +33,8 @@ pub struct Document {
     pub params: Vec<Param>,
     /// Profiles: name to overrides.
     pub profiles: Vec<(Entry, Vec<Entry>)>,
-    /// Axes in the order of the file.
-    pub axes: Vec<Axis>,
-    /// Points that are left out: every one that has all the values of one of these.
-    pub exclude: Vec<Vec<Entry>>,
+    /// The params that take several values in turn.
+    pub matrix: Section,
     /// Stages in the order of the file; each value is a mapping.
     pub stages: Vec<Entry>,
 }
@@ -105,11 +88,9 @@ pub fn read(root: Option<Node>, end: Span) -> Result<Document, Vec<Mistake>> {
         description: take("description").and_then(|entry| reader.text(entry)),
         params: reader.params(take("params")),
         profiles: reader.profiles(take("profiles")),
-        axes: Vec::new(),
-        exclude: Vec::new(),
+        matrix: reader.matrix(take("matrix")),
         stages: Vec::new(),
     };
-    let (axes, exclude) = reader.matrix(take("matrix"));
     let stages = match take("stages") {
         Some(section) => reader.stages(section),
         None => {
@@ -121,32 +102,9 @@ pub fn read(root: Option<Node>, end: Span) -> Result<Document, Vec<Mistake>> {
         }
     };
     match reader.mistakes.is_empty() {
-        true => Ok(Document { axes, exclude, stages, ..document }),
+        true => Ok(Document { stages, ..document }),
         false => Err(reader.mistakes),
     }
-}
-
-/// A list of axis values, with the rules that hold for one.
-pub fn axis_values(name: &str, list: Node) -> Result<Vec<Node>, Mistake> {
-    let values = match list.value {
-        Value::Sequence(values) if !values.is_empty() => values,
-        _ => {
-            let found = list.describe();
-            return Err(list
-                .mistake(format!("expected a list of values for `{name}`, found {found}"))
-                .help("write [0, 1, 2]"));
-        }
-    };
-    let mut given = HashMap::new();
-    for value in &values {
-        if let Some(first) = given.insert(meaning(value), value.span) {
-            let mistake = value
-                .mistake(format!("`{name}` has this value twice"))
-                .note(first, "first given here");
-            return Err(mistake);
-        }
-    }
-    Ok(values)
 }
 
 struct Reader {
@@ -224,7 +182,8 @@ impl Reader {
         let mut params = Vec::new();
         for entry in entries {
             self.name(&entry, "param");
-            if matches!(entry.key.as_str(), "stages" | "matrix" | EXCLUDE) {
+            let name = entry.key.as_str();
+            if matches!(name, "stages" | "matrix") || RESERVED.contains(&name) {
                 let mistake =
                     Mistake::new(entry.key_span, format!("`{}` cannot name a param", entry.key));
                 self.mistakes.push(mistake.help(format!(
@@ -251,36 +210,13 @@ impl Reader {
         profiles
     }
 
-    fn matrix(&mut self, section: Option<Entry>) -> (Vec<Axis>, Vec<Vec<Entry>>) {
+    fn matrix(&mut self, section: Option<Entry>) -> Section {
         let entries =
             section.map_or_else(Vec::new, |section| self.mapping(section.value, "`matrix`"));
-        let (mut axes, mut exclude) = (Vec::new(), Vec::new());
-        for entry in entries {
-            if entry.key != EXCLUDE {
-                match axis_values(&entry.key, entry.value) {
-                    Ok(values) => axes.push(Axis { name: entry.key, span: entry.key_span, values }),
-                    Err(mistake) => self.mistakes.push(mistake),
-                }
-                continue;
-            }
-            match entry.value.value {
-                Value::Sequence(items) => {
-                    exclude = items
-                        .into_iter()
-                        .map(|item| self.mapping(item, "an item of `exclude`"))
-                        .collect()
-                }
-                _ => {
-                    let found = entry.value.describe();
-                    let mistake = entry.value.mistake(format!(
-                        "expected a list of mappings for `{EXCLUDE}`, found {found}"
-                    ));
-                    self.mistakes
-                        .push(mistake.help(format!("write `{EXCLUDE}: [{{seed: 1, kl: 0.1}}]`")));
-                }
-            }
-        }
-        (axes, exclude)
+        Section::read(entries).unwrap_or_else(|mistakes| {
+            self.mistakes.extend(mistakes);
+            Section::default()
+        })
     }
 
     fn stages(&mut self, section: Entry) -> Vec<Entry> {

@@ -14,8 +14,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
 use super::defaults::Defaults;
-use super::diagnostic::{self, Mistake, Source, Sources, Span, advice};
-use super::document::{self, Axis, Document};
+use super::diagnostic::{self, Mistake, Source, Sources, Span};
+use super::document::{self, Document};
 use super::extends;
 use super::held_out;
 use super::matrix::{self, Matrix, Point};
@@ -39,42 +39,14 @@ pub struct Pipeline {
     pub graph: Graph,
     /// For each stage, in the order of the file, the names of its nodes.
     pub stages: Vec<(String, Vec<String>)>,
+    /// The names of all nodes.
+    pub names: HashSet<String>,
+    /// Of each node that depends on axes, these and its values, as its name has them.
+    pub points: BTreeMap<String, Values>,
 }
 
-impl Pipeline {
-    /// The names of the nodes that `targets` (stages or nodes) mean; of all, if there are
-    /// none.
-    pub fn select(&self, targets: &[String]) -> Result<Vec<String>> {
-        let mut names = Vec::new();
-        for target in targets {
-            match self.stages.iter().find(|(stage, _)| stage == target) {
-                Some((_, nodes)) => names.extend(nodes.iter().cloned()),
-                None if self.graph.nodes.iter().any(|node| node.name == *target) => {
-                    names.push(target.clone())
-                }
-                None => {
-                    let known: Vec<&str> =
-                        self.stages.iter().map(|(stage, _)| stage.as_str()).collect();
-                    let nodes = self
-                        .stages
-                        .iter()
-                        .find(|(stage, _)| target.starts_with(&format!("{stage}[")));
-                    let help = match nodes {
-                        Some((stage, nodes)) => format!("nodes of `{stage}`: {}", nodes.join(", ")),
-                        None => advice(target, known, "stages"),
-                    };
-                    return Err(user(format!(
-                        "there is no stage `{target}` in the pipeline `{}`",
-                        self.name
-                    ))
-                    .hint(help)
-                    .into());
-                }
-            }
-        }
-        Ok(names)
-    }
-}
+/// Names of axes and the values of a node, as in its name.
+pub type Values = Vec<(String, String)>;
 
 /// Reads a pipeline file and expands it.
 pub fn load(path: &Path, overrides: &Overrides, registry: &impl Registry) -> Result<Pipeline> {
@@ -136,7 +108,7 @@ fn expand(
             }
         };
     if is_empty {
-        let span = document.axes.first().map_or(end, |axis| axis.span);
+        let span = document.matrix.axes.first().map_or(end, |axis| axis.span);
         mistakes.push(
             Mistake::new(span, "every point of the matrix is excluded")
                 .help("remove an item of `exclude`"),
@@ -159,7 +131,7 @@ fn expand(
         return Err(mistakes);
     }
     let order = expander.stages.order().map_err(|mistake| vec![mistake])?;
-    let (graph, stages) = expander.nodes(&order, registry)?;
+    let Expanded { graph, stages, points } = expander.nodes(&order, registry)?;
     let relatives = |error| vec![Mistake::new(end, format!("{error:#}"))];
     let place = |node: &String| {
         let stage = stages.iter().find(|(_, nodes)| nodes.contains(node)).map(|(stage, _)| stage);
@@ -187,8 +159,10 @@ fn expand(
     Ok(Pipeline {
         name: document.name.clone().unwrap_or_default(),
         description: document.description.clone(),
+        names: graph.nodes.iter().map(|node| node.name.clone()).collect(),
         graph,
         stages,
+        points,
     })
 }
 
@@ -228,8 +202,12 @@ struct Expander<'a> {
     choices: Vec<HashMap<Vec<usize>, usize>>,
 }
 
-/// For each stage, the names of its nodes.
-type Names = Vec<(String, Vec<String>)>;
+/// The nodes of a pipeline, as [`Pipeline`] has them.
+struct Expanded {
+    graph: Graph,
+    stages: Vec<(String, Vec<String>)>,
+    points: BTreeMap<String, Values>,
+}
 
 /// The nodes of a stage: which one it is at each point over the axes that this depends on.
 #[derive(Default)]
@@ -280,10 +258,11 @@ impl Expander<'_> {
                     continue;
                 }
                 let values: BTreeMap<&str, &yaml::Node> = document
+                    .matrix
                     .axes
                     .iter()
                     .zip(&point)
-                    .map(|(axis, value)| (axis.name.as_str(), &axis.values[*value]))
+                    .map(|(axis, value)| (axis.name.as_str(), axis.value(*value)))
                     .collect();
                 let environment = params::environment(document, &values)?;
                 let replaced = params::substitute(&stage.value, &environment, document);
@@ -307,11 +286,7 @@ impl Expander<'_> {
 
     /// The nodes, and the names of those of each stage. All stages have been decoded; `order` has
     /// each after what it refers to.
-    fn nodes(
-        &self,
-        order: &[usize],
-        registry: &impl Registry,
-    ) -> Result<(Graph, Names), Vec<Mistake>> {
+    fn nodes(&self, order: &[usize], registry: &impl Registry) -> Result<Expanded, Vec<Mistake>> {
         let stages = &self.document.stages;
         let mut placed: Vec<Placed> = Vec::new();
         placed.resize_with(stages.len(), Placed::default);
@@ -320,6 +295,7 @@ impl Expander<'_> {
         }
         let (mut graph, mut names, mut mistakes) =
             (Graph::default(), Vec::new(), self.mixtures(&placed));
+        let mut values = BTreeMap::new();
         let mut defaults = Defaults::default();
         for (index, stage) in stages.iter().enumerate() {
             let (mut seen, mut own) = (HashSet::new(), Vec::new());
@@ -354,11 +330,17 @@ impl Expander<'_> {
                     }),
                     Err(mistake) => mistakes.push(mistake),
                 }
+                if !axes.is_empty() {
+                    values.insert(name.clone(), self.values(axes, point));
+                }
                 own.push(name.clone());
             }
             names.push((stage.key.clone(), own));
         }
-        if mistakes.is_empty() { Ok((graph, names)) } else { Err(mistakes) }
+        match mistakes.is_empty() {
+            true => Ok(Expanded { graph, stages: names, points: values }),
+            false => Err(mistakes),
+        }
     }
 
     /// Which node a stage is at each of its points, where those of what it refers to are placed.
@@ -387,7 +369,7 @@ impl Expander<'_> {
                     Target::All(_, over) if !over.is_empty() => {
                         let others = &placed[self.stage(target.stage())].at(point).0;
                         axes.extend(others.iter().filter(|axis| {
-                            !over.contains(&self.document.axes[**axis].name.as_str())
+                            !over.contains(&self.document.matrix.axes[**axis].name.as_str())
                         }));
                     }
                     Target::All(..) | Target::Node(..) => {}
@@ -416,7 +398,7 @@ impl Expander<'_> {
                 let axes = placed[self.stage(name)].nodes[0]
                     .0
                     .difference(own)
-                    .map(|axis| self.document.axes[*axis].name.as_str());
+                    .map(|axis| self.document.matrix.axes[*axis].name.as_str());
                 let axes: Vec<&str> = axes.collect();
                 if axes.len() < 2 || !over.is_empty() {
                     continue;
@@ -446,14 +428,21 @@ impl Expander<'_> {
         self.stages.position(name).expect("references were checked")
     }
 
-    fn name(&self, stage: &str, axes: &BTreeSet<usize>, point: &Point) -> String {
+    fn values(&self, axes: &BTreeSet<usize>, point: &Point) -> Values {
         let value = |axis: &usize| {
-            let Axis { name, values, .. } = &self.document.axes[*axis];
-            format!("{name}={}", matrix::label(&values[point[*axis]]))
+            let own = &self.document.matrix.axes[*axis];
+            (own.name.clone(), matrix::label(own.value(point[*axis])))
         };
-        match axes.is_empty() {
+        axes.iter().map(value).collect()
+    }
+
+    fn name(&self, stage: &str, axes: &BTreeSet<usize>, point: &Point) -> String {
+        let values = self.values(axes, point);
+        let values: Vec<String> =
+            values.into_iter().map(|(axis, value)| format!("{axis}={value}")).collect();
+        match values.is_empty() {
             true => stage.to_owned(),
-            false => format!("{stage}[{}]", axes.iter().map(value).collect::<Vec<_>>().join(",")),
+            false => format!("{stage}[{}]", values.join(",")),
         }
     }
 }
@@ -519,8 +508,9 @@ impl Resolve for Here<'_> {
             return Ok(None);
         };
         let there = &self.placed[self.expander.stage(stage)];
-        let axis =
-            |name: &&str| self.expander.document.axes.iter().position(|axis| axis.name == *name);
+        let axis = |name: &&str| {
+            self.expander.document.matrix.axes.iter().position(|axis| axis.name == *name)
+        };
         let along: BTreeSet<usize> = over.iter().filter_map(axis).collect();
         let mut found = Vec::new();
         for (point, (axes, node)) in self.agreeing(there) {
@@ -546,5 +536,7 @@ fn own_axes(document: &Document, stage: &Entry) -> BTreeSet<usize> {
     let mut names = BTreeSet::new();
     params::used(&stage.value, &mut names);
     let names = params::closure(document, names);
-    (0..document.axes.len()).filter(|axis| names.contains(&document.axes[*axis].name)).collect()
+    (0..document.matrix.axes.len())
+        .filter(|axis| names.contains(&document.matrix.axes[*axis].name))
+        .collect()
 }

@@ -8,7 +8,9 @@
 //! | [`yaml`], [`scalar`], [`decode`] | text to a spanned tree; what a scalar means; tree to typed values |
 //! | [`extends`] | the file that a pipeline extends |
 //! | [`document`], [`overrides`], [`params`] | the top level of the file; the options laid over it; `${param}` |
+//! | [`matrix_section`] | the section `matrix` as it is written |
 //! | [`matrix`], [`typed`], `rewrite`, [`expand`] | points of a sweep; a stage as its kind sees it; its references to those of a node; stages to nodes |
+//! | [`selection`] | parts of a pipeline by name and by value |
 //! | [`defaults`] | which fields are at their defaults, and so in no key |
 //! | [`held_out`] | what must have had no part in something |
 //! | [`lengths`] | rows that are too long for their models |
@@ -29,6 +31,7 @@ pub mod fetch;
 pub mod held_out;
 pub mod lengths;
 pub mod matrix;
+pub mod matrix_section;
 pub mod memory;
 pub mod overrides;
 pub mod params;
@@ -36,5 +39,6 @@ pub mod registry;
 pub mod resolved;
 mod rewrite;
 pub mod scalar;
+pub mod selection;
 pub mod typed;
 pub mod yaml;

@@ -1,13 +1,15 @@
 //! What the command line lays over a pipeline: `--profile NAME` and `--set KEY=VALUE`, in this
 //! order.
 //!
-//! `--set` takes a param (`kl=0.1`), a field of one (`optimiser.rate=1e-3`), an axis
-//! (`matrix.seed=[0, 1]`) or a field of a stage (`stages.ppo.kl.coef=0.1`). The value is YAML. A
-//! param that a profile or `--set` gives a value has this value alone: its axis, if it has one, is
-//! gone.
+//! `--set` takes a param (`kl=0.1`), a field of one (`optimiser.rate=1e-3`), an axis or another key
+//! of the matrix (`matrix.seed=[0, 1]`, `matrix.exclude=[…]`) or a field of a stage
+//! (`stages.ppo.kl.coef=0.1`). The value is YAML. A param that a profile or `--set` gives a value
+//! has this value alone: its axis, if it has one, is gone.
 
 use super::diagnostic::{Mistake, Source, Sources, Span, advice};
-use super::document::{Axis, Document, axis_values};
+use super::document::Document;
+use super::matrix;
+use super::matrix_section::{EXCLUDE, INCLUDE, RESERVED};
 use super::params;
 use super::yaml::{self, Entry, Node, Value};
 
@@ -63,7 +65,7 @@ fn check_profile_value(document: &Document, entry: &Entry) -> Option<Mistake> {
 
 /// The value of a param that is known to exist; its axis goes.
 fn set_param(document: &mut Document, name: &str, value: Node) {
-    document.axes.retain(|axis| axis.name != name);
+    document.matrix.remove(name);
     if let Some(param) = document.params.iter_mut().find(|param| param.name == name) {
         param.value = value;
     }
@@ -106,7 +108,7 @@ fn apply_set(
         return set_stage_field(document, path, span, value).map_err(one);
     }
     if let Some(name) = key.strip_prefix("matrix.") {
-        return set_axis(document, name, span, value).map_err(one);
+        return set_axis(document, name, span, value);
     }
     let mut path = key.split('.');
     let name = path.next().unwrap_or_default();
@@ -123,7 +125,7 @@ fn apply_set(
             false => one(mistake),
         }
     })?;
-    document.axes.retain(|axis| axis.name != name);
+    document.matrix.remove(name);
     Ok(())
 }
 
@@ -137,17 +139,23 @@ fn unknown_key(document: &Document, name: &str, span: Span) -> Mistake {
     }
 }
 
-fn set_axis(document: &mut Document, name: &str, span: Span, value: Node) -> Result<(), Mistake> {
-    let Some(param) = document.param(name) else { return Err(document.unknown_param(name, span)) };
-    let values = axis_values(name, value)?;
-    if let Some(mistake) = values.iter().find_map(|value| params::misfit(param, value)) {
-        return Err(mistake);
+/// An axis, or another key of the matrix.
+fn set_axis(
+    document: &mut Document,
+    name: &str,
+    span: Span,
+    value: Node,
+) -> Result<(), Vec<Mistake>> {
+    let is_param = document.param(name).is_some();
+    if !is_param && !RESERVED.contains(&name) {
+        return Err(vec![document.unknown_param(name, span)]);
     }
-    match document.axes.iter_mut().find(|axis| axis.name == name) {
-        Some(axis) => axis.values = values,
-        None => document.axes.push(Axis { name: name.to_owned(), span, values }),
+    document.matrix.replace(Entry { key: name.to_owned(), key_span: span, value })?;
+    let mut mistakes = matrix::check_axes(document);
+    if matches!(name, EXCLUDE | INCLUDE) {
+        mistakes.extend(matrix::check_points(document, name));
     }
-    Ok(())
+    if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
 }
 
 fn set_stage_field(

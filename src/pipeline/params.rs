@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::diagnostic::{Mistake, Span, advice};
 use super::document::{Document, Param};
+use super::matrix_section::Axis;
 use super::scalar::{self, Class, class};
 use super::yaml::{Entry, Node, Scalar, Value};
 use crate::error::Failure;
@@ -156,8 +157,8 @@ pub fn closure(document: &Document, names: BTreeSet<String>) -> BTreeSet<String>
             used(&param.value, &mut next);
             // The default counts too: an override must not make a param unused.
             used(&param.default, &mut next);
-            let axis = document.axes.iter().find(|axis| axis.name == name);
-            axis.into_iter().flat_map(|axis| &axis.values).for_each(|value| used(value, &mut next));
+            let axis = document.matrix.axes.iter().find(|axis| axis.name == name);
+            axis.into_iter().flat_map(Axis::all).for_each(|value| used(value, &mut next));
             open.extend(next);
         }
     }

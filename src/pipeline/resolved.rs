@@ -5,7 +5,7 @@ use serde_json::Value as Json;
 use serde_yaml::{Mapping, Value as Yaml};
 
 use super::expand::Pipeline;
-use crate::dag::node::{FETCH_TAG, INPUT_TAG, Node, STAGE_TAG};
+use crate::dag::node::{FETCH_TAG, INPUT_TAG, Node, Retry, STAGE_TAG};
 use crate::error::{Context, Result};
 
 /// The pipeline as YAML.
@@ -36,6 +36,18 @@ fn stage(node: &Node) -> Mapping {
     }
     if let Some(timeout) = node.resources.time {
         fields.insert("timeout".into(), Yaml::from(timeout));
+    }
+    let Retry { times, on_environment, on_timeout, on_failure, wait } = node.resources.retry;
+    if times > 0 {
+        let on =
+            [("environment", on_environment), ("timeout", on_timeout), ("failure", on_failure)];
+        let on = on.into_iter().filter(|(_, is_on)| *is_on).map(|(name, _)| Yaml::from(name));
+        let retry = [
+            (Yaml::from("times"), Yaml::from(times)),
+            (Yaml::from("on"), Yaml::Sequence(on.collect())),
+            (Yaml::from("wait"), Yaml::from(wait)),
+        ];
+        fields.insert("retry".into(), Yaml::Mapping(retry.into_iter().collect()));
     }
     if !node.report_to.is_empty() {
         fields.insert(

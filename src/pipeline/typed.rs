@@ -12,7 +12,7 @@ use super::decode;
 use super::diagnostic::{Mistake, Sources, Span, advice};
 use super::registry::Registry;
 use super::yaml::{Entry, Node, Value};
-use crate::dag::node::{FETCH_TAG, INPUT_TAG, Reporter, Resources, STAGE_TAG};
+use crate::dag::node::{FETCH_TAG, INPUT_TAG, Reporter, Resources, Retry, STAGE_TAG};
 use crate::reference::{Any, Artefact, of_every_point};
 use crate::stages::{KindInfo, Problem, Stage, Visitor};
 
@@ -106,7 +106,7 @@ pub fn decode(
     let rest = entries
         .iter()
         .filter(|entry| {
-            !matches!(entry.key.as_str(), "uses" | "resources" | "report_to" | "timeout")
+            !matches!(entry.key.as_str(), "uses" | "resources" | "report_to" | "timeout" | "retry")
         })
         .cloned()
         .collect();
@@ -134,15 +134,20 @@ pub fn decode(
         Some(node) if node.is_null() => Ok(None),
         Some(node) => decode_timeout(node, sources).map(Some),
     };
-    match (decoded, resources, report_to, timeout) {
-        (Ok(typed), Ok(resources), Ok(report_to), Ok(timeout)) => {
+    let retry = match node.get("retry") {
+        None => Ok(Retry::default()),
+        Some(node) if node.is_null() => Ok(Retry::default()),
+        Some(node) => decode_retry(node, sources),
+    };
+    match (decoded, resources, report_to, timeout, retry) {
+        (Ok(typed), Ok(resources), Ok(report_to), Ok(time), Ok(retry)) => {
             let given = resources.unwrap_or_default();
             let threads = given.threads.or(typed.resources.threads);
-            let resources = Resources { threads, gpus: given.gpus, memory: None, time: timeout };
+            let resources = Resources { threads, gpus: given.gpus, memory: None, time, retry };
             Ok(Typed { resources, report_to, ..typed })
         }
-        (decoded, resources, report_to, timeout) => {
-            Err([decoded.err(), resources.err(), report_to.err(), timeout.err()]
+        (decoded, resources, report_to, timeout, retry) => {
+            Err([decoded.err(), resources.err(), report_to.err(), timeout.err(), retry.err()]
                 .into_iter()
                 .flatten()
                 .flatten()
@@ -162,6 +167,57 @@ fn decode_timeout(node: &Node, sources: &Sources) -> Result<f64, Vec<Mistake>> {
             "expected `timeout` in seconds, above 0 and at most {LONGEST}, found `{seconds}`"
         ))]),
     }
+}
+
+/// The field `retry` of a stage: a number of times, or this.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GivenRetry {
+    times: u32,
+    #[serde(default = "faults")]
+    on: Vec<RetryOn>,
+    #[serde(default)]
+    wait: f64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum RetryOn {
+    Environment,
+    Timeout,
+    Failure,
+}
+
+/// What may be another time without a change of the pipeline.
+fn faults() -> Vec<RetryOn> {
+    vec![RetryOn::Environment, RetryOn::Timeout]
+}
+
+/// Tries at most: more are a mistake.
+const MOST_TRIES: u32 = 100;
+
+fn decode_retry(node: &Node, sources: &Sources) -> Result<Retry, Vec<Mistake>> {
+    let given = match node.scalar() {
+        Some(_) => GivenRetry { times: decode::decode(node, sources)?, on: faults(), wait: 0.0 },
+        None => decode::decode(node, sources)?,
+    };
+    if given.times > MOST_TRIES {
+        let message = format!("expected at most {MOST_TRIES} tries, found `{}`", given.times);
+        return Err(vec![node.find("times").mistake(message)]);
+    }
+    if !(0.0..=LONGEST).contains(&given.wait) {
+        let message =
+            format!("expected `wait` in seconds, from 0 to {LONGEST}, found `{}`", given.wait);
+        return Err(vec![node.find("wait").mistake(message)]);
+    }
+    let on = |fault| given.on.contains(&fault);
+    Ok(Retry {
+        times: given.times,
+        on_environment: on(RetryOn::Environment),
+        on_timeout: on(RetryOn::Timeout),
+        on_failure: on(RetryOn::Failure),
+        wait: given.wait,
+    })
 }
 
 fn decode_reporters(

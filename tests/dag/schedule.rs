@@ -1,12 +1,14 @@
 //! The order of things: places, failures, stops, two runs at once.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Barrier, Condvar, mpsc};
 use std::time::Duration;
 
 use posttrain::dag::digest::ObjectId;
+use posttrain::dag::node::{Resources, Retry};
 use posttrain::dag::record::Ending;
-use posttrain::error::{Kind, user};
+use posttrain::error::{Failure, Kind, environment, user};
 
 use super::*;
 
@@ -372,6 +374,62 @@ fn a_node_that_exceeds_its_timeout_is_stopped_and_resumes_in_the_next_run() {
     assert!(ran.failure("a").contains("`timeout` of 0.05 s"), "{}", ran.failure("a"));
     late.nodes[0].resources.time = None;
     assert_eq!(bench.run(&late).seen.resumed, ["a"], "a timeout is in no key");
+}
+
+/// A node that fails in this way at its first two tries; gives the run and the tries.
+fn failing_twice(
+    retry: Retry,
+    time: Option<f64>,
+    failure: fn(&Context) -> Result<()>,
+) -> (Ran, usize) {
+    let bench = Bench::new();
+    let mut flaky = graph([node("a", "A", &[]), node("b", "B", &["a"])]);
+    flaky.nodes[0].resources = Resources { retry, time, ..Resources::default() };
+    let tries = AtomicUsize::new(0);
+    let ran = bench.run_with(&flaky, &|text, context| {
+        if text != "A" {
+            return Ok(());
+        }
+        let before = tries.fetch_add(1, Ordering::SeqCst);
+        let found = std::fs::read_to_string(context.checkpoints().join("step"));
+        assert_eq!(found.unwrap_or_default().len(), before, "a try goes on from the last one");
+        std::fs::write(context.checkpoints().join("step"), "s".repeat(before + 1))?;
+        if before < 2 { failure(context) } else { Ok(()) }
+    });
+    (ran, tries.into_inner())
+}
+
+#[test]
+fn a_node_is_tried_again_after_the_failures_it_names_and_as_often() {
+    let twice = Retry { times: 2, ..Retry::default() };
+    let machine: fn(&Context) -> Result<()> = |_| Err(environment("the disk is gone").into());
+    let stage: fn(&Context) -> Result<()> = |_| Err(Failure::new(Kind::Stage, "no").into());
+    let late: fn(&Context) -> Result<()> = |context| {
+        while !context.stop_requested() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        context.interrupted()
+    };
+    for (retry, time, failure) in [
+        (Retry { on_environment: true, ..twice }, None, machine),
+        (Retry { on_failure: true, wait: 0.02, ..twice }, None, stage),
+        (Retry { on_timeout: true, ..twice }, Some(0.05), late),
+    ] {
+        let (ran, tries) = failing_twice(retry, time, failure);
+        assert_eq!((ran.ran(), ran.outcome.kind(), tries), (vec!["a", "b"], None, 3));
+        let said = ran.seen.warnings.join("\n");
+        assert!(said.contains("try 1 of 3 failed") && said.contains("try 2 of 3 failed"), "{said}");
+    }
+    for (retry, time, failure, expected) in [
+        (Retry { on_environment: true, times: 1, ..twice }, None, machine, 2),
+        (Retry { on_environment: true, on_timeout: true, ..twice }, None, stage, 1),
+        (Retry { on_failure: true, on_environment: true, ..twice }, Some(0.05), late, 1),
+        (Retry::default(), None, machine, 1),
+    ] {
+        let (ran, tries) = failing_twice(retry, time, failure);
+        assert_eq!((ran.ended(Ending::Failed), tries), (vec!["a"], expected));
+        assert_eq!(ran.ended(Ending::Skipped), ["b"]);
+    }
 }
 
 /// Nodes whose text is `data` are first, in a run that checks what a check returns; gives the run,

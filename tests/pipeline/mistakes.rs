@@ -504,6 +504,37 @@ fn a_matrix_is_checked() {
         text("{rate: [1], exclude: [{rate: 1}]}")
             .starts_with("p.yaml:2:10: every point of the matrix is excluded\n")
     );
+    for (matrix, said) in [
+        ("{rate: [1], include: [{steps: 3}]}", "2:32: `steps` is not an axis of this matrix\n"),
+        ("{rate: [1], include: [{rate: a}]}", "2:38: `rate`: expected a number, found `a`\n"),
+        ("{rate: [1], include: {rate: 2}}", "expected a list of mappings for `include`"),
+        ("{zip: 1}", "2:15: expected a mapping of lists for `zip`, found `1`\n"),
+        (
+            "{zip: {rate: [1, 2], steps: [1]}}",
+            "2:30: `steps` has 1 values, but `rate` beside it has 2\n",
+        ),
+        ("{zip: {rate: 1}}", "2:22: expected a list of values for `rate`, found `1`\n"),
+        ("{zip: {rate: [1, 1.0]}}", "this point is given twice\n"),
+        ("{rate: [1], zip: {rate: [1]}}", "the axis `rate` is given twice\n"),
+        ("{nested: {rate: 1}}", "expected a list of mappings for `nested`"),
+        ("{nested: [{rate: 1}, {steps: 2}]}", "2:30: this item of `nested` has no `rate`\n"),
+        (
+            "{nested: [{rate: 1}, {rate: 2, steps: 2}]}",
+            "2:40: `steps` is not an axis of the first item of `nested`\n",
+        ),
+        ("{nested: []}", "`nested` names no axis\n"),
+    ] {
+        assert!(text(matrix).contains(said), "{matrix}: {}", text(matrix));
+    }
+}
+
+#[test]
+fn of_many_mistakes_the_first_are_shown_and_the_rest_is_counted() {
+    let stages: String = (0..80).map(|at| format!("  s{at}: {{uses: nothing}}\n")).collect();
+    let text = mistake(&format!("stages:\n{stages}"));
+    assert!(text.starts_with("80 mistakes\n"), "{text}");
+    assert_eq!(text.matches("there is no stage kind `nothing`").count(), 50);
+    assert!(text.ends_with("\n\nand 30 more"), "{text}");
 }
 
 /// Probe P14: what other tools do worst at is at least as good here.

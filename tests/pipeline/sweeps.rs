@@ -2,6 +2,8 @@
 
 use serde_json::json;
 
+use posttrain::pipeline::selection::Part;
+
 use super::toys::{config, expand, expand_with, mistake, mistake_with, names};
 
 /// posts <- sft(rate) <- tuned(seed), and all of tuned side by side.
@@ -225,6 +227,163 @@ fn exclude_takes_points_away() {
     assert_eq!(tuned, ["tuned[rate=1,seed=0]", "tuned[rate=1,seed=1]", "tuned[rate=2,seed=0]"]);
     let pipeline = expand(&sweep("{rate: [1, 2], seed: [0, 1], exclude: [{rate: 2}]}", "[tuned]"));
     assert!(!names(&pipeline).iter().any(|name| name.contains("rate=2")));
+}
+
+/// The nodes of `tuned`, in order.
+fn tuned(matrix: &str) -> Vec<String> {
+    let pipeline = expand(&sweep(matrix, "[tuned]"));
+    let own = names(&pipeline).into_iter().filter_map(|name| name.strip_prefix("tuned"));
+    own.map(str::to_owned).collect()
+}
+
+#[test]
+fn zipped_axes_take_their_values_side_by_side() {
+    let zipped = "[rate=1,seed=5] [rate=2,seed=6] [rate=1,seed=7]";
+    for matrix in [
+        "{zip: {rate: [1, 2, 1], seed: [5, 6, 7]}}",
+        "{zip: [{rate: [1, 2, 1.0], seed: [5, 6, 7]}]}",
+    ] {
+        assert_eq!(tuned(matrix).join(" "), zipped);
+        let pipeline = expand(&sweep(matrix, "[tuned]"));
+        let sft: Vec<_> =
+            names(&pipeline).into_iter().filter(|name| name.starts_with("sft")).collect();
+        assert_eq!(sft, ["sft[rate=1]", "sft[rate=2]"], "a stage of one of the axes");
+    }
+    // Of two items, each combination; and beside a plain axis.
+    let pipeline = expand(&sweep("{zip: {rate: [1, 2], seed: [5, 6]}, metric: [a, b]}", "[tuned]"));
+    let compared: Vec<_> =
+        names(&pipeline).into_iter().filter(|name| name.starts_with("compare")).collect();
+    assert_eq!(
+        compared,
+        [
+            "compare[rate=1,seed=5,metric=a]",
+            "compare[rate=1,seed=5,metric=b]",
+            "compare[rate=2,seed=6,metric=a]",
+            "compare[rate=2,seed=6,metric=b]"
+        ]
+    );
+}
+
+#[test]
+fn nested_axes_have_values_that_depend_on_those_of_others() {
+    let matrix = "{nested: [{rate: 1, seed: [0, 1]}, {seed: 0, rate: [2, 3]}]}";
+    let expected = "[rate=1,seed=0] [rate=1,seed=1] [rate=2,seed=0] [rate=3,seed=0]";
+    assert_eq!(tuned(matrix).join(" "), expected);
+}
+
+#[test]
+fn include_adds_points_with_values_of_their_own() {
+    assert_eq!(
+        tuned("{rate: [1, 2], seed: [0], include: [{rate: 9, seed: 7}, {rate: 1, seed: 0}]}"),
+        ["[rate=1,seed=0]", "[rate=2,seed=0]", "[rate=9,seed=7]"],
+        "a point that is there is there once"
+    );
+    assert_eq!(
+        tuned("{rate: [1, 2], seed: [0], include: [{seed: 7}]}"),
+        ["[rate=1,seed=0]", "[rate=2,seed=0]", "[rate=1,seed=7]", "[rate=2,seed=7]"],
+        "an axis that is not named takes the values of the product"
+    );
+    assert_eq!(
+        tuned("{rate: [1, 2], seed: [0, 1], exclude: [{rate: 2}], include: [{rate: 2, seed: 1}]}"),
+        ["[rate=1,seed=0]", "[rate=1,seed=1]", "[rate=2,seed=1]"],
+        "what is included is not excluded"
+    );
+    // The stages below have the added values too, and no others.
+    let pipeline =
+        expand(&sweep("{rate: [1], seed: [0], include: [{rate: 9, seed: 7}]}", "[tuned]"));
+    assert_eq!(
+        config(&pipeline, "tuned[rate=9,seed=7]")["base"]["$stage"].as_str(),
+        Some("sft[rate=9]")
+    );
+    assert_eq!(config(&pipeline, "sft[rate=9]")["learning_rate"], json!(9.0));
+    let all =
+        expand(&sweep("{rate: [1], seed: [0], include: [{rate: 9, seed: 7}]}", "{all: tuned}"));
+    assert_eq!(config(&all, "compare")["policies"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn options_reach_every_key_of_a_matrix() {
+    let text = sweep("{zip: {rate: [1, 2], seed: [5, 6]}, metric: [a, b]}", "[tuned]");
+    let own = |sets: &[&str]| {
+        let pipeline = expand_with(&text, &[], sets);
+        let names = names(&pipeline).into_iter().filter(|name| name.starts_with("compare"));
+        names.map(str::to_owned).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(own(&["metric=a"]), "compare[rate=1,seed=5] compare[rate=2,seed=6]");
+    assert_eq!(own(&["metric=a", "seed=1"]), "compare[rate=1] compare[rate=2]");
+    assert_eq!(own(&["metric=a", "matrix.zip={rate: [7], seed: [8]}"]), "compare[rate=7,seed=8]");
+    assert_eq!(
+        own(&["matrix.exclude=[{metric: b}]"]),
+        "compare[rate=1,seed=5,metric=a] compare[rate=2,seed=6,metric=a]"
+    );
+    assert_eq!(
+        own(&["metric=a", "matrix.include=[{rate: 3, seed: 9}]"]),
+        "compare[rate=1,seed=5] compare[rate=2,seed=6] compare[rate=3,seed=9]"
+    );
+    let said = mistake_with(&text, &[], &["matrix.rate=[1, 2]"]);
+    assert!(
+        said.contains("`rate` is an axis under `zip`") && said.contains("matrix.zip"),
+        "{said}"
+    );
+}
+
+/// The nodes that a part of the sweep has, without what they need.
+fn part(
+    matrix: &str,
+    compare: &str,
+    targets: &[&str],
+    only: &[&str],
+    sample: Option<usize>,
+) -> String {
+    let pipeline = expand(&sweep(matrix, compare));
+    let owned = |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect::<Vec<_>>();
+    match pipeline.select_part(&owned(targets), &Part { only: owned(only), sample }) {
+        Ok(names) => names.join(" "),
+        Err(error) => format!("{error:#}"),
+    }
+}
+
+#[test]
+fn a_part_of_a_sweep_is_chosen_by_values() {
+    let of = |targets: &[&str], only: &[&str]| {
+        part("{rate: [1, 2], seed: [0, 1]}", "[tuned]", targets, only, None)
+    };
+    assert_eq!(of(&["tuned[rate=1]"], &[]), "tuned[rate=1,seed=0] tuned[rate=1,seed=1]");
+    assert_eq!(of(&["tuned[seed=1,rate=2.0]"], &[]), "tuned[rate=2,seed=1]");
+    assert_eq!(of(&["*[rate=2]"], &[]).split(' ').count(), 1 + 2 + 2);
+    assert_eq!(of(&["s*"], &[]), "sft[rate=1] sft[rate=2]");
+    assert_eq!(
+        of(&[], &["rate=2", "seed=0"]),
+        "posts sft[rate=2] tuned[rate=2,seed=0] compare[rate=2,seed=0]"
+    );
+    assert_eq!(of(&["tuned"], &["rate=1", "rate=2", "seed=0"]).split(' ').count(), 2);
+    // What gathers all seeds needs some that are not wanted.
+    let gathered = part("{rate: [1, 2], seed: [0, 1]}", "[{all: tuned}]", &[], &["seed=0"], None);
+    assert_eq!(gathered, "posts sft[rate=1] sft[rate=2] tuned[rate=1,seed=0] tuned[rate=2,seed=0]");
+    for (said, expected) in [
+        (of(&["tuned[rate=3]"], &[]), "nodes of `tuned`: tuned[rate=1,seed=0]"),
+        (of(&[], &["rat=1"]), "did you mean `rate`?"),
+        (of(&[], &["rate=3"]), "`rate` never is `3`\n  hint: its values: 1, 2"),
+        (of(&[], &["rate"]), "expected AXIS=VALUE"),
+        (of(&["sft[rate=1]"], &["rate=2"]), "no node has rate=2"),
+    ] {
+        assert!(said.contains(expected), "{said}");
+    }
+}
+
+#[test]
+fn a_sample_of_a_sweep_is_the_same_every_time() {
+    let of = |seeds: &str, count| {
+        let matrix = format!("{{rate: [1, 2], seed: {seeds}}}");
+        part(&matrix, "[tuned]", &[], &[], Some(count))
+    };
+    let two = of("[0, 1, 2, 3]", 2);
+    assert_eq!(two.split(' ').filter(|name| name.starts_with("compare[")).count(), 2, "{two}");
+    assert_eq!(of("[3, 1, 0, 2]", 2), two, "whatever the order of the values");
+    assert!(of("[0, 1, 2, 3]", 3).starts_with(&two));
+    assert_eq!(of("[0]", 9).split(' ').count(), 2, "no more than there are");
+    let said = part("{rate: [1]}", "[tuned]", &["posts"], &[], Some(1));
+    assert!(said.contains("no node depends on an axis"), "{said}");
 }
 
 /// Whether an exclusion reaches a stage that depends on one of its axes, and leaves one that
