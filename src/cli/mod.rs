@@ -19,6 +19,7 @@ macro_rules! eprintln {
 
 mod annotate;
 mod bench;
+mod changes;
 mod classify;
 mod common;
 mod counts;

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use clap::Args;
 use serde::Serialize;
 
-use super::common::{Cache, DeviceAndDtype, Source, Targets, columns, print, print_json, request};
+use super::changes::Changes;
+use super::common::{
+    Cache, DeviceAndDtype, Source, Targets, columns, listed, print, print_json, request,
+};
 use super::counts::Counts;
 use super::fetch::find;
 use super::number_format::duration;
@@ -56,6 +59,8 @@ struct Json<'a> {
     seconds: BTreeMap<&'a str, f64>,
     /// Seconds of the whole.
     total_seconds: f64,
+    /// What is changed of the latest run.
+    changes: Option<Changes>,
 }
 
 /// Prints the plan.
@@ -72,46 +77,61 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     let mut plan = plan(&store, request)?;
     refuse_taints(&pipeline, &plan)?;
     add_reasons(&store, request, &mut plan)?;
-    let counts = Counts::of(&plan);
     let prices = Prices::of(&store, request, &plan, &pipeline, arguments.places)?;
     let Outlook { sizes, free, .. } = device;
     let memory = estimate_in(ArtefactShapes::new(free, sizes), &pipeline.graph, &Builtin);
-    let bytes = |name: &str| Some(memory.get(name)?.bytes());
+    let changes = Changes::of(&store, &plan, &arguments.source.invocation()?)?;
     if arguments.json {
-        let memory = plan
-            .steps
-            .iter()
-            .filter_map(|step| Some((step.name.as_str(), bytes(&step.name)?)))
-            .collect();
-        let seconds = plan
-            .steps
-            .iter()
-            .filter_map(|step| Some((step.name.as_str(), prices.get(&step.name)?.seconds)))
-            .collect();
+        let bytes = |step: &Step| Some(memory.get(&step.name)?.bytes());
+        let seconds = |step: &Step| Some(prices.get(&step.name)?.seconds);
         let open = |step: &Step| !matches!(step.state, State::Cached { .. });
-        let total_seconds = prices.left(&plan.steps, open);
-        let (pipeline, steps) = (pipeline.name.as_str(), plan.steps.as_slice());
-        print_json(&Json { pipeline, counts, steps, memory, seconds, total_seconds })?;
+        print_json(&Json {
+            pipeline: &pipeline.name,
+            counts: Counts::of(&plan),
+            steps: &plan.steps,
+            memory: by_name(&plan, bytes),
+            seconds: by_name(&plan, seconds),
+            total_seconds: prices.left(&plan.steps, open),
+            changes,
+        })?;
     } else {
-        let any = plan.steps.iter().any(|step| memory.contains_key(&step.name));
-        let is_priced = plan.steps.iter().any(|step| prices.get(&step.name).is_some());
-        let row = |step: &Step| -> Vec<String> {
-            let (state, why) = in_words(&step.state);
-            let memory =
-                bytes(&step.name).map_or_else(String::new, |bytes| Bytes(bytes).to_string());
-            let memory = any.then_some(memory);
-            let time = prices.get(&step.name).map(|price| duration(price.seconds));
-            let time = is_priced.then_some(time.unwrap_or_default());
-            [Some(state.to_owned()), Some(step.name.clone()), memory, time, Some(why)]
-                .into_iter()
-                .flatten()
-                .collect()
-        };
-        let total = prices.words(&plan).map_or_else(String::new, |words| format!("; {words}"));
-        let rows: Vec<_> = plan.steps.iter().map(row).collect();
-        print(&format!("{}{counts}{total}\n", columns(&rows)))?;
+        print(&text(&plan, &memory, &prices, changes.as_ref()))?;
     }
     check(&plan, &memory, free)
+}
+
+/// A figure of each node that has one.
+fn by_name<T>(plan: &Plan, figure: impl Fn(&Step) -> Option<T>) -> BTreeMap<&str, T> {
+    plan.steps.iter().filter_map(|step| Some((step.name.as_str(), figure(step)?))).collect()
+}
+
+/// The plan as a table, and below it what it costs and what it changes.
+pub fn text(
+    plan: &Plan,
+    memory: &BTreeMap<String, Memory>,
+    prices: &Prices,
+    changes: Option<&Changes>,
+) -> String {
+    let has_memory = plan.steps.iter().any(|step| memory.contains_key(&step.name));
+    let is_priced = plan.steps.iter().any(|step| prices.get(&step.name).is_some());
+    let row = |step: &Step| -> Vec<String> {
+        let (state, why) = in_words(&step.state);
+        let memory = memory.get(&step.name);
+        let memory = memory.map_or_else(String::new, |memory| Bytes(memory.bytes()).to_string());
+        let time = prices.get(&step.name).map(|price| duration(price.seconds));
+        let cells = [
+            Some(state.to_owned()),
+            Some(step.name.clone()),
+            has_memory.then_some(memory),
+            is_priced.then_some(time.unwrap_or_default()),
+            Some(why),
+        ];
+        cells.into_iter().flatten().collect()
+    };
+    let rows: Vec<_> = plan.steps.iter().map(row).collect();
+    let total = prices.words(plan).map_or_else(String::new, |words| format!("; {words}"));
+    let changes = changes.map_or_else(String::new, Changes::words);
+    format!("{}{}{total}\n{changes}", columns(&rows), Counts::of(plan))
 }
 
 /// Refuses a plan in which something judges what it had a part in, by what is made already.
@@ -138,21 +158,14 @@ pub fn check(plan: &Plan, memory: &BTreeMap<String, Memory>, free: Option<u64>) 
     Ok(())
 }
 
-/// Names of a list that are written out; of more, the rest is counted.
-const NAMED: usize = 8;
-
 /// `a, b finish and hub:c/d is fetched and the device is open`.
 fn wait_in_words(until: &[String], needs_device: bool) -> String {
     let (fetched, made): (Vec<&String>, Vec<&String>) =
         until.iter().partition(|name| Name::is_one(name) || Address::is_one(name));
     let part = |names: Vec<&String>, one: &str, many: &str| {
         let verb = if names.len() == 1 { one } else { many };
-        let mut list: Vec<&str> = names.iter().take(NAMED).map(|name| name.as_str()).collect();
-        let rest = format!("{} more", names.len() - list.len());
-        if names.len() > list.len() {
-            list.push(&rest);
-        }
-        (!list.is_empty()).then(|| format!("{} {verb}", list.join(", ")))
+        let names: Vec<&str> = names.into_iter().map(String::as_str).collect();
+        (!names.is_empty()).then(|| format!("{} {verb}", listed(&names)))
     };
     let device = needs_device.then(|| "the device is open".to_owned());
     let parts =

@@ -1,13 +1,16 @@
 //! `run`: makes what is not there yet.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
-use super::common::{Cache, DeviceAndDtype, Source, Targets, print, request, tell, terminal_width};
+use super::changes::Changes;
+use super::common::{
+    Cache, DeviceAndDtype, Source, Targets, print, request, tell, terminal_width, visible,
+};
 use super::events::{self, Event, JsonLines, Plain};
 use super::fetch::{Manner, fetch};
 use super::fired;
@@ -23,6 +26,7 @@ use crate::artefacts::names::METRICS;
 use crate::artefacts::table::TABLE;
 use crate::dag::digest::ObjectId;
 use crate::dag::events::Events;
+use crate::dag::explain::add_reasons;
 use crate::dag::node::{Node, Reporter};
 use crate::dag::observer::Observer;
 use crate::dag::options::{Gate, Options};
@@ -30,12 +34,14 @@ use crate::dag::outcome::Outcome;
 use crate::dag::plan::{Plan, plan};
 use crate::dag::process::ProcessExecutor;
 use crate::dag::processes::adopt_orphans;
-use crate::dag::record::Ending;
+use crate::dag::record::{Ending, Invocation};
+use crate::dag::request::Request;
 use crate::dag::run::run;
 use crate::dag::stop::Stop;
 use crate::dag::store::Store;
 use crate::device::Device;
 use crate::error::{Context, Result, kind_of, user};
+use crate::model::memory::Memory;
 use crate::pipeline::expand::Pipeline;
 use crate::pipeline::lengths;
 use crate::pipeline::memory::{HINT, all_shapes, estimate, shapes};
@@ -73,6 +79,9 @@ pub struct Arguments {
     /// Make one point of the sweep first, and the others only if it succeeds
     #[arg(long)]
     canary: bool,
+    /// Show the plan and ask before it is carried out; a plan that has changed meanwhile is not
+    #[arg(long, conflicts_with_all = ["canary", "sequential"])]
+    confirm: bool,
     /// Print only warnings, failures and the result table
     #[arg(long)]
     quiet: bool,
@@ -250,6 +259,10 @@ fn attempt(
     let program = std::env::current_exe().context("cannot tell where this program is")?;
     let wanted = request(&pipeline, &targets, Some(device.numerics()));
     let prices = Prices::of(&store, wanted, &planned, &pipeline, arguments.places)?;
+    if arguments.confirm {
+        let memory = estimate(&pipeline.graph, &Builtin, &device)?;
+        confirm(&store, wanted, &planned, &memory, &prices, &source.invocation()?)?;
+    }
     let tally = Tally::new(prices);
     let mut observer: Box<dyn Observer> = match arguments.log {
         Log::Json => Box::new(JsonLines),
@@ -274,6 +287,36 @@ fn attempt(
         Some(gate),
     )?;
     Ok((store, pipeline, outcome))
+}
+
+/// Shows the plan and asks whether to go on.
+///
+/// # Errors
+/// The user's, unless the answer is yes and the plan is still the same.
+fn confirm(
+    store: &Store,
+    request: Request<'_>,
+    planned: &Plan,
+    memory: &BTreeMap<String, Memory>,
+    prices: &Prices,
+    invocation: &Invocation,
+) -> Result<()> {
+    let mut shown = planned.clone();
+    add_reasons(store, request, &mut shown)?;
+    let changes = Changes::of(store, &shown, invocation)?;
+    eprint!(
+        "{}go on? [y/N] ",
+        visible(&super::plan::text(&shown, memory, prices, changes.as_ref()))
+    );
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).context("cannot read the answer")?;
+    if !matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
+        return Err(user("nothing was run").hint("answer `y` to go on").into());
+    }
+    match plan(store, request)? == *planned {
+        true => Ok(()),
+        false => Err(user("the plan has changed since it was shown").hint("run again").into()),
+    }
 }
 
 /// Refuses a run that does not fit the memory, before anything runs. Returns the estimated bytes of

@@ -257,10 +257,16 @@ impl Store {
 
     /// The latest record of an invocation.
     pub fn latest_record(&self, invocation: &Invocation) -> Result<Option<Record>> {
+        self.latest_record_where(|own| own.is_of(invocation))
+    }
+
+    /// The latest record of an invocation that is wanted.
+    pub fn latest_record_where(
+        &self,
+        is_wanted: impl Fn(&Invocation) -> bool,
+    ) -> Result<Option<Record>> {
         for id in self.run_ids()?.iter().rev() {
-            if let Some(record) =
-                self.record(id)?.filter(|record| record.invocation.is_of(invocation))
-            {
+            if let Some(record) = self.record(id)?.filter(|record| is_wanted(&record.invocation)) {
                 return Ok(Some(record));
             }
         }

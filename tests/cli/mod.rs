@@ -18,3 +18,4 @@ mod rows;
 mod sentinels;
 mod sequential;
 mod stopping;
+mod sweeps;
