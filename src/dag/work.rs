@@ -264,7 +264,8 @@ impl Ticket<'_> {
     /// Writes the order for a job that runs in another process.
     pub fn give(&self, order: &Order) -> Result<()> {
         let bytes = serde_json::to_vec_pretty(order).expect("an order is plain data");
-        crate::fs::write_atomic(&self.folder.join(ORDER), &bytes)
+        // After a power cut the next attempt takes the checkpoints of this one and nothing else.
+        crate::fs::write_hint(&self.folder.join(ORDER), &bytes)
     }
 
     /// Sees to it that the attempt still is the latest, and still this run's.

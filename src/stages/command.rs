@@ -4,7 +4,8 @@
 //!    else to write to.
 //! 2. Each of `inputs` (artefacts) and `files` (from outside) is an environment variable that holds
 //!    a path, and `{name}` in an argument is replaced by the same path, whatever that holds: it is
-//!    not looked at again. They enter the key by their bytes, as everywhere.
+//!    not looked at again. A name of `gather` holds several paths, in the order of the points. They
+//!    enter the key by their bytes, as everywhere.
 //! 3. The environment is empty except for `PATH`, `HOME`, `TMPDIR`, `LC_ALL=C`, `TZ=UTC` and `env`.
 //!    The program itself, and whatever it reads besides its inputs, is not in the key: name a
 //!    script under `files` if a change to it matters.
@@ -34,6 +35,11 @@ pub struct CommandStage {
     /// Artefacts of other stages, by the name under which the program finds their paths.
     #[serde(default)]
     inputs: BTreeMap<String, AnyRef>,
+    /// Artefacts of several stages, or of every point of a stage (`{all: tuned}`), by the name
+    /// under which the program finds their paths: a line each in the variable, an argument each
+    /// where `{name}` is an argument of the command.
+    #[serde(default)]
+    gather: BTreeMap<String, Vec<AnyRef>>,
     /// Files and folders from outside, by the name under which the program finds their paths.
     #[serde(default)]
     files: BTreeMap<String, Input>,
@@ -44,8 +50,8 @@ pub struct CommandStage {
 
 impl CommandStage {
     fn program(&self) -> Program<'_> {
-        let CommandStage { run, inputs, files, env } = self;
-        Program { run, inputs, files, env }
+        let CommandStage { run, inputs, gather, files, env } = self;
+        Program { run, inputs, gather, files, env }
     }
 }
 

@@ -8,6 +8,7 @@
 //! 3. It ends with the stage, and all that it has started does.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::{Child, Command as Process, Stdio};
 use std::time::{Duration, Instant};
@@ -28,12 +29,17 @@ const GRACE: Duration = Duration::from_secs(5);
 /// What the program may see of the environment.
 const PASSED_ON: [&str; 3] = ["PATH", "HOME", "TMPDIR"];
 
+/// No lists of artefacts.
+pub(super) static NONE_GATHERED: BTreeMap<String, Vec<AnyRef>> = BTreeMap::new();
+
 /// A program with what it is given; the fields are those of a stage's config.
 pub(super) struct Program<'a> {
     /// The program and its arguments.
     pub(super) run: &'a [String],
     /// Artefacts by the names of their variables.
     pub(super) inputs: &'a BTreeMap<String, AnyRef>,
+    /// Lists of artefacts by the names of their variables.
+    pub(super) gather: &'a BTreeMap<String, Vec<AnyRef>>,
     /// Files and folders from outside by the names of their variables.
     pub(super) files: &'a BTreeMap<String, Input>,
     /// Further variables.
@@ -59,6 +65,7 @@ impl Program<'_> {
         );
         let groups = [
             ("inputs", self.inputs.keys().collect::<Vec<_>>()),
+            ("gather", self.gather.keys().collect()),
             ("files", self.files.keys().collect()),
             ("env", self.env.keys().collect()),
         ];
@@ -108,15 +115,26 @@ impl Program<'_> {
 
     /// The program with its arguments and environment, to be started in `folder`.
     fn process(&self, folder: &Path) -> Process {
-        let paths: BTreeMap<&str, &Path> = self
-            .inputs
+        let inputs = self.inputs.iter().map(|(name, input)| (name.as_str(), input.path()));
+        let files = self.files.iter().map(|(name, file)| (name.as_str(), file.path()));
+        let one = |(name, path): (_, &Path)| (name, path.as_os_str().to_owned());
+        let lists: BTreeMap<&str, Vec<OsString>> = self
+            .gather
             .iter()
-            .map(|(name, input)| (name.as_str(), input.path()))
-            .chain(self.files.iter().map(|(name, file)| (name.as_str(), file.path())))
+            .map(|(name, all)| {
+                let paths = all.iter().map(|input| input.path().as_os_str().to_owned());
+                (name.as_str(), paths.collect())
+            })
             .collect();
+        let lines = lists.iter().map(|(name, paths)| (*name, paths.join(OsStr::new("\n"))));
+        let paths: BTreeMap<&str, OsString> = inputs.chain(files).map(one).chain(lines).collect();
+        let expanded = |argument: &String| match list_of(argument, &lists) {
+            Some(paths) => paths.clone(),
+            None => vec![fill(argument, &paths).into()],
+        };
         let mut process = Process::new(&self.run[0]);
         process
-            .args(self.run[1..].iter().map(|argument| fill(argument, &paths)))
+            .args(self.run[1..].iter().flat_map(expanded))
             .current_dir(folder)
             .env_clear()
             .envs(PASSED_ON.iter().filter_map(|name| Some((*name, std::env::var_os(name)?))))
@@ -138,9 +156,17 @@ impl Program<'_> {
     }
 }
 
+/// The paths of a list, where the argument is its `{name}` and nothing else.
+fn list_of<'a>(
+    argument: &str,
+    lists: &'a BTreeMap<&str, Vec<OsString>>,
+) -> Option<&'a Vec<OsString>> {
+    lists.get(argument.strip_prefix('{')?.strip_suffix('}')?)
+}
+
 /// The argument with every `{name}` replaced by the path of that name. What is put in is not looked
 /// at again, and braces around anything else stay.
-fn fill(argument: &str, paths: &BTreeMap<&str, &Path>) -> String {
+fn fill(argument: &str, paths: &BTreeMap<&str, OsString>) -> String {
     let (mut filled, mut rest) = (String::new(), argument);
     while let Some(open) = rest.find('{') {
         let named = rest[open + 1..]
@@ -250,7 +276,8 @@ mod tests {
 
     #[test]
     fn names_in_an_argument_are_replaced_in_one_pass() {
-        let paths = BTreeMap::from([("a", Path::new("d{b}/fa")), ("b", Path::new("fb"))]);
+        let path = |text: &str| OsString::from(text);
+        let paths = BTreeMap::from([("a", path("d{b}/fa")), ("b", path("fb"))]);
         for (argument, filled) in [
             ("{a}", "d{b}/fa"),
             ("{b}{a}{b}", "fbd{b}/fafb"),

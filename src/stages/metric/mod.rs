@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use self::answers::Expected;
-use super::program::{Program, Streams};
+use super::program::{NONE_GATHERED, Program, Streams};
 use super::{Checks, Constraint, KindInfo, Problem, Rule, Stage};
 use crate::artefacts::metric::{
     Better, METRIC, Number, OfSplit, Per, SHARE, Summary, VALUES, Valued,
@@ -87,7 +87,7 @@ pub struct NumberConfig {
 impl MetricStage {
     fn program(&self) -> Program<'_> {
         let MetricStage { run, inputs, files, env, .. } = self;
-        Program { run, inputs, files, env }
+        Program { run, inputs, gather: &NONE_GATHERED, files, env }
     }
 }
 

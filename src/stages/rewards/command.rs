@@ -25,7 +25,7 @@ use crate::error::{Context as _, Failure, Result, user};
 use crate::fs;
 use crate::json::{self, Json};
 use crate::reference::{AnyRef, Input};
-use crate::stages::program::Program;
+use crate::stages::program::{NONE_GATHERED, Program};
 
 /// How often a request to stop is looked for while the program computes.
 const TICK: Duration = Duration::from_millis(20);
@@ -56,7 +56,7 @@ impl Command {
     /// What is run.
     pub(super) fn program(&self) -> Program<'_> {
         let Command { run, inputs, files, env } = self;
-        Program { run, inputs, files, env }
+        Program { run, inputs, gather: &NONE_GATHERED, files, env }
     }
 }
 

@@ -246,6 +246,13 @@ pub fn command(others: &Others) -> Case {
             json!({"run": shell("cat $key/notes.jsonl > copy"), "inputs": {"key": at("dataset")}}),
         ),
         (
+            "gather.key.0",
+            others.at("dataset"),
+            json!({
+                "run": shell("cat $key/notes.jsonl > copy"), "gather": {"key": [at("dataset")]}
+            }),
+        ),
+        (
             "files.key",
             others.at("posts.jsonl"),
             json!({"run": shell("cat {key} > copy"), "files": {"key": at("posts.jsonl")}}),
