@@ -62,6 +62,7 @@ fn keys_of_the_shipped_pipelines_are_as_recorded() {
     let sets = |sets: &[&str]| sets.iter().map(|set| set.to_string()).collect();
     let pipelines = [
         ("first", Vec::new()),
+        ("sweep", Vec::new()),
         ("own_metric", Vec::new()),
         ("smoke", Vec::new()),
         ("summarisation", Vec::new()),
