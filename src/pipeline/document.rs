@@ -6,7 +6,8 @@ use super::extends::EXTENDS;
 use super::scalar::same;
 use super::yaml::{Entry, Node, Value};
 
-const SECTIONS: [&str; 7] =
+/// The sections of a file.
+pub(super) const SECTIONS: [&str; 7] =
     ["name", "description", EXTENDS, "params", "profiles", "matrix", "stages"];
 /// The key of `matrix` that is not an axis.
 const EXCLUDE: &str = "exclude";

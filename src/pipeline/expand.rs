@@ -14,11 +14,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
 use super::defaults::Defaults;
-use super::diagnostic::{self, Mistake, Source, Sources, Span, advice};
+use super::diagnostic::{self, Mistake, Source, Sources, Span};
 use super::document::{self, Axis, Document};
 use super::extends;
 use super::held_out;
 use super::matrix::{self, Matrix, Point};
+use super::names;
 use super::overrides::{self, Overrides};
 use super::params;
 use super::registry::Registry;
@@ -42,37 +43,20 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// The names of the nodes that `targets` (stages or nodes) mean; of all, if there are
-    /// none.
+    /// The names of the nodes that `targets` (stages or nodes, or beginnings of their names) mean;
+    /// of all, if there are none.
     pub fn select(&self, targets: &[String]) -> Result<Vec<String>> {
-        let mut names = Vec::new();
+        let stages = self.stages.iter().map(|(stage, nodes)| {
+            (stage.as_str(), nodes.iter().map(String::as_str).collect::<Vec<&str>>())
+        });
+        let stages: names::Stages = stages.collect();
+        let pipeline = format!("the pipeline `{}`", self.name);
+        let mut selected = Vec::new();
         for target in targets {
-            match self.stages.iter().find(|(stage, _)| stage == target) {
-                Some((_, nodes)) => names.extend(nodes.iter().cloned()),
-                None if self.graph.nodes.iter().any(|node| node.name == *target) => {
-                    names.push(target.clone())
-                }
-                None => {
-                    let known: Vec<&str> =
-                        self.stages.iter().map(|(stage, _)| stage.as_str()).collect();
-                    let nodes = self
-                        .stages
-                        .iter()
-                        .find(|(stage, _)| target.starts_with(&format!("{stage}[")));
-                    let help = match nodes {
-                        Some((stage, nodes)) => format!("nodes of `{stage}`: {}", nodes.join(", ")),
-                        None => advice(target, known, "stages"),
-                    };
-                    return Err(user(format!(
-                        "there is no stage `{target}` in the pipeline `{}`",
-                        self.name
-                    ))
-                    .hint(help)
-                    .into());
-                }
-            }
+            selected
+                .extend(names::nodes(target, &stages, &pipeline)?.into_iter().map(String::from));
         }
-        Ok(names)
+        Ok(selected)
     }
 }
 

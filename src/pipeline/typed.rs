@@ -151,7 +151,7 @@ pub fn decode(
 }
 
 /// Seconds at most: ten years.
-const LONGEST: f64 = 315_360_000.0;
+pub(super) const LONGEST: f64 = 315_360_000.0;
 
 fn decode_timeout(node: &Node, sources: &Sources) -> Result<f64, Vec<Mistake>> {
     let seconds: f64 = decode::decode(node, sources)?;
