@@ -118,12 +118,13 @@ impl Run {
     }
 
     fn row(&self) -> Vec<String> {
+        let going_on = matches!(self.state, State::Running);
         let counts = [
             (self.ran, "ran"),
             (self.cached, "cached"),
             (self.failed, "failed"),
             (self.skipped, "skipped"),
-            (self.interrupted, "interrupted"),
+            (self.interrupted, if going_on { "being made" } else { "interrupted" }),
         ];
         let counts = counts.iter().filter(|(count, _)| *count > 0);
         let counts: Vec<String> = counts.map(|(count, word)| format!("{count} {word}")).collect();

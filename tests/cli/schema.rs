@@ -106,7 +106,7 @@ fn what_the_documents_show_and_what_plan_resolves_fits() {
 }
 
 const GOOD: &str = "\
-params: {size: 300}
+params: {size: 300, seed: 0}
 matrix: {seed: [0, 1]}
 stages:
   world: {uses: dataset, source: {world: {sft: 4, test: 2, seed: '${seed}'}}}
@@ -133,7 +133,7 @@ fn mistakes_of_form_are_refused_as_the_language_refuses_them() {
         ("'${size}'", "null, limit: '${size}'"),
         ("{world: {", "{select: {}, world: {"),
         ("source: {world: {sft: 4, test: 2, seed: '${seed}'}}", "source: wrld"),
-        ("sft: 4", "sft: 0"),
+        ("sft: 4", "sft: -4"),
         ("sft: 4", "sft: [4]"),
         ("dataset: world", "dataset: world, resources: {threads: 0}"),
         ("dataset: world", "dataset: world, resources: {gpus: 2}"),
