@@ -1,8 +1,8 @@
 //! `logs`: what nodes printed, or print.
 //!
-//! A node that was made has its log beside the record of the run that made it; another has it in the
-//! folder of its latest attempt. While a log is followed it moves from there to the record, and what
-//! was shown is not shown again: the bytes are the same.
+//! A node that was made has its log beside the record of the run that made it; another has it in
+//! the folder of its latest attempt. While a log is followed it moves from there to the record, and
+//! what was shown is not shown again: the bytes are the same.
 
 use std::time::{Duration, Instant};
 

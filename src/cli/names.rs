@@ -1,5 +1,5 @@
-//! Names that commands take: of runs, of their nodes, of artefacts; the same in every command, whole
-//! or as much of one as makes it the only one.
+//! Names that commands take: of runs, of their nodes, of artefacts; the same in every command,
+//! whole or as much of one as makes it the only one.
 
 use std::collections::BTreeMap;
 

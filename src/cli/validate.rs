@@ -12,9 +12,10 @@ use crate::error::{Kind, Result, kind_of};
 /// Find every mistake of a pipeline; nothing is run, read of the cache or written
 ///
 /// Checks the file and those that it extends: YAML, sections, params, profiles and axes as they are
-/// given, stage kinds, fields, types, ranges, references and what they lead to, circles, judges that
-/// had a part in what they judge, and that files named by a path are there. The content of such
-/// files, names in a hub, and memory are checked by `plan` and `run`. Ends with 2 on a mistake.
+/// given, stage kinds, fields, types, ranges, references and what they lead to, circles, judges
+/// that had a part in what they judge, and that files named by a path are there. The content of
+/// such files, names in a hub, and memory are checked by `plan` and `run`. Ends with 2 on a
+/// mistake.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]

@@ -1,5 +1,5 @@
-//! What nodes print: a file of the attempt while it is being made, beside the record of the run once
-//! it is made. Uses nothing of what is printed.
+//! What nodes print: a file of the attempt while it is being made, beside the record of the run
+//! once it is made. Uses nothing of what is printed.
 
 use std::path::{Path, PathBuf};
 

@@ -65,7 +65,8 @@ pub fn find<'a>(word: &str, stages: &Stages<'a>) -> Result<Option<Vec<&'a str>>,
     Ok(complete(word, stages.iter().map(|(stage, _)| *stage), "stages")?.and_then(of_stage))
 }
 
-/// The same where a stage or a node must have the name; `place` is what the message calls the whole.
+/// The same where a stage or a node must have the name; `place` is what the message calls the
+/// whole.
 ///
 /// # Errors
 /// As of [`find`]; and no stage and no node has the name.

@@ -1,5 +1,5 @@
-//! The JSON Schema (draft 2020-12) of the language: for editors, which check and complete a pipeline
-//! while it is written, and for programs that write one.
+//! The JSON Schema (draft 2020-12) of the language: for editors, which check and complete a
+//! pipeline while it is written, and for programs that write one.
 //!
 //! It admits every pipeline that the language admits, and finds mistakes of form: unknown sections,
 //! kinds and fields, values of another type, numbers out of range. What a name refers to, and what

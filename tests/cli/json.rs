@@ -1,5 +1,5 @@
-//! `--json`: what each command prints fits its schema in `docs/schemas/`, and `docs/json.md` has the
-//! fields of each schema.
+//! `--json`: what each command prints fits its schema in `docs/schemas/`, and `docs/json.md` has
+//! the fields of each schema.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! `schema`: what the language admits, the schema admits, by a validator of another project; mistakes
-//! of form that the language refuses, it refuses.
+//! `schema`: what the language admits, the schema admits, by a validator of another project;
+//! mistakes of form that the language refuses, it refuses.
 
 use std::path::{Path, PathBuf};
 
@@ -92,7 +92,7 @@ fn every_shipped_pipeline_fits_and_names_the_schema() {
 fn what_the_documents_show_and_what_plan_resolves_fits() {
     let schema = copy();
     let examples = blocks(&read("docs/pipeline.md"), "yaml");
-    assert!(examples.len() > 20);
+    assert!(examples.len() > 10);
     for (line, example) in examples {
         let mistake = schema.mistake_of_yaml(&example);
         assert_eq!(mistake, None, "docs/pipeline.md, line {line}");

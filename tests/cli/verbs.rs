@@ -1,5 +1,5 @@
-//! Commands that check, list and describe: `validate`, `runs`, `logs`, `completions`, `man`, `init`;
-//! and names, which all commands take whole or in part.
+//! Commands that check, list and describe: `validate`, `runs`, `logs`, `completions`, `man`,
+//! `init`; and names, which all commands take whole or in part.
 
 use std::process::Stdio;
 
