@@ -13,8 +13,8 @@ use crate::report::run::Run;
 /// Compare two runs: configs, inputs, figures with significance, where curves part
 #[derive(Args)]
 pub struct Arguments {
-    /// A run: its id or the beginning of it, the folder of its record, or `latest`; or the folder
-    /// of an evaluation
+    /// A run: its number, its id or the beginning of it, the folder of its record, or `latest`; or
+    /// the folder of an evaluation
     a: String,
     /// The run, or the evaluation, to compare it with
     b: String,

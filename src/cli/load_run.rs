@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::common::Cache;
 use super::fired::{settings, verdict};
+use super::names;
 use crate::artefacts::attribution::ATTRIBUTION;
 use crate::artefacts::comparisons::COMPARISONS;
 use crate::artefacts::curves::{BEST_OF_N, OVER_OPTIMISATION};
@@ -28,7 +29,7 @@ use crate::dag::action::Entry;
 use crate::dag::record::{self, Ending, NodeRecord, PIPELINE, Record, date};
 use crate::dag::store::Store;
 use crate::data::rows::parse_jsonl;
-use crate::error::{Context, Result, user};
+use crate::error::{Context, Result};
 use crate::pipeline::defaults::whole_config;
 use crate::pipeline::registry::Builtin;
 use crate::reference::{Artefact, Evaluation as EvaluationKind, Judgements};
@@ -36,7 +37,7 @@ use crate::report::judges;
 use crate::report::run::{Evaluation, Made, Node, Run, curves};
 
 /// The store and the record that a word on the command line means: the path of a record's folder,
-/// `latest`, or the beginning of an id.
+/// or what [`names::run`] takes.
 pub fn find(cache: &Cache, word: &str) -> Result<(Store, Record)> {
     let path = Path::new(word);
     if path.join("record.json").exists() {
@@ -53,34 +54,8 @@ pub fn find(cache: &Cache, word: &str) -> Result<(Store, Record)> {
         return Ok((store, record));
     }
     let store = cache.open()?;
-    let mut records = store.records()?;
-    let none = || {
-        user(format!("there is no run in {}", store.root().display()))
-            .hint("run a pipeline first, or give `--cache`")
-    };
-    if word == "latest" {
-        let record = records.pop().ok_or_else(none)?;
-        return Ok((store, record));
-    }
-    records.retain(|record| record.id.starts_with(word));
-    match (records.pop(), records.len()) {
-        (Some(record), 0) => Ok((store, record)),
-        (Some(_), others) => Err(user(format!("`{word}` is the beginning of {} runs", others + 1))
-            .hint("give more of it")
-            .into()),
-        (None, _) => {
-            let latest: Vec<String> =
-                store.records()?.into_iter().rev().take(5).map(|record| record.id).collect();
-            let hint = if latest.is_empty() {
-                "run a pipeline first".into()
-            } else {
-                format!("the latest are {}", latest.join(", "))
-            };
-            Err(user(format!("there is no run `{word}` in {}", store.root().display()))
-                .hint(hint)
-                .into())
-        }
-    }
+    let record = names::run(&store, word)?;
+    Ok((store, record))
 }
 
 /// Reads all that a report says.

@@ -22,6 +22,7 @@ mod bench;
 mod changes;
 mod classify;
 mod common;
+mod completions;
 mod counts;
 mod diff;
 mod diversity;
@@ -35,8 +36,12 @@ mod fired;
 mod gc;
 mod generate;
 mod graph;
+mod init;
 mod load_run;
+mod logs;
 mod ls;
+mod man;
+mod names;
 mod number_format;
 mod outputs;
 mod plan;
@@ -45,6 +50,8 @@ mod report;
 mod results;
 mod rows;
 mod run;
+mod runs;
+mod schema;
 mod score;
 mod sentinels;
 mod sequential;
@@ -53,6 +60,7 @@ mod show;
 mod stages;
 mod tally;
 mod terminal;
+mod validate;
 
 /// A declarative, content-hashed DAG runner for the post-training of language models.
 #[derive(Parser)]
@@ -64,18 +72,23 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Init(init::Arguments),
+    Validate(validate::Arguments),
     Run(run::Arguments),
     Plan(plan::Arguments),
     Explain(explain::Arguments),
     Graph(graph::Arguments),
     Show(show::Arguments),
     Ls(ls::Arguments),
+    Runs(runs::Arguments),
+    Logs(logs::Arguments),
     Report(report::Arguments),
     Results(results::Arguments),
     Sentinels(sentinels::Arguments),
     Diff(diff::Arguments),
     Gc(gc::Arguments),
     Stages(stages::Arguments),
+    Schema(schema::Arguments),
     Score(score::Arguments),
     Serve(serve::Arguments),
     Generate(generate::Arguments),
@@ -85,6 +98,8 @@ enum Command {
     Annotate(annotate::Arguments),
     Doctor(doctor::Arguments),
     Bench(bench::Arguments),
+    Completions(completions::Arguments),
+    Man(man::Arguments),
     #[command(hide = true)]
     Exec(exec::Arguments),
 }
@@ -114,27 +129,39 @@ pub fn main() -> ExitCode {
         arguments.command,
         Command::Graph(_)
             | Command::Ls(_)
+            | Command::Init(_)
+            | Command::Validate(_)
+            | Command::Runs(_)
+            | Command::Logs(_)
+            | Command::Completions(_)
+            | Command::Man(_)
             | Command::Results(_)
             | Command::Gc(_)
             | Command::Stages(_)
+            | Command::Schema(_)
             | Command::Exec(_)
     );
     if !alone && let Err(error) = crate::dag::tree::start_threads() {
         return code_of(Err(error));
     }
     let result = match arguments.command {
+        Command::Init(arguments) => init::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Validate(arguments) => validate::main(&arguments),
         Command::Run(arguments) => run::main(&arguments),
         Command::Plan(arguments) => plan::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Explain(arguments) => explain::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Graph(arguments) => graph::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Show(arguments) => show::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Ls(arguments) => ls::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Runs(arguments) => runs::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Logs(arguments) => logs::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Report(arguments) => report::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Results(arguments) => results::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Sentinels(arguments) => sentinels::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Diff(arguments) => diff::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Gc(arguments) => gc::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Stages(arguments) => stages::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Schema(arguments) => schema::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Serve(arguments) => serve::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Score(arguments) => score::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Generate(arguments) => generate::main(&arguments).map(|()| ExitCode::SUCCESS),
@@ -144,6 +171,10 @@ pub fn main() -> ExitCode {
         Command::Annotate(arguments) => annotate::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Doctor(arguments) => doctor::main(&arguments),
         Command::Bench(arguments) => bench::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Completions(arguments) => {
+            completions::main(&arguments, &mut command()).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Man(arguments) => man::main(&arguments, command()).map(|()| ExitCode::SUCCESS),
         Command::Exec(arguments) => Ok(exec::main(&arguments)),
     };
     code_of(result)

@@ -17,7 +17,7 @@ use crate::report::{formats, latex, page};
 /// Write the report of a run: one HTML file, or its tables
 #[derive(Args)]
 pub struct Arguments {
-    /// The run: its id or the beginning of it, the folder of its record, or `latest`
+    /// The run: its number, its id or the beginning of it, the folder of its record, or `latest`
     #[arg(default_value = "latest")]
     run: String,
     /// The page, which goes to a file; or its tables, which are printed

@@ -1,12 +1,13 @@
 //! `results`: figures of the evaluations of all runs, in one table.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use clap::{Args, ValueEnum};
 
 use super::common::{Cache, columns, print, tell};
 use super::load_run::{figures_alone, pipeline_name};
+use super::names::{LATEST, named};
 use super::number_format::count;
 use crate::dag::digest::{ActionKey, ObjectId};
 use crate::dag::store::Store;
@@ -68,9 +69,17 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     let mut terms: Vec<Term> = terms.map_err(|message| {
         user(message).hint("a query is made of terms such as metric=gold, seed=0..4, 'kl<0.1'")
     })?;
-    let of_latest = |term: &&mut Term| term.name == "run" && term.value == "latest";
-    if let Some(latest) = all.last() {
-        terms.iter_mut().filter(of_latest).for_each(|term| term.value = latest.run.clone());
+    let ids: BTreeSet<&str> = all.iter().map(|evaluated| evaluated.run.as_str()).collect();
+    for term in terms.iter_mut().filter(|term| term.name == "run") {
+        // A pattern is no name of a run.
+        let named = match term.value.as_str() {
+            LATEST => all.last().map(|latest| latest.run.clone()),
+            number if number.bytes().all(|byte| byte.is_ascii_digit()) => {
+                named(number, ids.iter().copied())?
+            }
+            _ => None,
+        };
+        term.value = named.unwrap_or_else(|| term.value.clone());
     }
     let mut results = Results::of(&all, &terms).map_err(mistaken)?;
     match results.repeated() {

@@ -15,7 +15,7 @@ use crate::rl::sentinels::table::{SENTINELS, Sentinel};
 /// List the sentinels that fire on what the stages of a run have recorded
 #[derive(Args)]
 pub struct Arguments {
-    /// `latest`, the beginning of a run's id, or the path of its record
+    /// `latest`, a run's number, its id or the beginning of it, or the folder of its record
     #[arg(value_name = "RUN", default_value = "latest")]
     run: String,
     /// Print JSON

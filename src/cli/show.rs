@@ -11,6 +11,7 @@ use super::common::{
 use super::fetch::find;
 use super::fired::{settings, verdict};
 use super::load_run;
+use super::names;
 use super::number_format::{age, duration, figure, size};
 use crate::artefacts::names::METRICS;
 use crate::artefacts::table::{TABLE, Table};
@@ -34,11 +35,12 @@ use crate::tokenizer::tokens::Tokenizer;
 #[derive(Args)]
 #[command(
     override_usage = "posttrain show [OPTIONS] <PIPELINE> <STAGE>\n       posttrain show [OPTIONS] \
-        <ID>"
+        <NAME>"
 )]
 pub struct Arguments {
-    /// A pipeline and a stage or node of it; or the beginning of an object's id or an action's key
-    #[arg(required = true, num_args = 1..=2, value_name = "PIPELINE STAGE | ID")]
+    /// A pipeline and a stage or node of it; or the beginning of an object's id or an action's key,
+    /// or a stage or node of the latest run
+    #[arg(required = true, num_args = 1..=2, value_name = "PIPELINE STAGE | NAME")]
     what: Vec<String>,
     /// As for `run`
     #[arg(long = "profile", value_name = "NAME")]
@@ -64,7 +66,7 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     let store = arguments.cache.open()?;
     let entries = match arguments.what.as_slice() {
         [pipeline, stage] => entries_of(&store, arguments, PathBuf::from(pipeline), stage)?,
-        [id] => vec![(entry_by_id(&store, id)?, Sentinels::new())],
+        [word] => entries_named(&store, word)?,
         _ => unreachable!("clap takes one or two"),
     };
     if arguments.json {
@@ -116,22 +118,14 @@ fn entries_of(
     Ok(entries)
 }
 
-fn entry_by_id(store: &Store, id: &str) -> Result<Entry> {
-    let mut found = store.entries()?;
-    found.retain(|entry| {
-        entry.object.to_string().starts_with(id) || entry.key.to_string().starts_with(id)
+/// The entries that a word means, each with the settings of its sentinels.
+fn entries_named(store: &Store, word: &str) -> Result<Vec<(Entry, Sentinels)>> {
+    let found = names::entries(store, word)?.into_iter();
+    let with_settings = found.map(|(entry, record)| {
+        let neutral = record.as_ref().and_then(|record| record.neutral.get(&entry.node));
+        Ok((entry, settings(neutral)?))
     });
-    let objects: std::collections::BTreeSet<String> =
-        found.iter().map(|entry| entry.object.to_string()).collect();
-    match (found.pop(), objects.len()) {
-        (Some(entry), 1) => Ok(entry),
-        (Some(_), count) => Err(user(format!("`{id}` is the beginning of {count} ids"))
-            .hint("give more of it")
-            .into()),
-        (None, _) => Err(user(format!("nothing in {} has the id `{id}`", store.root().display()))
-            .hint("see `posttrain ls`")
-            .into()),
-    }
+    with_settings.collect()
 }
 
 /// The last line of `metrics.jsonl`, if there is one.

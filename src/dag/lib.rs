@@ -7,6 +7,7 @@
 //! | [`key`], [`digest`] | the action key and its preimage; digests |
 //! | [`topology`] | edges, order, targets, cycles |
 //! | [`tree`], [`inputs`] | content of folders; content of files from outside, remembered by their stat |
+//! | [`logs`] | what nodes print |
 //! | [`store`], [`action`], [`object`], [`work`], [`lock`] | what was made, whole or not at all, once |
 //! | [`derived`] | what was derived from objects, remembered |
 //! | [`object_store`], [`object_folder`] | where objects are kept: the interface, the local folder |
@@ -80,6 +81,7 @@ pub mod inputs;
 mod job;
 pub mod key;
 pub mod lock;
+pub mod logs;
 pub mod node;
 pub mod object;
 pub mod object_folder;

@@ -333,7 +333,7 @@ impl Invocation {
 }
 
 /// The number of the run with this id; 0 if it has none.
-fn sequence(id: &str) -> u64 {
+pub fn sequence(id: &str) -> u64 {
     id.rsplit_once('-').and_then(|(_, number)| number.parse().ok()).unwrap_or(0)
 }
 

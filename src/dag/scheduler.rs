@@ -34,6 +34,7 @@ use crate::digest::{ActionKey, ObjectId};
 use crate::error::{Error, Failure, Kind, Result, no_thread};
 use crate::executor::Executor;
 use crate::job::{Job, Message};
+use crate::logs::kept_log;
 use crate::node::{Node, Retry};
 use crate::observer::Observer;
 use crate::options::{Gate, Options};
@@ -420,8 +421,7 @@ impl<'a, E: Executor> Scheduler<'a, E> {
         let (store, executor, said) = (self.store, self.executor, sender.clone());
         let needs = self.needs(at);
         let device = &self.options.devices[held.gpus.first().copied().unwrap_or(0)];
-        let name = format!("{}-{}.log", crate::fs::name_like(&node.name), key.short());
-        let kept_log = self.journal.folder().join("logs").join(name);
+        let kept_log = kept_log(self.journal.folder(), &node.name, key);
         let job =
             Job { store, executor, node, needs, prepared, device, threads, at, log: kept_log };
         let (cancelled, sender, log) =

@@ -114,20 +114,21 @@ impl Store {
     }
 
     /// The numbers of the attempts at a key, ascending.
-    fn attempts(&self, key: ActionKey) -> Result<Vec<u64>> {
+    pub(super) fn attempts(&self, key: ActionKey) -> Result<Vec<u64>> {
         let names = crate::fs::list(&self.work_path(key))?;
         let mut numbers: Vec<u64> = names.iter().filter_map(|name| name.parse().ok()).collect();
         numbers.sort_unstable();
         Ok(numbers)
     }
 
-    fn attempt_path(&self, key: ActionKey, number: u64) -> PathBuf {
+    /// The folder of an attempt.
+    pub(super) fn attempt_path(&self, key: ActionKey, number: u64) -> PathBuf {
         self.work_path(key).join(number.to_string())
     }
 
     /// Whether anything works on an attempt: its run, or the process that a dead run has left
     /// behind.
-    fn goes_on(&self, attempt: &Path) -> Result<bool> {
+    pub(super) fn goes_on(&self, attempt: &Path) -> Result<bool> {
         let Some(run) = crate::fs::read_if_exists(&attempt.join(LEASE))? else { return Ok(false) };
         if self.life(&String::from_utf8_lossy(&run))? != Life::Gone {
             return Ok(true);

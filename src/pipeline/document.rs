@@ -6,7 +6,8 @@ use super::extends::EXTENDS;
 use super::matrix_section::{RESERVED, Section};
 use super::yaml::{Entry, Node, Value};
 
-const SECTIONS: [&str; 7] =
+/// The sections of a file.
+pub(super) const SECTIONS: [&str; 7] =
     ["name", "description", EXTENDS, "params", "profiles", "matrix", "stages"];
 
 /// A param with its value at hand: its default, or what a profile or an option put in its place.

@@ -18,6 +18,8 @@
 //! | [`fetch`] | names of what is elsewhere to folders |
 //! | [`registry`], `execute` | the kinds of stage, by name; the run of one stage |
 //! | [`resolved`] | nodes written back as a pipeline |
+//! | [`names`] | names on the command line, whole or in part |
+//! | [`schema`] | the form of a pipeline as a JSON Schema |
 
 pub mod decode;
 mod decode_error;
@@ -33,12 +35,14 @@ pub mod lengths;
 pub mod matrix;
 pub mod matrix_section;
 pub mod memory;
+pub mod names;
 pub mod overrides;
 pub mod params;
 pub mod registry;
 pub mod resolved;
 mod rewrite;
 pub mod scalar;
+pub mod schema;
 pub mod selection;
 pub mod typed;
 pub mod yaml;

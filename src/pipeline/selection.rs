@@ -1,7 +1,7 @@
 //! Parts of a pipeline by name and by value: `ppo`, `ppo[kl=0.1]`, `--only kl=0.1`, `--sample 3`.
 //!
-//! 1. A target is a stage, a node, or a stage with values of some of its axes. `*` means any text,
-//!    in the name and in the values.
+//! 1. A target is a stage, a node, the beginning of one name alone ([`names`]), or a stage with
+//!    values of some of its axes. `*` means any text, in the name and in the values.
 //! 2. `--only` leaves out the nodes whose points have another value of an axis, and those that need
 //!    one of them. A node that does not depend on the axis stays.
 //! 3. `--sample` takes some of the nodes that depend on the most axes, chosen by the hash of their
@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use super::diagnostic::advice;
 use super::expand::Pipeline;
 use super::matrix::label;
+use super::names;
 use super::yaml::{Node, Scalar, Value};
 use crate::artefacts::points::{family, point};
 use crate::dag::node::{OwnedReference, references};
@@ -91,32 +92,21 @@ impl Pipeline {
             })
             .cloned()
             .collect();
-        if found.is_empty() { Err(self.unknown(target, stage)) } else { Ok(found) }
+        if !found.is_empty() {
+            return Ok(found);
+        }
+        let stages = self.stages.iter().map(|(stage, nodes)| {
+            (stage.as_str(), nodes.iter().map(String::as_str).collect::<Vec<&str>>())
+        });
+        let stages: names::Stages<'_> = stages.collect();
+        let found = names::nodes(target, &stages, &format!("the pipeline `{}`", self.name))?;
+        Ok(found.into_iter().map(str::to_owned).collect())
     }
 
     /// The value of an axis in a node's name.
     fn value(&self, node: &str, axis: &str) -> Option<&str> {
         let point = self.points.get(node)?;
         point.iter().find(|(name, _)| name == axis).map(|(_, value)| value.as_str())
-    }
-
-    fn unknown(&self, target: &str, stage: &str) -> Failure {
-        let nodes = self.stages.iter().find(|(name, _)| *name == stage).map(|(_, nodes)| nodes);
-        let help = match nodes {
-            Some(nodes) => {
-                let shown: Vec<&str> = nodes.iter().take(SHOWN).map(String::as_str).collect();
-                let more = match nodes.len() - shown.len() {
-                    0 => String::new(),
-                    more => format!(", and {more} more"),
-                };
-                format!("nodes of `{stage}`: {}{more}", shown.join(", "))
-            }
-            None => {
-                let known: Vec<&str> = self.stages.iter().map(|(name, _)| name.as_str()).collect();
-                advice(target, known, "stages")
-            }
-        };
-        user(format!("there is no stage `{target}` in the pipeline `{}`", self.name)).hint(help)
     }
 
     /// Of some nodes, those that have these values and need no node that has others.

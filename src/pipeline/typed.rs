@@ -157,7 +157,7 @@ pub fn decode(
 }
 
 /// Seconds at most: ten years.
-const LONGEST: f64 = 315_360_000.0;
+pub(super) const LONGEST: f64 = 315_360_000.0;
 
 fn decode_timeout(node: &Node, sources: &Sources) -> Result<f64, Vec<Mistake>> {
     let seconds: f64 = decode::decode(node, sources)?;
@@ -194,7 +194,7 @@ fn faults() -> Vec<RetryOn> {
 }
 
 /// Tries at most: more are a mistake.
-const MOST_TRIES: u32 = 100;
+pub(super) const MOST_TRIES: u32 = 100;
 
 fn decode_retry(node: &Node, sources: &Sources) -> Result<Retry, Vec<Mistake>> {
     let given = match node.scalar() {

@@ -9,6 +9,7 @@
 //! anchors, aliases and merge keys (params do their work, visibly).
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
@@ -372,6 +373,7 @@ impl<'a> Builder<'a> {
 
     fn mapping(&mut self, depth: usize) -> Result<Vec<Entry>, Mistake> {
         let mut entries: Vec<Entry> = Vec::new();
+        let mut given: HashMap<String, Span> = HashMap::new();
         loop {
             let (key, key_span) = match self.next() {
                 (Event::MappingEnd, _) => return Ok(entries),
@@ -398,12 +400,13 @@ impl<'a> Builder<'a> {
             {
                 value.span = key_span;
             }
-            if let Some(first) = entries.iter().find(|entry| entry.key == key) {
+            if let Some(first) = given.get(&key) {
                 let mistake = Mistake::new(key_span, format!("the key `{key}` is given twice"))
-                    .note(first.key_span, "first given here");
+                    .note(*first, "first given here");
                 self.mistakes.push(mistake.help("remove one of the two"));
                 continue;
             }
+            given.insert(key.clone(), key_span);
             entries.push(Entry { key, key_span, value });
         }
     }

@@ -78,6 +78,20 @@ pub fn meaning<S: Stage>() -> Result<String, String> {
 /// # Errors
 /// A bug of the kind: a field that no value fits, or that has no doc comment.
 pub fn fields<S: Stage>() -> Result<Vec<Field>, String> {
+    examined::<S, _>(|described, _| {
+        let mut out = Vec::new();
+        described.members("", "", &mut out)?;
+        Ok(out)
+    })
+}
+
+/// Finds all that is known of the fields of `S`, and gives what `use_it` makes of it.
+///
+/// # Errors
+/// As of [`fields`], and of `use_it`.
+pub(super) fn examined<S: Stage, T>(
+    use_it: impl FnOnce(&Described, &Trace) -> Result<T, String>,
+) -> Result<T, String> {
     let (trace, complete) = fields::trace::<S>();
     complete?;
     let examples = trace
@@ -96,12 +110,11 @@ pub fn fields<S: Stage>() -> Result<Vec<Field>, String> {
         meanings: Meanings::read(),
         decode: &decode,
     };
-    let mut out = Vec::new();
-    described.members("", "", &mut out)?;
-    Ok(out)
+    use_it(&described, &trace)
 }
 
-struct Described<'a> {
+/// What is known of the fields of a stage kind.
+pub(super) struct Described<'a> {
     nodes: BTreeMap<&'a str, &'a Node>,
     /// Messages by path.
     expected: BTreeMap<String, Vec<String>>,
@@ -113,7 +126,8 @@ struct Described<'a> {
 }
 
 impl Described<'_> {
-    fn node(&self, path: &str) -> Result<&Node, String> {
+    /// The place at `path`.
+    pub(super) fn node(&self, path: &str) -> Result<&Node, String> {
         self.nodes.get(path).copied().ok_or_else(|| format!("`{path}` is not found"))
     }
 
@@ -191,7 +205,13 @@ impl Described<'_> {
         })
     }
 
-    fn meaning(&self, name: &str, members: &[&str], member: &str) -> Result<String, String> {
+    /// The doc comment of a member of the type `name`.
+    pub(super) fn meaning(
+        &self,
+        name: &str,
+        members: &[&str],
+        member: &str,
+    ) -> Result<String, String> {
         let found = self.meanings.member(name, members, member);
         found.ok_or_else(|| {
             format!(
@@ -240,14 +260,14 @@ impl Described<'_> {
     }
 
     /// The kind of artefact that the reference at `path` takes.
-    fn artefact(&self, path: &str) -> Result<String, String> {
+    pub(super) fn artefact(&self, path: &str) -> Result<String, String> {
         let example = self.node(path)?.scripts.first().and_then(|at| self.examples.get(*at));
         let kind = example.and_then(|example| example.pointer(&pointer(path))?["kind"].as_str());
         kind.map(str::to_owned).ok_or_else(|| format!("`{path}` is no reference"))
     }
 
     /// The default of the field `name` of the struct at `parent`.
-    fn default(&self, parent: &str, path: &str, name: &str) -> Result<Absence, String> {
+    pub(super) fn default(&self, parent: &str, path: &str, name: &str) -> Result<Absence, String> {
         let example = &self.examples[self.node(path)?.scripts[0]];
         let with = |value: Option<Value>| {
             let mut config = example.clone();
@@ -276,6 +296,23 @@ impl Described<'_> {
         })
     }
 
+    /// The messages of `problems` that state a range for the value at `path`.
+    pub(super) fn expected(&self, path: &str) -> &[String] {
+        self.expected.get(path).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether the variant at `path` may be written as a word: a config in which nothing is given
+    /// for it is complete.
+    pub(super) fn is_word(&self, path: &str) -> bool {
+        let Some(node) = self.nodes.get(path) else { return true };
+        let mut config = self.examples[node.scripts[0]].clone();
+        match config.pointer_mut(&pointer(path)) {
+            Some(content) => *content = json!({}),
+            None => return false,
+        }
+        (self.decode)(&config).is_some()
+    }
+
     /// The values of an enum that hold nothing.
     fn variants(&self, path: &str) -> Vec<Value> {
         match self.nodes.get(path).map(|node| &node.shape) {
@@ -286,7 +323,7 @@ impl Described<'_> {
 }
 
 /// What a config without a field has in its place.
-enum Absence {
+pub(super) enum Absence {
     /// It is refused.
     Required,
     /// Nothing that could be written.
@@ -322,7 +359,7 @@ fn expected<S: Stage>(trace: &Trace) -> BTreeMap<String, Vec<String>> {
 }
 
 /// The paths and messages of the problems of a config.
-fn problems(stage: &impl Stage) -> Vec<(String, String)> {
+pub(super) fn problems(stage: &impl Stage) -> Vec<(String, String)> {
     let general = |field: &str| {
         let segment = |name| if KEYS.contains(&name) { KEY } else { name };
         field.split('.').map(segment).collect::<Vec<_>>().join(".")
@@ -370,7 +407,8 @@ fn variations(node: &Node, script: &Script, trace: &Trace) -> Vec<Script> {
     variations
 }
 
-fn join(path: &str, name: &str) -> String {
+/// The path of `name` within `path`.
+pub(super) fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 

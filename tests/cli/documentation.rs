@@ -6,7 +6,7 @@ use std::path::Path;
 use super::place::Place;
 
 /// The blocks of a language in a Markdown text, each with the line it starts at.
-fn blocks(text: &str, language: &str) -> Vec<(usize, String)> {
+pub fn blocks(text: &str, language: &str) -> Vec<(usize, String)> {
     let mut blocks: Vec<(usize, String)> = Vec::new();
     let mut inside = false;
     for (index, line) in text.lines().enumerate() {
@@ -106,6 +106,8 @@ fn words(command: &str) -> Vec<Vec<String>> {
         "DIR" => format!("{root}/tests/model/golden/opt"),
         "FILE.jsonl" => "rows.jsonl".into(),
         "KIND" => "sft".into(),
+        "FOLDER" => "new".into(),
+        "NAME" => "greet".into(),
         "N" => "3".into(),
         _ if word.starts_with("pipelines/") => format!("{root}/{word}"),
         _ => word.trim_matches('\'').to_owned(),
@@ -145,6 +147,7 @@ fn every_command_of_the_documents_is_one_of_the_program() {
         "docs/report.md",
         "docs/kernels.md",
         "docs/troubleshooting.md",
+        "docs/json.md",
         "docs/glossary.md",
         "cache/README.md",
     ] {

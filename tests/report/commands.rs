@@ -75,8 +75,11 @@ fn a_run_is_named_by_its_id_by_the_beginning_of_it_by_its_folder_or_as_the_lates
     // Under another cache, a folder still tells where its artefacts are.
     let elsewhere = place.good(&["report", &folder, "--cache", "other", "--output", "page.html"]);
     assert!(elsewhere.out.ends_with("page.html\n") && place.read("page.html").contains(&ids[0]));
-    let many = place.say(&["report", "2"]);
-    assert!(many.code == 2 && many.err.contains("is the beginning of 2 runs"), "{}", many.err);
+    assert_eq!([id("1"), id("2")], [&ids[0], &ids[1]].map(String::clone));
+    let many = place.say(&["report", "20"]);
+    let listed = format!("give more of one of {}, {}", ids[0], ids[1]);
+    assert!(many.code == 2 && many.err.contains("`20` begins several runs"), "{}", many.err);
+    assert!(many.err.contains(&listed), "{}", many.err);
     let wrong = place.say(&["report", "x"]);
     assert!(
         wrong.code == 2 && wrong.err.contains("there is no run `x`") && wrong.err.contains(&ids[1]),
