@@ -1,7 +1,7 @@
 //! Names that commands take: of runs, of their nodes, of artefacts; the same in every command,
 //! whole or as much of one as makes it the only one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::dag::action::Entry;
 use crate::dag::record::{Record, sequence};
@@ -59,13 +59,14 @@ pub fn named<'a>(word: &str, ids: impl Iterator<Item = &'a str> + Clone) -> Resu
 
 /// The stages of a recorded run, each with its nodes, in the order of the pipeline.
 pub fn stages(record: &Record) -> Stages<'_> {
-    let mut stages: Stages = Vec::new();
+    let (mut stages, mut places): (Stages, HashMap<&str, usize>) = (Vec::new(), HashMap::new());
     for node in &record.graph {
         let stage = node.split_once('[').map_or(node.as_str(), |(stage, _)| stage);
-        match stages.iter_mut().find(|(name, _)| *name == stage) {
-            Some((_, nodes)) => nodes.push(node),
-            None => stages.push((stage, vec![node])),
-        }
+        let at = *places.entry(stage).or_insert_with(|| {
+            stages.push((stage, Vec::new()));
+            stages.len() - 1
+        });
+        stages[at].1.push(node);
     }
     stages
 }

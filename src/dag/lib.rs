@@ -90,6 +90,7 @@ pub mod observer;
 pub mod options;
 pub mod order;
 pub mod outcome;
+mod placement;
 pub mod plan;
 mod prepared;
 pub mod presence;

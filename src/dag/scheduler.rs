@@ -39,6 +39,7 @@ use crate::node::{Node, Retry};
 use crate::observer::Observer;
 use crate::options::{Gate, Options};
 use crate::outcome::{NodeFailure, NodeOutcome};
+use crate::placement::{has_room, place};
 use crate::prepared::{Prepared, look_up};
 use crate::record::{Ending, Journal};
 use crate::request::Request;
@@ -283,12 +284,15 @@ impl<'a, E: Executor> Scheduler<'a, E> {
             }
             let mut next = 0;
             while let Some(at) = self.states.waiting_from(next) {
-                if self.held() || self.states.count(Phase::Ready) > 0 || !self.has_room() {
+                if self.held()
+                    || self.states.count(Phase::Ready) > 0
+                    || !has_room(&self.states, self.options)
+                {
                     break;
                 }
                 next = at + 1;
                 if self.states.again(at).is_none_or(|again| again <= Instant::now())
-                    && let Some(held) = self.place(at)
+                    && let Some(held) = place(self.node(at), &self.states, self.options)
                     && self.passes(at)
                 {
                     self.start(at, held, scope, sender);
@@ -298,44 +302,6 @@ impl<'a, E: Executor> Scheduler<'a, E> {
                 return;
             }
         }
-    }
-
-    /// Whether any node could start: a node takes a job and at least one thread.
-    fn has_room(&self) -> bool {
-        let used: usize = self.states.running().map(|(_, running)| running.held.threads).sum();
-        self.states.count(Phase::Running) < self.options.jobs.max(1)
-            && used < self.options.threads.max(1)
-    }
-
-    /// What a node would hold if it started now; `None` if it has to wait for a place.
-    fn place(&self, at: usize) -> Option<Held> {
-        let options = self.options;
-        let held: Vec<&Held> = self.states.running().map(|(_, running)| &running.held).collect();
-        let (all, resources) = (options.threads.max(1), self.node(at).resources);
-        let threads = resources.threads.unwrap_or(all).clamp(1, all);
-        let memory = resources.memory.unwrap_or(0);
-        let is_free = |gpu: &usize| !held.iter().any(|held| held.gpus.contains(gpu));
-        let gpus: Vec<usize> =
-            (0..options.devices.len()).filter(is_free).take(self.gpus(at)).collect();
-        let used: usize = held.iter().map(|held| held.threads).sum();
-        let taken: u64 = held.iter().map(|held| held.memory).sum();
-        let has_memory =
-            held.is_empty() || options.memory.is_none_or(|most| taken + memory <= most);
-        let fits = held.len() < options.jobs.max(1)
-            && used + threads <= all
-            && gpus.len() == self.gpus(at)
-            && has_memory;
-        fits.then_some(Held { threads, gpus, memory })
-    }
-
-    /// How many GPUs a node has alone.
-    fn gpus(&self, at: usize) -> usize {
-        let node = self.node(at);
-        let gpus = match (node.on_device, node.resources.gpus) {
-            (true, _) if !self.options.gpu => 0,
-            (on_device, gpus) => gpus.unwrap_or(usize::from(on_device)),
-        };
-        gpus.min(self.options.devices.len())
     }
 
     /// The artefacts that a node needs, by the name of their nodes.
