@@ -5,12 +5,12 @@ use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
-use super::common::listed;
 use super::number_format::{age, count, duration};
 use crate::dag::plan::{Plan, State, Step};
 use crate::dag::record::{Invocation, NodeRecord, Record};
 use crate::dag::store::Store;
 use crate::error::Result;
+use crate::pipeline::names::listed;
 
 /// Results of a run that an edit changes.
 #[derive(Serialize)]

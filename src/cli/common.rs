@@ -266,19 +266,6 @@ pub fn print_json(value: &impl serde::Serialize) -> Result<()> {
     print(&text)
 }
 
-/// Names of a list that are written out; of more, the rest is counted.
-const NAMED: usize = 8;
-
-/// `a, b, 3 more`.
-pub fn listed(names: &[&str]) -> String {
-    let mut list: Vec<&str> = names.iter().take(NAMED).copied().collect();
-    let rest = format!("{} more", names.len() - list.len());
-    if names.len() > list.len() {
-        list.push(&rest);
-    }
-    list.join(", ")
-}
-
 /// Lines of columns, each as wide as its widest cell; the last is left as it is.
 pub fn columns(rows: &[Vec<String>]) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or_default();

@@ -6,9 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::changes::Changes;
-use super::common::{
-    Cache, DeviceAndDtype, Source, Targets, columns, listed, print, print_json, request,
-};
+use super::common::{Cache, DeviceAndDtype, Source, Targets, columns, print, print_json, request};
 use super::counts::Counts;
 use super::fetch::find;
 use super::number_format::duration;
@@ -22,6 +20,7 @@ use crate::model::memory::{Bytes, Memory};
 use crate::pipeline::expand::Pipeline;
 use crate::pipeline::held_out::refuse_taints_of_objects;
 use crate::pipeline::memory::{HINT, estimate_in};
+use crate::pipeline::names::listed;
 use crate::pipeline::registry::Builtin;
 use crate::pipeline::resolved::to_yaml;
 use crate::stages::models::ArtefactShapes;
@@ -190,11 +189,11 @@ mod tests {
 
     #[test]
     fn a_long_list_of_what_is_waited_for_is_cut() {
-        let names: Vec<String> = (0..10).map(|at| format!("stage_{at}")).collect();
-        let whole = wait_in_words(&names[..8], false);
-        assert!(whole.ends_with("stage_6, stage_7 finish"), "{whole}");
+        let names: Vec<String> = (0..14).map(|at| format!("stage_{at}")).collect();
+        let whole = wait_in_words(&names[..12], false);
+        assert!(whole.ends_with("stage_10, stage_11 finish"), "{whole}");
         let cut = wait_in_words(&names, true);
-        assert!(cut.ends_with("stage_7, 2 more finish and the device is open"), "{cut}");
+        assert!(cut.ends_with("stage_11 and 2 more finish and the device is open"), "{cut}");
         assert_eq!(wait_in_words(&names[..1], false), "stage_0 finishes");
     }
 }

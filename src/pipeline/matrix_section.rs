@@ -317,7 +317,7 @@ fn zipped(item: Node) -> Result<Rows, Vec<Mistake>> {
     Ok((axes, rows))
 }
 
-/// The items of `nested`: each a product of its own lists, all over the same axes.
+/// The items of `nested`: each the product of the item's lists, all over the same axes.
 fn nested(items: Vec<Node>, span: Span) -> Result<Rows, Vec<Mistake>> {
     let one = |mistake: Mistake| vec![mistake];
     let most = POINTS.value().map_err(|failure| one(Mistake::new(span, failure.message)))?;

@@ -4,6 +4,7 @@
 //! Every call that writes passes [`fail_writes`]' gate, so that tests can let any one of them fail
 //! as a full or broken disk would.
 
+mod errors;
 mod faults;
 
 use std::fs::{self, File};
@@ -11,9 +12,11 @@ use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
+use self::errors::wrote;
+pub use self::errors::{DENIED, is_denied, is_full, is_shortage};
 use self::faults::gate;
 pub use self::faults::{Fault, fail_writes, heal_writes};
-use crate::error::{Context, Failure, Result, environment, user};
+use crate::error::{Context, Result, environment, user};
 
 /// The bytes of a file.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
@@ -382,48 +385,6 @@ pub fn remove_all(path: &Path) -> Result<()> {
     match remove() {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(wrote("remove", path, error)),
         _ => Ok(()),
-    }
-}
-
-/// Whether an error, of this module or with an I/O error in it, says that a place may not be
-/// written to at all.
-pub fn is_denied(error: &anyhow::Error) -> bool {
-    let denied = |error: &io::Error| {
-        matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
-    };
-    error.downcast_ref::<Failure>().is_some_and(|failure| failure.hint.as_deref() == Some(DENIED))
-        || error.chain().any(|cause| cause.downcast_ref().is_some_and(denied))
-}
-
-/// Whether an error with an I/O error in it says that the machine is short of memory, of open files
-/// or of space.
-pub fn is_shortage(error: &anyhow::Error) -> bool {
-    // ENOMEM, ENFILE, EMFILE, ENOSPC.
-    let short = |error: &io::Error| matches!(error.raw_os_error(), Some(12 | 23 | 24 | 28));
-    error.chain().any(|cause| cause.downcast_ref().is_some_and(short))
-}
-
-/// Whether the disk of a path has no room left. Where that cannot be told, it is taken to have
-/// some.
-pub fn is_full(path: &Path) -> bool {
-    // Less than a block or two is what a file system cannot give away.
-    rustix::fs::statvfs(path)
-        .is_ok_and(|disk| disk.f_blocks > 0 && disk.f_bavail.saturating_mul(disk.f_frsize) < 8192)
-}
-
-/// What to do about a place that may not be written to.
-pub const DENIED: &str = "give yourself the right to write there, or use another folder";
-
-fn wrote(what: &str, path: &Path, error: io::Error) -> anyhow::Error {
-    let failure: Failure = environment(format!("cannot {what} {}: {error}", path.display()));
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            failure.hint("free some space there, or use a cache on another disk").into()
-        }
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            failure.hint(DENIED).into()
-        }
-        _ => failure.into(),
     }
 }
 
