@@ -292,7 +292,11 @@ impl Visitor for Decode<'_> {
             return Err(walk.mistakes);
         }
         Ok(Typed {
-            kind: KindInfo { on_device: stage.computes_on_device(), ..S::INFO },
+            kind: KindInfo {
+                on_device: stage.computes_on_device(),
+                output: stage.output(),
+                ..S::INFO
+            },
             kind_span: self.kind_span,
             config,
             resources: Resources { threads: S::INFO.threads, ..Resources::default() },

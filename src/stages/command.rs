@@ -12,18 +12,20 @@
 //! 4. What it prints goes to the node's log. An exit status other than 0 fails the stage; its last
 //!    lines are in the error.
 //! 5. It ends with the stage, and all that it has started does: when it is asked to stop, when the
-//!    run is killed, and when it is done. It may do anything else that its user may: there is no
-//!    sandbox.
+//!    run is killed, and when it is done. It may do anything else that its user may, unless it runs
+//!    in a sandbox.
+//! 6. What it leaves is checked to be of the kind that the pipeline declares.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::made::Makes;
 use super::program::Program;
 use super::{Checks, KindInfo, Problem, Stage};
 use crate::backend::Backend;
 use crate::dag::context::Context;
-use crate::error::Result;
+use crate::error::{Context as _, Result};
 use crate::reference::{AnyRef, Artefact, Files, Input};
 
 /// Runs a program; its folder is the artefact.
@@ -46,17 +48,30 @@ pub struct CommandStage {
     /// Further environment variables.
     #[serde(default)]
     env: BTreeMap<String, String>,
+    /// Kind of the artefact that the program leaves in its folder; its files are checked when it
+    /// has ended.
+    #[serde(default)]
+    makes: Makes,
+    /// Whether the program sees nothing but `inputs`, `gather`, `files`, the system's folders and
+    /// those of `$PATH`, and has no network (bubblewrap): a file that is missing above is then an
+    /// error.
+    #[serde(default)]
+    sandbox: bool,
 }
 
 impl CommandStage {
     fn program(&self) -> Program<'_> {
-        let CommandStage { run, inputs, gather, files, env } = self;
-        Program { run, inputs, gather, files, env }
+        let CommandStage { run, inputs, gather, files, env, sandbox, .. } = self;
+        Program { run, inputs, gather, files, env, sandbox: *sandbox }
     }
 }
 
 impl Stage for CommandStage {
     const INFO: KindInfo = KindInfo::on_host("command", 2, Files::KIND);
+
+    fn output(&self) -> &'static str {
+        self.makes.kind()
+    }
 
     fn problems(&self) -> Vec<Problem> {
         let mut checks = Checks::default();
@@ -65,6 +80,9 @@ impl Stage for CommandStage {
     }
 
     fn run<B: Backend>(&self, _: &B, context: &Context) -> Result<()> {
-        self.program().run(context, context.out(), None)
+        self.program().run(context, context.out(), None)?;
+        self.makes.check(context.out()).with_context(|| {
+            format!("`{}` has ended, but its files are not what `makes` says", self.run[0])
+        })
     }
 }

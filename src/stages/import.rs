@@ -3,16 +3,15 @@
 use serde::{Deserialize, Serialize};
 
 use super::models::{ArtefactShape, ArtefactShapes, ModelShape};
-use super::{KindInfo, Problem, Stage, model_files};
+use super::{KindInfo, Problem, Stage, made, model_files};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::data::lineage::Lineage;
-use crate::error::{Result, user};
+use crate::error::Result;
 use crate::model::checkpoint;
 use crate::model::memory::{self, Memory};
 use crate::model::params::HeadKind;
 use crate::reference::ModelFolder;
-use crate::tokenizer::tokens::Tokenizer;
 
 /// The config of `uses: model`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -44,28 +43,9 @@ impl Stage for ModelStage {
 
     fn run<B: Backend>(&self, _: &B, context: &Context) -> Result<()> {
         let folder = self.path.path();
-        let checkpoint = checkpoint::load(folder)?;
+        let model = made::model(folder, HeadKind::Language)?;
         checkpoint::describe(folder)?.remark(folder).into_iter().for_each(|it| context.warn(it));
-        if checkpoint.head != HeadKind::Language {
-            return Err(user(format!(
-                "{} is a reward model, not a language model",
-                folder.display()
-            ))
-            .into());
-        }
-        let tokenizer = Tokenizer::open(folder)?;
-        if tokenizer.size() > checkpoint.spec.vocabulary {
-            let message = format!(
-                "the tokenizer of {} has {} tokens, its model only {}",
-                folder.display(),
-                tokenizer.size(),
-                checkpoint.spec.vocabulary
-            );
-            return Err(user(message)
-                .hint("give the folder the tokenizer that its model was trained with")
-                .into());
-        }
-        checkpoint::save(context.out(), &checkpoint)?;
+        checkpoint::save(context.out(), &model)?;
         model_files::copy_tokenizer(context.out(), folder)?;
         // A folder that was made here has its lineage in it.
         Lineage::read(folder)?.write(context.out())

@@ -7,6 +7,7 @@
 
 /// The files that define types of configs.
 const SOURCES: &[&str] = &[
+    include_str!("artefact.rs"),
     include_str!("best_of_n.rs"),
     include_str!("classifier.rs"),
     include_str!("command.rs"),
@@ -33,6 +34,7 @@ const SOURCES: &[&str] = &[
     include_str!("judge_client.rs"),
     include_str!("kto.rs"),
     include_str!("lineage.rs"),
+    include_str!("made.rs"),
     include_str!("merge.rs"),
     include_str!("metric/mod.rs"),
     include_str!("metric_validation/config.rs"),

@@ -2,6 +2,7 @@
 //! by `pipeline`.
 
 mod answer_rows;
+mod artefact;
 mod best_of_n;
 mod classifier;
 mod command;
@@ -26,6 +27,7 @@ mod judge_client;
 mod judgements;
 mod kto;
 mod lineage;
+mod made;
 mod meanings;
 mod merge;
 mod metric;
@@ -55,6 +57,7 @@ mod reward_model;
 mod reward_pairs;
 mod rewards;
 mod rollouts;
+mod sandbox;
 pub mod schema;
 mod score;
 mod select;
@@ -134,6 +137,11 @@ pub trait Stage: Serialize + DeserializeOwned {
     /// Whether it computes on the back end with this config. Most kinds do always or never.
     fn computes_on_device(&self) -> bool {
         Self::INFO.on_device
+    }
+
+    /// The kind of artefact that it makes with this config. Most kinds make one always.
+    fn output(&self) -> &'static str {
+        Self::INFO.output
     }
 
     /// Whether its config admits what [`KindInfo::held_out`] rules out; its artefact then says so.
@@ -234,6 +242,7 @@ stages![
     tokenizer::TokenizerStage,
     pretrain::PretrainStage,
     import::ModelStage,
+    artefact::ArtefactStage,
     sft::SftStage,
     reward_model::RewardModelStage,
     reference_logprobs::ReferenceLogprobsStage,

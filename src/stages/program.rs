@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
-use super::Checks;
+use super::{Checks, sandbox};
 use crate::dag::context::Context;
 use crate::dag::processes::signal_tree;
 use crate::error::{Context as _, Failure, Result, environment, user};
@@ -44,6 +44,8 @@ pub(super) struct Program<'a> {
     pub(super) files: &'a BTreeMap<String, Input>,
     /// Further variables.
     pub(super) env: &'a BTreeMap<String, String>,
+    /// Whether it sees nothing but what it is given.
+    pub(super) sandbox: bool,
 }
 
 /// Files that are a program's standard streams.
@@ -97,6 +99,9 @@ impl Program<'_> {
         folder: &Path,
         streams: Option<Streams<'_>>,
     ) -> Result<()> {
+        if self.sandbox {
+            sandbox::check()?;
+        }
         let mut process = self.process(folder);
         match streams {
             // Into the log, in the order in which it prints.
@@ -108,7 +113,7 @@ impl Program<'_> {
         };
         end_with_this_thread(&mut process);
         match process.spawn() {
-            Ok(child) => attend(child, context, &self.run[0]),
+            Ok(child) => attend(child, context, &self.run[0], self.sandbox),
             Err(error) => Err(not_started(&self.run[0], &error).into()),
         }
     }
@@ -132,7 +137,13 @@ impl Program<'_> {
             Some(paths) => paths.clone(),
             None => vec![fill(argument, &paths).into()],
         };
-        let mut process = Process::new(&self.run[0]);
+        let mut process = match self.sandbox {
+            true => Process::new(sandbox::PROGRAM),
+            false => Process::new(&self.run[0]),
+        };
+        if self.sandbox {
+            process.args(sandbox::arguments(folder, self.given())).arg(&self.run[0]);
+        }
         process
             .args(self.run[1..].iter().flat_map(expanded))
             .current_dir(folder)
@@ -142,6 +153,12 @@ impl Program<'_> {
             .envs(&paths)
             .envs(self.env);
         process
+    }
+
+    /// The paths of all that it is given.
+    fn given(&self) -> impl Iterator<Item = &Path> {
+        let artefacts = self.inputs.values().chain(self.gather.values().flatten());
+        artefacts.map(|input| input.path()).chain(self.files.values().map(|file| file.path()))
     }
 
     /// Starts it in `folder`; the caller writes what it reads and reads what it prints.
@@ -221,7 +238,12 @@ const STATUS_NOT_EXECUTABLE: i32 = 126;
 
 /// Why the program failed: its status and the last lines it printed; or a full disk, if there is
 /// one.
-fn failed(status: std::process::ExitStatus, context: &Context, program: &str) -> Failure {
+fn failed(
+    status: std::process::ExitStatus,
+    context: &Context,
+    program: &str,
+    sandbox: bool,
+) -> Failure {
     let lines = context.last_printed();
     let printed = match lines.is_empty() {
         true => "; it printed nothing".to_owned(),
@@ -236,19 +258,20 @@ fn failed(status: std::process::ExitStatus, context: &Context, program: &str) ->
     let failure = user(message);
     match status.code() {
         Some(STATUS_NOT_EXECUTABLE) => failure.hint(NOT_EXECUTABLE),
+        _ if sandbox => failure.hint(sandbox::VISIBLE),
         _ => failure,
     }
 }
 
 /// Waits for the program; passes on a request to stop.
-fn attend(mut child: Child, context: &Context, program: &str) -> Result<()> {
+fn attend(mut child: Child, context: &Context, program: &str, sandbox: bool) -> Result<()> {
     let mut asked: Option<Instant> = None;
     loop {
         if let Some(status) = child.try_wait().context("cannot wait for the program")? {
             return match (status.success(), context.stop_requested()) {
                 (true, _) => Ok(()),
                 (false, true) => context.interrupted(),
-                (false, false) => Err(failed(status, context, program).into()),
+                (false, false) => Err(failed(status, context, program, sandbox).into()),
             };
         }
         match asked {

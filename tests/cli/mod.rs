@@ -13,6 +13,7 @@ mod hostile;
 mod json;
 mod kinds;
 mod left_behind;
+mod made_elsewhere;
 pub mod place;
 mod probes;
 mod rows;

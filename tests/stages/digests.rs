@@ -204,7 +204,7 @@ pub fn cases() -> Vec<(&'static str, Value)> {
     ];
     cases.extend(of_distributions(&evaluate("gold")));
     cases.extend(of_validated_metrics());
-    cases.extend(of_programs());
+    cases.extend(of_programs().into_iter().chain(of_artefacts()));
     cases.extend(of_people(&evaluate("gold")));
     cases.extend(of_direct().into_iter().chain(of_labelled()));
     cases.extend(of_rewards(&best_of_n(json!({})), &ppo(json!({}))));
@@ -462,6 +462,16 @@ fn of_direct() -> [(&'static str, Value); 5] {
 }
 
 /// Numbers of a program, of each input and of each sample, and `evaluate` with them.
+fn of_artefacts() -> [(&'static str, Value); 4] {
+    let case = |name, makes: &str| json!({"path": fixture().at(name), "makes": makes});
+    [
+        ("artefact/dataset", case("dataset", "dataset")),
+        ("artefact/policy", case("policy", "policy")),
+        ("artefact/reward_model", case("reward", "reward_model")),
+        ("artefact/samples", case("samples", "samples")),
+    ]
+}
+
 fn of_programs() -> [(&'static str, Value); 3] {
     let at = |name| fixture().at(name);
     let numbers = json!({"own": {"description": "bytes of a row", "better": "lower"},

@@ -87,7 +87,7 @@ pub struct NumberConfig {
 impl MetricStage {
     fn program(&self) -> Program<'_> {
         let MetricStage { run, inputs, files, env, .. } = self;
-        Program { run, inputs, gather: &NONE_GATHERED, files, env }
+        Program { run, inputs, gather: &NONE_GATHERED, files, env, sandbox: false }
     }
 }
 

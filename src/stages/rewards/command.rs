@@ -56,7 +56,7 @@ impl Command {
     /// What is run.
     pub(super) fn program(&self) -> Program<'_> {
         let Command { run, inputs, files, env } = self;
-        Program { run, inputs, gather: &NONE_GATHERED, files, env }
+        Program { run, inputs, gather: &NONE_GATHERED, files, env, sandbox: false }
     }
 }
 

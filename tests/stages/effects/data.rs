@@ -235,6 +235,12 @@ pub fn model(_: &Others) -> Case {
     Case::new(base, vec![plain("path", fixture().at("other"))])
 }
 
+pub fn artefact(others: &Others) -> Case {
+    let base = json!({"path": fixture().at("reward"), "makes": "reward_model"});
+    let refused = vec![("makes", json!("policy"), json!({}), "is not a language model")];
+    Case { refused, ..Case::new(base, vec![plain("path", others.at("reward"))]) }
+}
+
 pub fn command(others: &Others) -> Case {
     let at = |name| fixture().at(name);
     let shell = |text: &str| json!(["sh", "-c", text]);
@@ -263,5 +269,11 @@ pub fn command(others: &Others) -> Case {
             json!({"run": shell("echo $key > copy"), "env": {"key": "one"}}),
         ),
     ];
-    Case::new(json!({"run": ["touch", "made"]}), pairs)
+    let refused = vec![("makes", json!("dataset"), json!({}), "this is no `dataset`")];
+    let elsewhere = vec![(
+        "sandbox",
+        "cli/made_elsewhere.rs",
+        "a_sandboxed_program_sees_what_it_is_given_and_nothing_else",
+    )];
+    Case { refused, elsewhere, ..Case::new(json!({"run": ["touch", "made"]}), pairs) }
 }

@@ -316,6 +316,7 @@ kinds! {
     "tokenizer": every_field_of_tokenizer_has_an_effect => data::tokenizer;
     "pretrain": every_field_of_pretrain_has_an_effect => training::pretrain;
     "model": every_field_of_model_has_an_effect => data::model;
+    "artefact": every_field_of_artefact_has_an_effect => data::artefact;
     "sft": every_field_of_sft_has_an_effect => training::sft;
     "reward_model": every_field_of_reward_model_has_an_effect => training::reward_model;
     "reference_logprobs": every_field_of_reference_logprobs_has_an_effect
