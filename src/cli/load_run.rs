@@ -25,7 +25,7 @@ use crate::artefacts::reward_model::REWARD_MODEL;
 use crate::artefacts::seeds::SEEDS;
 use crate::artefacts::table::TABLE;
 use crate::artefacts::temperatures::TEMPERATURES;
-use crate::dag::action::Entry;
+use crate::dag::action::{Accepted, Entry};
 use crate::dag::record::{self, Ending, NodeRecord, PIPELINE, Record, date};
 use crate::dag::store::Store;
 use crate::data::rows::parse_jsonl;
@@ -217,7 +217,18 @@ fn made(entry: &Entry) -> Made {
         finished: date(entry.finished_at),
         config: whole_config(&entry.preimage, &Builtin),
         sources: entry.sources.clone(),
+        accepted: entry.accepted.as_ref().map(acceptance),
     }
+}
+
+/// What was declared of an entry, in a sentence.
+pub fn acceptance(accepted: &Accepted) -> String {
+    let Accepted { from, because, differences, at } = accepted;
+    let differs = match differences.is_empty() {
+        true => String::new(),
+        false => format!("; what differs: {}", differences.join("; ")),
+    };
+    format!("made under the key {}, accepted {}: {because}{differs}", from.short(), date(*at))
 }
 
 fn word(ending: Ending) -> &'static str {

@@ -33,7 +33,10 @@ pub fn main(arguments: &Arguments) -> Result<()> {
         rows.push(vec![
             entry.object.short(),
             entry.node.clone(),
-            entry.output.clone(),
+            match entry.accepted {
+                Some(_) => format!("{}, accepted", entry.output),
+                None => entry.output.clone(),
+            },
             bytes.map_or_else(|| "deleted".into(), size),
             duration(entry.seconds),
             age(entry.finished_at),

@@ -17,6 +17,8 @@ macro_rules! eprintln {
     ($($text:tt)*) => { $crate::cli::common::tell(&format!($($text)*)) };
 }
 
+mod accept;
+mod adopt;
 mod annotate;
 mod bench;
 mod changes;
@@ -58,6 +60,7 @@ mod sequential;
 mod serve;
 mod show;
 mod stages;
+mod tag;
 mod tally;
 mod terminal;
 mod validate;
@@ -82,6 +85,9 @@ enum Command {
     Ls(ls::Arguments),
     Runs(runs::Arguments),
     Logs(logs::Arguments),
+    Tag(tag::Arguments),
+    Adopt(adopt::Arguments),
+    Accept(accept::Arguments),
     Report(report::Arguments),
     Results(results::Arguments),
     Sentinels(sentinels::Arguments),
@@ -133,6 +139,7 @@ pub fn main() -> ExitCode {
             | Command::Validate(_)
             | Command::Runs(_)
             | Command::Logs(_)
+            | Command::Tag(_)
             | Command::Completions(_)
             | Command::Man(_)
             | Command::Results(_)
@@ -155,6 +162,9 @@ pub fn main() -> ExitCode {
         Command::Ls(arguments) => ls::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Runs(arguments) => runs::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Logs(arguments) => logs::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Tag(arguments) => tag::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Adopt(arguments) => adopt::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Accept(arguments) => accept::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Report(arguments) => report::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Results(arguments) => results::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Sentinels(arguments) => sentinels::main(&arguments).map(|()| ExitCode::SUCCESS),

@@ -1,11 +1,12 @@
 //! Names that commands take: of runs, of their nodes, of artefacts; the same in every command,
-//! whole or as much of one as makes it the only one.
+//! whole or as much of one as makes it the only one; and tags.
 
 use std::collections::{BTreeMap, HashMap};
 
 use crate::dag::action::Entry;
 use crate::dag::record::{Record, sequence};
 use crate::dag::store::Store;
+use crate::dag::tags::{Tag, Tagged};
 use crate::error::{Result, user};
 use crate::pipeline::names::{Stages, complete, find, listed};
 
@@ -14,14 +15,20 @@ pub const LATEST: &str = "latest";
 /// Runs that a hint lists.
 const LISTED: usize = 5;
 
-/// The record that a word means: `latest`, a run's number, its id or the beginning of it.
+/// The record that a word means: a tag, `latest`, a run's number, its id or the beginning of it.
 ///
 /// # Errors
 /// There is no such run, or there are several.
 pub fn run(store: &Store, word: &str) -> Result<Record> {
     let mut records = store.records()?;
     let place = store.root().display();
+    let tag = store.tag(word)?;
+    let tagged = tag.as_ref().and_then(|tag| match &tag.of {
+        Tagged::Run(id) => Some(id.clone()),
+        Tagged::Artefact { .. } => None,
+    });
     let id = match word {
+        _ if tagged.is_some() => tagged,
         LATEST => records.last().map(|record| record.id.clone()),
         _ => named(word, records.iter().map(|record| record.id.as_str()))?,
     };
@@ -33,6 +40,9 @@ pub fn run(store: &Store, word: &str) -> Result<Record> {
         return Err(user(format!("there is no run in {place}"))
             .hint("run a pipeline first, or give `--cache`")
             .into());
+    }
+    if tag.is_some() {
+        return Err(user(format!("`{word}` is the tag of an artefact, not of a run")).into());
     }
     let latest: Vec<&str> =
         records.iter().rev().take(LISTED).map(|record| record.id.as_str()).collect();
@@ -72,12 +82,18 @@ pub fn stages(record: &Record) -> Stages<'_> {
 }
 
 /// The entries that a word means, each with the latest run if it was found by the name of a node of
-/// that: the artefact whose object id or key begins with the word, else what the stage or node of
-/// the latest run has made.
+/// that: the artefact of this tag, or whose object id or key begins with the word, else what the
+/// stage or node of the latest run has made.
 ///
 /// # Errors
 /// There is none, or there are several ids.
 pub fn entries(store: &Store, word: &str) -> Result<Vec<(Entry, Option<Record>)>> {
+    let tag = store.tag(word)?;
+    if let Some((key, object)) = tag.as_ref().and_then(Tag::artefact) {
+        let entry = store.entry(key)?.filter(|entry| entry.object == object);
+        let gone = || user(format!("the artefact {} of the tag `{word}` is gone", object.short()));
+        return Ok(vec![(entry.ok_or_else(gone)?, None)]);
+    }
     let mut found = store.entries()?;
     let begins = |entry: &Entry| {
         entry.object.to_string().starts_with(word) || entry.key.to_string().starts_with(word)
@@ -103,6 +119,9 @@ pub fn entries(store: &Store, word: &str) -> Result<Vec<(Entry, Option<Record>)>
         || user(format!("nothing in {place} has the id `{word}`")).hint("see `posttrain ls`");
     let Some(record) = store.records()?.pop() else { return Err(none().into()) };
     let Some(nodes) = find(word, &stages(&record))? else {
+        if tag.is_some() {
+            return Err(user(format!("`{word}` is the tag of a run, not of an artefact")).into());
+        }
         let run = sequence(&record.id);
         let message = format!(
             "nothing in {place} has the id `{word}`, and the latest run ({run}) no stage or node \

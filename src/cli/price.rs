@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::pipeline::expand::Pipeline;
 
 /// How much of the machine a run uses.
-#[derive(Args, Clone, Copy)]
+#[derive(Args, Clone, Copy, Default)]
 pub struct Places {
     /// Nodes at once [default: as many as there are threads]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]

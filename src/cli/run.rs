@@ -147,6 +147,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     }
     if let Ok((store, pipeline, outcome)) = &result {
         write_events(store, pipeline, outcome);
+        link_by_name(store, pipeline, outcome);
     }
     let (_, _, outcome) = result?;
     Ok(ExitCode::from(outcome.kind().map_or(0, |kind| kind.exit_code())))
@@ -404,6 +405,18 @@ fn write_events(store: &Store, pipeline: &Pipeline, outcome: &Outcome) {
     }
 }
 
+/// Makes the links to what a run has made or found. A run is no worse for the lack of them.
+fn link_by_name(store: &Store, pipeline: &Pipeline, outcome: &Outcome) {
+    if outcome.record.is_none() {
+        return;
+    }
+    let made = outcome.nodes.iter().filter_map(|node| Some((node.name.as_str(), node.object?)));
+    if let Err(error) = store.link_by_name(&pipeline.name, made) {
+        let message = format!("the links by name were not made: {error:#}");
+        eprintln!("{}", events::warning(None, &message));
+    }
+}
+
 /// The sentinels that fire on what nodes have recorded, each with its node; from the report, where
 /// there is one.
 fn fired_in(
@@ -494,6 +507,9 @@ fn conclude(
         }
     }
     let page = page(store, outcome);
+    for (node, why) in page.iter().flat_map(|(_, known)| known.accepted()) {
+        eprintln!("{node} is an accepted result: {why}");
+    }
     let fired = fired_in(store, pipeline, outcome, page.as_ref().map(|(_, known)| known))?;
     let tables = tables(store, pipeline, outcome);
     let mut evaluations = Vec::new();

@@ -219,6 +219,9 @@ fn as_text(store: &Store, entry: &Entry, own: &Sentinels, arguments: &Arguments)
         duration(entry.seconds),
         entry.preimage.numerics
     ));
+    if let Some(accepted) = &entry.accepted {
+        text.push_str(&format!("  accepted  {}\n", load_run::acceptance(accepted)));
+    }
     for (path, bytes) in store.object_files(entry.object)? {
         text.push_str(&format!("  file    {path}  {}\n", size(bytes)));
     }

@@ -42,6 +42,22 @@ pub struct Entry {
     /// The key of the earlier form whose entry this one was made of: records of runs have that key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewed_from: Option<ActionKey>,
+    /// Set if the user has declared the object to be what this key would make.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<Accepted>,
+}
+
+/// The declaration that an earlier result is what a key would make, without it being made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// The key of the entry whose object it is.
+    pub from: ActionKey,
+    /// The user's reason.
+    pub because: String,
+    /// What differs between the two keys, a sentence each.
+    pub differences: Vec<String>,
+    /// When it was declared, in seconds since 1970, by the clock of its host: for people.
+    pub at: u64,
 }
 
 /// What the store has for a key.

@@ -135,6 +135,20 @@ pub fn prices(store: &Store, request: Request<'_>, plan: &Plan) -> Result<HashMa
     Ok(prices)
 }
 
+/// What differs between the key of a node of the plan and that of an entry, as far as it is known.
+pub fn compare_with(
+    store: &Store,
+    request: Request<'_>,
+    plan: &Plan,
+    name: &str,
+    entry: &Entry,
+) -> Result<Vec<Difference>> {
+    let explainer = Explainer::new(store, request, plan)?;
+    let node = explainer.nodes[name];
+    let (sources, defaults) = (explainer.sources(node)?, defaults_of(node));
+    Ok(differences(&fields_of(entry), &explainer.fields(node)?, &sources, &defaults))
+}
+
 struct Explainer<'a> {
     store: &'a Store,
     request: Request<'a>,
@@ -200,15 +214,7 @@ impl<'a> Explainer<'a> {
         };
         let node = self.nodes[name];
         let now = self.fields(node)?;
-        let mut sources: BTreeMap<String, String> = references(&node.config)?
-            .into_iter()
-            .map(|(path, reference)| (path, reference.to_string()))
-            .collect();
-        if node.numerics(self.request.numerics).is_none() {
-            sources.insert(NUMERICS.into(), DEVICE.into());
-        }
-        let defaults: BTreeMap<String, &Value> =
-            node.defaults.iter().map(|(pointer, value)| (dotted(pointer), value)).collect();
+        let (sources, defaults) = (self.sources(node)?, defaults_of(node));
         let candidates = self.entries.get(&node.stage).map(Vec::as_slice).unwrap_or_default();
         let others = candidates.iter().filter(|(entry, _)| Some(entry.key) != own);
         let compared = others
@@ -230,6 +236,18 @@ impl<'a> Explainer<'a> {
         }))
     }
 
+    /// For every reference and input of a node, by dotted path, what it names.
+    fn sources(&self, node: &Node) -> Result<BTreeMap<String, String>> {
+        let mut sources: BTreeMap<String, String> = references(&node.config)?
+            .into_iter()
+            .map(|(path, reference)| (path, reference.to_string()))
+            .collect();
+        if node.numerics(self.request.numerics).is_none() {
+            sources.insert(NUMERICS.into(), DEVICE.into());
+        }
+        Ok(sources)
+    }
+
     /// The fields of the key of a node as far as they are known.
     fn fields(&self, node: &Node) -> Result<Fields> {
         let mut snapshots = Snapshots::default();
@@ -245,6 +263,11 @@ impl<'a> Explainer<'a> {
         let class = node.numerics(self.request.numerics).map_or_else(pending, |class| json!(class));
         Ok(fields(&config, node.version, class))
     }
+}
+
+/// The defaults of a node's fields, by dotted path.
+fn defaults_of(node: &Node) -> BTreeMap<String, &Value> {
+    node.defaults.iter().map(|(pointer, value)| (dotted(pointer), value)).collect()
 }
 
 fn fields_of(entry: &Entry) -> Fields {

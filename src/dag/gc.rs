@@ -1,7 +1,7 @@
-//! What nothing refers to any more. Kept is, for every invocation that has a record, what the nodes
-//! that its pipeline had in the latest run made or were making when each was last looked at;
-//! everything else is garbage. Records of earlier runs, with their reports, are kept too, unless
-//! they are asked for.
+//! Unreferenced objects, entries and work. Kept is, for every invocation that has a record, what
+//! the nodes that its pipeline had in the latest run made or were making when each was last looked
+//! at, and what a tag is of. Everything else is garbage. Records of earlier runs, with their
+//! reports, are kept too, unless they are asked for.
 //!
 //! Garbage is collected only while no run is at work: on this host a lock says so, and
 //! [`crate::presence`] on all hosts. A run that begins meanwhile waits.
@@ -17,6 +17,7 @@ use crate::error::{Result, environment};
 use crate::lock::{Lock, SharedLock};
 use crate::record::Record;
 use crate::store::Store;
+use crate::tags::Tag;
 
 /// One thing that is, or would be, deleted.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -81,6 +82,7 @@ fn collect(store: &Store, dry_run: bool, records: bool) -> Result<Vec<Garbage>> 
             crate::fs::remove_all(&garbage.path)?;
         }
         store.clear_runners()?;
+        store.clear_links()?;
         for name in crate::fs::list(&store.at("locks"))? {
             // Left by a process that was killed. Taking the lock and letting it go removes its
             // file.
@@ -94,6 +96,16 @@ fn find(store: &Store, with_records: bool) -> Result<Vec<Garbage>> {
     let records = store.records()?;
     let entries = store.entries()?;
     let mut kept = kept(&records);
+    let tags = store.tags()?;
+    for record in tags.iter().filter_map(|tag| records.iter().find(|own| tag.is_of(&own.id))) {
+        kept.records.insert(record.id.clone());
+        kept.keys.extend(record.nodes.iter().filter_map(|node| node.key));
+        kept.objects.extend(record.nodes.iter().filter_map(|node| node.object));
+    }
+    for (key, object) in tags.iter().filter_map(Tag::artefact) {
+        kept.keys.insert(key);
+        kept.objects.insert(object);
+    }
     // Records name renewed entries by the keys that they had before.
     let renewed = |entry: &&Entry| entry.renewed_from.is_some_and(|old| kept.keys.contains(&old));
     let renewed: Vec<ActionKey> = entries.iter().filter(renewed).map(|entry| entry.key).collect();

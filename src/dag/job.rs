@@ -94,6 +94,7 @@ impl<'a, E: Executor> Job<'a, E> {
             sources,
             preimage: self.prepared.preimage,
             renewed_from: None,
+            accepted: None,
         };
         let object = ticket.publish(&self.log, entry)?;
         if let Some(earlier) = earlier.filter(|earlier| *earlier != object) {

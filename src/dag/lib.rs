@@ -64,7 +64,9 @@
 
 use posttrain_base::{error, fs};
 
+pub mod accept;
 pub mod action;
+mod by_name;
 pub mod cancellation;
 pub mod clock;
 pub mod context;
@@ -105,6 +107,7 @@ mod scheduler;
 mod states;
 pub mod stop;
 pub mod store;
+pub mod tags;
 pub mod topology;
 pub mod tree;
 pub mod watch;

@@ -15,7 +15,9 @@ use crate::watch::{PATIENCE, Watched};
 
 /// The layout's version, and its folder: another layout is another folder, so neither is
 /// taken for the other.
-const VERSION: &str = "v1";
+pub(super) const VERSION: &str = "v1";
+/// The folder of objects in it.
+pub(super) const OBJECTS: &str = "objects";
 
 /// A store on disk. Several may be open on one root, in one process or many.
 pub struct Store {
@@ -82,7 +84,7 @@ impl Store {
 
     /// The folder of an object that is on this host.
     pub fn object_path(&self, object: ObjectId) -> PathBuf {
-        self.at("objects").join(object.to_string())
+        self.at(OBJECTS).join(object.to_string())
     }
 
     /// The work folder of a key, with a folder for each attempt at it.

@@ -46,6 +46,7 @@ pub fn page(run: &Run, samples: Option<usize>) -> String {
     body.push_str(&head(run, !sweeps.is_empty()));
     body.push_str("<main>\n");
     body.push_str(&findings(run));
+    body.push_str(&accepted(run));
     body.push_str(&along_axes(&sweeps, (&mut drawn, &mut packs)));
     body.push_str(&over_seeds(run, (&mut drawn, &mut packs)));
     for (at, evaluation) in shown(run).enumerate() {
@@ -159,6 +160,16 @@ fn findings(run: &Run) -> String {
     };
     let legend = text(&summary::legend(&run.evaluations));
     section("findings", "Findings", &format!("<p class=note>{legend}</p>\n{}{rest}", list(first)))
+}
+
+/// The results that were not made under their keys but accepted by the user.
+fn accepted(run: &Run) -> String {
+    let items: String =
+        run.accepted().map(|(node, why)| format!("<li>{}: {}\n", text(node), text(why))).collect();
+    match items.is_empty() {
+        true => String::new(),
+        false => section("accepted", "Accepted results", &format!("<ul>\n{items}</ul>\n")),
+    }
 }
 
 /// What differs along the axes of sweeps: small multiples, and tables of the same; nothing where
@@ -449,6 +460,7 @@ fn node(node: &Node) -> String {
         let sources: Vec<String> =
             made.sources.iter().map(|(field, source)| format!("{field}: {source}")).collect();
         facts.push(("From", sources.join("; ")));
+        facts.push(("Accepted", made.accepted.clone().unwrap_or_default()));
         config = format!(
             "<pre>{}</pre>",
             text(&serde_json::to_string_pretty(&made.config).expect("a config is plain data"))

@@ -82,6 +82,16 @@ pub struct Node {
     pub sentinels: Option<Verdict>,
 }
 
+impl Run {
+    /// The nodes whose results were made under another key and accepted by the user, each with what
+    /// was said.
+    pub fn accepted(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.nodes
+            .iter()
+            .filter_map(|node| Some((node.name.as_str(), node.made.as_ref()?.accepted.as_deref()?)))
+    }
+}
+
 /// How an artefact was made.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Made {
@@ -99,6 +109,10 @@ pub struct Made {
     pub config: Value,
     /// For every reference, by dotted path, whence it came.
     pub sources: BTreeMap<String, String>,
+    /// Set if it was made under another key and the user has declared it to be the same: why, and
+    /// what differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<String>,
 }
 
 /// One figure by step.

@@ -67,9 +67,12 @@ stages:
   greet: {uses: command, run: [sh, -c, \"echo ${kl} > kl.txt\"]}
 ";
 
-/// Commands that are read and not run: they serve, measure, or take models or evaluations.
-const READ_ALONE: [&str; 9] =
-    ["serve", "annotate", "bench", "exec", "generate", "embed", "classify", "doctor", "results"];
+/// Commands that are read and not run: they serve, measure, or take models, evaluations, folders or
+/// earlier results.
+const READ_ALONE: &[&str] = &[
+    "accept", "adopt", "serve", "annotate", "bench", "exec", "generate", "embed", "classify",
+    "doctor", "results",
+];
 
 /// The commands of a document: code between backquotes, and lines of blocks of `sh`.
 fn commands(text: &str) -> Vec<String> {

@@ -63,6 +63,13 @@ fn what_commands_print_fits_their_schemas() {
     tried("ls", &["ls", "--json"]);
     tried("runs", &["runs", "--json"]);
     tried("diff", &["diff", "1", "2", "--json"]);
+    tried("tag", &["tag", "first", "1", "--json"]);
+    tried("tag", &["tag", "best", "again", "--json"]);
+    tried("tag", &["tag", "--json"]);
+    let because = ["accept", "p.yaml", "greet", "--set", "word=four", "--because", "r", "--json"];
+    tried("accept", &because);
+    tried("ls", &["ls", "--json"]);
+    tried("show", &["show", "p.yaml", "greet", "--set", "word=four", "--json"]);
     tried("gc", &["gc", "--dry-run", "--json"]);
     tried("sentinels", &["sentinels", "--json"]);
     tried("doctor", &["doctor", "--json"]);

@@ -9,6 +9,7 @@ pub mod chained;
 mod commands;
 mod datasets;
 mod documentation;
+mod given_names;
 mod hostile;
 mod json;
 mod kinds;

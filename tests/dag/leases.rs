@@ -113,6 +113,7 @@ fn no_part_of_an_artefact_is_published_though_each_takes_the_other_for_dead() {
         sources: Default::default(),
         preimage: preimage(&graph),
         renewed_from: None,
+        accepted: None,
     };
     let object = fast.publish(&log, entry).expect("it holds the key");
     assert_eq!(

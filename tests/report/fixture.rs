@@ -132,6 +132,7 @@ fn node(at: usize, name: &str, stage: &str, needs: &[&str]) -> Node {
             finished: "2026-11-23 12:05:00 UTC".into(),
             config,
             sources: [("of".to_owned(), HOSTILE[2].to_owned())].into(),
+            accepted: (stage == "sft").then(|| format!("made under another key: {}", HOSTILE[0])),
         }),
         curves: if trains { names.iter().enumerate().map(curve).collect() } else { Vec::new() },
         sentinels: trains.then(|| Verdict { fired: fired(stage), judged: Vec::new() }),
