@@ -11,6 +11,7 @@ use super::counts::Counts;
 use super::fetch::find;
 use super::number_format::duration;
 use super::price::{Places, Prices};
+use super::revisions;
 use crate::dag::explain::add_reasons;
 use crate::dag::plan::{Plan, State, Step, plan};
 use crate::device::Outlook;
@@ -38,6 +39,10 @@ pub struct Arguments {
     /// Print the pipeline as a pipeline in which every value is known
     #[arg(long)]
     resolved: bool,
+    /// Say what differs from a git revision of the pipeline and its files, or between two of them
+    /// (`main`, `HEAD~3..HEAD`): the nodes whose keys differ, and why
+    #[arg(long, value_name = "REV", conflicts_with_all = ["resolved", "stages", "only", "sample"])]
+    diff: Option<String>,
     #[command(flatten)]
     cache: Cache,
     #[command(flatten)]
@@ -64,6 +69,10 @@ struct Json<'a> {
 
 /// Prints the plan.
 pub fn main(arguments: &Arguments) -> Result<()> {
+    if let Some(revisions) = &arguments.diff {
+        let store = arguments.cache.open()?;
+        return revisions::main(&store, &arguments.source, revisions, arguments.json);
+    }
     let mut pipeline = arguments.source.load()?;
     let targets = arguments.targets.of(&pipeline)?;
     if arguments.resolved {

@@ -14,11 +14,11 @@ use super::common::{
 use super::events::{self, Event, JsonLines, Plain};
 use super::fetch::{Manner, fetch};
 use super::fired;
-use super::load_run::{self, load_run};
+use super::load_run;
 use super::number_format::{count, duration, size};
+use super::page::page;
 use super::plan::{check, refuse_taints};
 use super::price::{Places, Prices};
-use super::report;
 use super::sequential::{Look, Sweep};
 use super::tally::Tally;
 use super::terminal::TerminalLines;
@@ -136,7 +136,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
                 skipped: outcome.count(Ending::Skipped) + outcome.count(Ending::Interrupted),
                 seconds: outcome.seconds,
                 table,
-                report: page(store, outcome).map(|(page, _)| page),
+                report: page(store, outcome).map(|page| page.path),
             };
             event.say();
         }
@@ -351,24 +351,18 @@ fn tables(store: &Store, pipeline: &Pipeline, outcome: &Outcome) -> Vec<(String,
     folders.filter(|(_, folder)| folder.join(TABLE).exists()).collect()
 }
 
-/// Writes the page of the run, and gives its path with what is known of the run. A run is no worse
-/// for the lack of it. Where the cache may not be written there is no record to make one of.
-fn page(store: &Store, outcome: &Outcome) -> Option<(PathBuf, Known)> {
-    let folder = outcome.record.as_ref()?;
-    let write = || -> Result<(PathBuf, Known)> {
-        let id = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let record = store.record(&id)?.context("the record of this run cannot be read")?;
-        let known = load_run(store, &record)?;
-        Ok((report::write(store, &record, &known, None, None)?, known))
-    };
-    write()
-        .inspect_err(|error| {
-            eprintln!(
-                "{}",
-                events::warning(None, &format!("the report was not written: {error:#}"))
-            )
-        })
-        .ok()
+/// Says which results the user has accepted without their being made.
+fn tell_accepted(store: &Store, outcome: &Outcome) -> Result<()> {
+    let accepted = store.accepted()?;
+    let by_key: HashMap<_, _> = accepted.iter().map(|entry| (Some(entry.key), entry)).collect();
+    for node in &outcome.nodes {
+        let entry = by_key.get(&node.key).and_then(|entry| entry.accepted.as_ref());
+        if let Some(accepted) = entry {
+            let why = load_run::acceptance(accepted);
+            eprintln!("{} is an accepted result: {why}", node.name);
+        }
+    }
+    Ok(())
 }
 
 /// Event files of nodes that were cached: who trains writes its own, but what was made before
@@ -507,15 +501,14 @@ fn conclude(
         }
     }
     let page = page(store, outcome);
-    for (node, why) in page.iter().flat_map(|(_, known)| known.accepted()) {
-        eprintln!("{node} is an accepted result: {why}");
-    }
-    let fired = fired_in(store, pipeline, outcome, page.as_ref().map(|(_, known)| known))?;
+    let known = page.as_ref().and_then(|page| page.known.as_ref());
+    tell_accepted(store, outcome)?;
+    let fired = fired_in(store, pipeline, outcome, known)?;
     let tables = tables(store, pipeline, outcome);
     let mut evaluations = Vec::new();
     for (name, folder) in &tables {
-        let known = page.iter().flat_map(|(_, known)| &known.evaluations);
-        match known.clone().find(|evaluation| evaluation.node == *name) {
+        let mut known = known.iter().flat_map(|known| &known.evaluations);
+        match known.find(|evaluation| evaluation.node == *name) {
             Some(evaluation) => evaluations.push(evaluation.clone()),
             None => evaluations.extend(load_run::evaluation(name, folder)?),
         }
@@ -528,7 +521,7 @@ fn conclude(
     let left = all - evaluations.len();
     let width = terminal_width();
     let rest = tables.last().map(|(_, folder)| format!("figures: {}", folder.display()));
-    let report = page.as_ref().map(|(page, _)| format!("report: {}", page.display()));
+    let report = page.as_ref().map(|page| format!("report: {}", page.path.display()));
     let watched =
         (!fired.is_empty()).then(|| format!("sentinels: {} fired, listed at the end", fired.len()));
     let rest: Vec<String> = watched.into_iter().chain(rest).chain(report.clone()).collect();

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::action::{Accepted, Entry, Lookup};
+use crate::action::{ACCEPTED, Accepted, Entry, Lookup};
 use crate::clock::now;
 use crate::digest::{ActionKey, ObjectId};
 use crate::error::{Context, Result, user};
@@ -128,5 +128,6 @@ pub fn accept(
 pub fn withdraw(store: &Store, entry: &Entry) -> Result<()> {
     assert!(entry.accepted.is_some(), "only an acceptance can be taken back");
     let _presence = store.begin()?;
-    crate::fs::remove_all(&store.entry_path(entry.key))
+    crate::fs::remove_all(&store.entry_path(entry.key))?;
+    crate::fs::remove_all(&store.at(ACCEPTED).join(entry.key.to_string()))
 }

@@ -15,6 +15,9 @@ use crate::store::Store;
 /// The form of keys, in the file `keys` of a store: fields at their defaults are left out.
 const KEYS: &[u8] = b"2\n";
 
+/// The folder with an empty file for each entry that the user has accepted.
+pub(super) const ACCEPTED: &str = "accepted";
+
 /// What is known of a node that was made: `actions/<key>.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
@@ -161,10 +164,25 @@ impl Store {
         Ok(head.filter(|head| head.key == key))
     }
 
-    /// Writes an entry. Only a ticket does, once its object is in place.
+    /// Writes an entry. Only a ticket does, once its object is in place, and an acceptance, which
+    /// is listed first.
     pub(super) fn put_entry(&self, entry: &Entry) -> Result<()> {
+        if entry.accepted.is_some() {
+            crate::fs::create_dir_all(&self.at(ACCEPTED))?;
+            crate::fs::write_atomic(&self.at(ACCEPTED).join(entry.key.to_string()), b"")?;
+        }
         let bytes = serde_json::to_vec_pretty(entry).expect("an entry is plain data");
         crate::fs::write_atomic(&self.entry_path(entry.key), &bytes)
+    }
+
+    /// The entries that the user has accepted, without a look at all others.
+    pub fn accepted(&self) -> Result<Vec<Entry>> {
+        let mut accepted = Vec::new();
+        for name in crate::fs::list(&self.at(ACCEPTED))? {
+            let entry = name.parse().ok().map(|key| self.entry(key)).transpose()?.flatten();
+            accepted.extend(entry.filter(|entry| entry.accepted.is_some()));
+        }
+        Ok(accepted)
     }
 
     pub(super) fn entry_path(&self, key: ActionKey) -> PathBuf {

@@ -160,7 +160,7 @@ struct Explainer<'a> {
 }
 
 /// The fields of a key, by dotted path.
-type Fields = BTreeMap<String, Value>;
+pub(super) type Fields = BTreeMap<String, Value>;
 
 impl<'a> Explainer<'a> {
     fn new(store: &'a Store, request: Request<'a>, plan: &Plan) -> Result<Self> {
@@ -266,7 +266,7 @@ impl<'a> Explainer<'a> {
 }
 
 /// The defaults of a node's fields, by dotted path.
-fn defaults_of(node: &Node) -> BTreeMap<String, &Value> {
+pub(super) fn defaults_of(node: &Node) -> BTreeMap<String, &Value> {
     node.defaults.iter().map(|(pointer, value)| (dotted(pointer), value)).collect()
 }
 
@@ -275,7 +275,8 @@ fn fields_of(entry: &Entry) -> Fields {
     fields(config, *version, json!(numerics))
 }
 
-fn fields(config: &Value, version: u32, numerics: Value) -> Fields {
+/// The fields of a key that is made of these.
+pub(super) fn fields(config: &Value, version: u32, numerics: Value) -> Fields {
     let mut fields =
         BTreeMap::from([("stage version".into(), json!(version)), (NUMERICS.into(), numerics)]);
     flatten(config, String::new(), &mut fields);
@@ -316,7 +317,8 @@ fn dotted(pointer: &str) -> String {
     path.replace("~1", "/").replace("~0", "~")
 }
 
-fn differences(
+/// What differs between two keys, by field.
+pub(super) fn differences(
     old: &Fields,
     new: &Fields,
     sources: &BTreeMap<String, String>,

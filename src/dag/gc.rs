@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::action::Entry;
+use crate::action::{ACCEPTED, Entry};
 use crate::digest::{ActionKey, ObjectId};
 use crate::error::{Result, environment};
 use crate::lock::{Lock, SharedLock};
@@ -134,6 +134,7 @@ fn find(store: &Store, with_records: bool) -> Result<Vec<Garbage>> {
 
     let mut found = Found { store, garbage: Vec::new() };
     found.sweep("actions", "entry", key_kept, key_name)?;
+    found.sweep(ACCEPTED, "entry", key_kept, key_name)?;
     found.sweep("objects", "object", object_kept, object_name)?;
     found.sweep("stat/objects", "stat", object_kept, object_name)?;
     found.sweep("derived", "derived", object_kept, object_name)?;

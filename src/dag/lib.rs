@@ -12,7 +12,8 @@
 //! | [`derived`] | what was derived from objects, remembered |
 //! | [`object_store`], [`object_folder`] | where objects are kept: the interface, the local folder |
 //! | [`presence`], [`watch`], [`processes`] | runs at work in a store, on this host and on others; processes and their descendants |
-//! | [`plan`], [`explain`] | what would run, and why |
+//! | [`plan`], [`explain`], [`compare`] | what would run, and why; what an edit changes |
+//! | [`accept`], [`tags`] | results declared equal; names of runs and artefacts |
 //! | [`run`], [`options`], [`observer`], [`outcome`] | running it: options, progress, outcome |
 //! | [`executor`], [`process`], [`in_process`] | what runs nodes: the interface, processes, threads |
 //! | [`order`], [`exec`], [`reports`] | what a node's process is given, what it does, what it reports |
@@ -69,6 +70,7 @@ pub mod action;
 mod by_name;
 pub mod cancellation;
 pub mod clock;
+pub mod compare;
 pub mod context;
 pub mod derived;
 pub mod digest;

@@ -273,6 +273,18 @@ impl Store {
         Ok(None)
     }
 
+    /// The latest record of the same invocation before this one.
+    pub fn record_before(&self, record: &Record) -> Result<Option<Record>> {
+        let ids = self.run_ids()?;
+        for id in ids.iter().rev().skip_while(|id| **id != record.id).skip(1) {
+            let before = self.record(id)?;
+            if let Some(before) = before.filter(|own| own.invocation.is_of(&record.invocation)) {
+                return Ok(Some(before));
+            }
+        }
+        Ok(None)
+    }
+
     /// The folder of a run's record.
     pub fn run_path(&self, id: &str) -> PathBuf {
         self.at("runs").join(id)
@@ -321,6 +333,23 @@ impl Store {
         }
         orphans.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(orphans)
+    }
+}
+
+impl Record {
+    /// Whether a report of `before`, an earlier record of the same invocation, says all that one of
+    /// this would: the same program and pipeline, and every node was there, with the same artefact.
+    pub fn is_like(&self, before: &Record) -> bool {
+        let same = |now: &NodeRecord, then: &NodeRecord| {
+            now.ending == Ending::Cached
+                && (&now.name, now.key, now.object) == (&then.name, then.key, then.object)
+        };
+        let known = |record: &Record| (record.version.clone(), record.invocation.clone());
+        known(self) == known(before)
+            && (&self.graph, &self.needs, &self.neutral)
+                == (&before.graph, &before.needs, &before.neutral)
+            && self.nodes.len() == before.nodes.len()
+            && self.nodes.iter().zip(&before.nodes).all(|(now, then)| same(now, then))
     }
 }
 

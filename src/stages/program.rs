@@ -22,8 +22,10 @@ use crate::error::{Context as _, Failure, Result, environment, user};
 use crate::fs;
 use crate::reference::{AnyRef, Input};
 
-/// How often the program is looked at while it runs.
+/// The longest time between two looks at the program while it runs.
 const TICK: Duration = Duration::from_millis(5);
+/// The shortest.
+const FIRST_TICK: Duration = Duration::from_micros(100);
 /// How long a program that was asked to stop may take before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
 /// What the program may see of the environment.
@@ -265,7 +267,7 @@ fn failed(
 
 /// Waits for the program; passes on a request to stop.
 fn attend(mut child: Child, context: &Context, program: &str, sandbox: bool) -> Result<()> {
-    let mut asked: Option<Instant> = None;
+    let (start, mut asked): (_, Option<Instant>) = (Instant::now(), None);
     loop {
         if let Some(status) = child.try_wait().context("cannot wait for the program")? {
             return match (status.success(), context.stop_requested()) {
@@ -284,7 +286,8 @@ fn attend(mut child: Child, context: &Context, program: &str, sandbox: bool) -> 
             }
             _ => {}
         }
-        std::thread::sleep(TICK);
+        // A short program is not held up.
+        std::thread::sleep((start.elapsed() / 16).clamp(FIRST_TICK, TICK));
     }
 }
 

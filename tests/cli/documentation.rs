@@ -68,7 +68,7 @@ stages:
 ";
 
 /// Commands that are read and not run: they serve, measure, or take models, evaluations, folders or
-/// earlier results.
+/// earlier results. So is `plan --diff`, which takes a repository.
 const READ_ALONE: &[&str] = &[
     "accept", "adopt", "serve", "annotate", "bench", "exec", "generate", "embed", "classify",
     "doctor", "results",
@@ -187,6 +187,7 @@ fn every_command_of_the_documents_is_one_of_the_program() {
                 words.len() == 1 && !["report", "ls", "stages"].contains(&words[0].as_str());
             if talked_of
                 || READ_ALONE.contains(&words[0].as_str())
+                || words.iter().any(|word| word == "--diff")
                 || ["--encoder", "--open", "--metrics", "--nli"].iter().any(|flag| has(flag))
             {
                 continue;

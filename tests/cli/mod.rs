@@ -17,6 +17,7 @@ mod left_behind;
 mod made_elsewhere;
 pub mod place;
 mod probes;
+mod revisions;
 mod rows;
 mod schema;
 mod sentinels;

@@ -1,5 +1,7 @@
 //! `report`, `diff`, and what `run` leaves: the real program in temporary folders.
 
+use std::path::PathBuf;
+
 use serde_json::Value;
 
 use crate::cli::place::Place;
@@ -404,4 +406,28 @@ fn json_path(place: &Place, set: &str) -> String {
     )
     .unwrap();
     shown[0]["path"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_run_without_work_shares_the_page_of_the_run_before() {
+    use std::os::unix::fs::MetadataExt;
+    let place = Place::new(
+        "params: {word: a}\nstages:\n  a: {uses: command, run: [sh, -c, 'echo ${word} > x']}\n",
+    );
+    let page = |more: &[&str]| {
+        let last = place.run(more);
+        let path = PathBuf::from(last["report"].as_str().unwrap());
+        (path.metadata().unwrap().ino(), path)
+    };
+    let (first, path) = page(&[]);
+    let (second, shared) = page(&[]);
+    let (third, _) = page(&[]);
+    assert_eq!((first, first), (second, third));
+    assert_ne!(path, shared, "each run has a page in its folder");
+    let before = std::fs::read(&path).unwrap();
+    // Writing one anew leaves the others.
+    place.good(&["report"]);
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    assert_ne!(page(&["--set", "word=b"]).0, first);
+    assert_ne!(page(&[]).0, first, "the run before had written another");
 }

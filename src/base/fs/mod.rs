@@ -6,6 +6,7 @@
 
 mod errors;
 mod faults;
+mod temporary;
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
@@ -16,6 +17,7 @@ use self::errors::wrote;
 pub use self::errors::{DENIED, is_denied, is_full, is_shortage};
 use self::faults::gate;
 pub use self::faults::{Fault, fail_writes, heal_writes};
+pub use self::temporary::TemporaryFolder;
 use crate::error::{Context, Result, environment, user};
 
 /// The bytes of a file.
@@ -283,6 +285,16 @@ pub fn link(path: &Path, target: &Path) -> Result<()> {
         made.into_temp_path().persist(path).map_err(|error| error.error)
     };
     make().map_err(|error| wrote("make the link", path, error))
+}
+
+/// A second name for a file, which shares its bytes (a hard link).
+///
+/// # Errors
+/// The machine's, where the file system has none.
+pub fn share(path: &Path, of: &Path) -> Result<()> {
+    gate(path)
+        .and_then(|()| fs::hard_link(of, path))
+        .map_err(|error| wrote("make the link", path, error))
 }
 
 /// Makes sure that a file's bytes, or a folder's names, are on the disk.
