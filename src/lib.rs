@@ -18,6 +18,7 @@
 //! | [`model`] | the transformer over a back end; checkpoints | devices, stages |
 //! | [`inference`] | commands on rows: score, generate, embed, classify | arguments, files |
 //! | [`serve`] | a server of a model with OpenAI's API | arguments, printing |
+//! | [`bundle`] | a run as one file, and the check of such a file | what is in artefacts |
 //! | [`bench`] | the speed of a back end | devices, clocks, printing |
 //! | [`device`] | selects the back end, the only module to do so | the work on the device |
 //! | [`backend`] | buffers and operations | files, config, clocks |
@@ -42,6 +43,7 @@ pub use posttrain_train as train;
 pub use posttrain_world as world;
 
 pub mod bench;
+pub mod bundle;
 pub mod cli;
 pub mod device;
 pub mod endpoint;

@@ -33,11 +33,13 @@ mod embed;
 mod events;
 mod exec;
 mod explain;
+mod export;
 mod fetch;
 mod fired;
 mod gc;
 mod generate;
 mod graph;
+mod import;
 mod init;
 mod load_run;
 mod logs;
@@ -66,6 +68,7 @@ mod tag;
 mod tally;
 mod terminal;
 mod validate;
+mod verify;
 
 /// A declarative, content-hashed DAG runner for the post-training of language models.
 #[derive(Parser)]
@@ -90,6 +93,9 @@ enum Command {
     Tag(tag::Arguments),
     Adopt(adopt::Arguments),
     Accept(accept::Arguments),
+    Export(export::Arguments),
+    Import(import::Arguments),
+    Verify(verify::Arguments),
     Report(report::Arguments),
     Results(results::Arguments),
     Sentinels(sentinels::Arguments),
@@ -167,6 +173,9 @@ pub fn main() -> ExitCode {
         Command::Tag(arguments) => tag::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Adopt(arguments) => adopt::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Accept(arguments) => accept::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Export(arguments) => export::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Import(arguments) => import::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Verify(arguments) => verify::main(&arguments),
         Command::Report(arguments) => report::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Results(arguments) => results::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Sentinels(arguments) => sentinels::main(&arguments).map(|()| ExitCode::SUCCESS),

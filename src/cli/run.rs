@@ -27,6 +27,7 @@ use crate::artefacts::table::TABLE;
 use crate::dag::digest::ObjectId;
 use crate::dag::events::Events;
 use crate::dag::explain::add_reasons;
+use crate::dag::inputs::snapshot;
 use crate::dag::node::{Node, Reporter};
 use crate::dag::observer::Observer;
 use crate::dag::options::{Gate, Options};
@@ -247,6 +248,7 @@ fn attempt(
     for node in &mut pipeline.graph.nodes {
         node.resources.memory = memory.get(&node.name).copied();
     }
+    let program = std::env::current_exe().context("cannot tell where this program is")?;
     let options = Options {
         jobs: arguments.places.jobs(),
         threads: arguments.places.threads(),
@@ -256,8 +258,8 @@ fn attempt(
         keep_going: arguments.keep_going,
         stop,
         invocation: source.invocation()?,
+        build: Some(snapshot(&store, &program)?.content.to_string()),
     };
-    let program = std::env::current_exe().context("cannot tell where this program is")?;
     let wanted = request(&pipeline, &targets, Some(device.numerics()));
     let prices = Prices::of(&store, wanted, &planned, &pipeline, arguments.places)?;
     if arguments.confirm {

@@ -110,6 +110,7 @@ mod states;
 pub mod stop;
 pub mod store;
 pub mod tags;
+mod taken;
 pub mod topology;
 pub mod tree;
 pub mod watch;

@@ -32,6 +32,8 @@ pub struct Options {
     pub stop: Stop,
     /// What was asked for, for the record.
     pub invocation: Invocation,
+    /// The hash of the program's executable, for the record.
+    pub build: Option<String>,
 }
 
 impl Default for Options {
@@ -46,6 +48,7 @@ impl Default for Options {
             keep_going: false,
             stop: Stop::new(),
             invocation: Invocation::default(),
+            build: None,
         }
     }
 }

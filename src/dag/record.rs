@@ -102,6 +102,9 @@ pub struct Record {
     /// The version of the program.
     #[serde(default)]
     pub version: String,
+    /// The hash of the program's executable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<String>,
     /// What nodes computed on, in the words of the stages.
     #[serde(default)]
     pub device: serde_json::Value,
@@ -116,6 +119,7 @@ pub(super) struct Beginning<'a> {
     pub(super) graph: &'a Graph,
     pub(super) device: &'a serde_json::Value,
     pub(super) threads: usize,
+    pub(super) build: Option<&'a str>,
 }
 
 /// An artefact of a node that the pipeline no longer has.
@@ -182,7 +186,7 @@ impl Store {
     /// Begins the record of a run, with a copy of the pipeline file beside it, if that is still
     /// what it was.
     pub(super) fn begin_record(&self, beginning: Beginning<'_>) -> Result<Journal> {
-        let Beginning { invocation, graph, device, threads } = beginning;
+        let Beginning { invocation, graph, device, threads, build } = beginning;
         let mut needs = BTreeMap::new();
         for node in &graph.nodes {
             let stages =
@@ -216,6 +220,7 @@ impl Store {
             needs,
             neutral: graph.nodes.iter().filter_map(neutral).collect(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            build: build.map(str::to_owned),
             device: device.clone(),
             threads,
         };
@@ -344,7 +349,9 @@ impl Record {
             now.ending == Ending::Cached
                 && (&now.name, now.key, now.object) == (&then.name, then.key, then.object)
         };
-        let known = |record: &Record| (record.version.clone(), record.invocation.clone());
+        let known = |record: &Record| {
+            (record.version.clone(), record.build.clone(), record.invocation.clone())
+        };
         known(self) == known(before)
             && (&self.graph, &self.needs, &self.neutral)
                 == (&before.graph, &before.needs, &before.neutral)

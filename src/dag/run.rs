@@ -44,6 +44,7 @@ pub fn run<E: Executor>(
         graph: request.graph,
         device: options.devices.first().context("a run has a device")?,
         threads: options.threads,
+        build: options.build.as_deref(),
     };
     let journal = store.begin_record(beginning)?;
     let record = Some(journal.folder().to_owned());

@@ -38,6 +38,7 @@ pub mod memory;
 pub mod names;
 pub mod overrides;
 pub mod params;
+pub mod rebuild;
 pub mod registry;
 pub mod resolved;
 mod rewrite;

@@ -35,8 +35,10 @@ const HEAD: f64 = 3.0;
 
 /// All tables of a run.
 pub fn latex(run: &Run) -> String {
-    let mut document = Document { out: head(run), floats: 0, labels: Vec::new() };
+    let mut document =
+        Document { out: head(run), floats: 0, labels: Vec::new(), artefact: String::new() };
     for evaluation in &run.evaluations {
+        document.artefact = artefact(run, &evaluation.node);
         let (node, found) = (evaluation.node.as_str(), &evaluation.table);
         let compared = significance::table(evaluation);
         for block in
@@ -51,6 +53,7 @@ pub fn latex(run: &Run) -> String {
             let _ = writeln!(document.out, "{{\\footnotesize\\sloppy\\noindent {note}\\par}}\n");
         }
     }
+    document.artefact.clear();
     judges::listing(run).iter().for_each(|listing| document.listing("judges", listing));
     document.out
 }
@@ -72,6 +75,15 @@ struct Document {
     out: String,
     floats: usize,
     labels: Vec<String>,
+    /// A comment that says which artefact the numbers are from.
+    artefact: String,
+}
+
+/// The comment of the tables of an evaluation; empty where its artefact is not known.
+fn artefact(run: &Run, node: &str) -> String {
+    let object = run.nodes.iter().find(|own| own.name == node).and_then(|own| own.object.as_ref());
+    let name: String = node.chars().filter(|letter| !letter.is_control()).collect();
+    object.map_or_else(String::new, |object| format!("  % numbers of {name}: object {object}\n"))
 }
 
 /// A column: its heading, its width in points, and whether its text is broken into lines.
@@ -194,7 +206,11 @@ impl Document {
                 "\\begin{{table}}[htbp]\n  \\centering\\footnotesize\\emergencystretch=3em"
             );
             let _ = writeln!(self.out, "  \\setlength{{\\tabcolsep}}{{{:.0}pt}}", GAP / 2.0);
-            let _ = writeln!(self.out, "  \\caption{{{caption}{part}}}\n  \\label{{{label}}}");
+            let artefact = &self.artefact;
+            let _ = writeln!(
+                self.out,
+                "{artefact}  \\caption{{{caption}{part}}}\n  \\label{{{label}}}"
+            );
             for range in parts {
                 self.tabular(&name, &columns[range.clone()], range.start, &groups);
             }

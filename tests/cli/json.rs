@@ -79,8 +79,8 @@ fn what_commands_print_fits_their_schemas() {
     tried("stages-kind", &["stages", "sft", "--json"]);
     place.pipeline("stages: {a: {uses: comand}}\n");
     check("validate", &place.say(&["validate", "p.yaml", "--json"]).out);
-    // Revisions need a repository, and are tried by their tests.
-    checked.insert("plan-diff".to_owned());
+    // Revisions need a repository, and bundles are files: they are tried by their tests.
+    checked.extend(["plan-diff", "export", "import", "verify"].map(str::to_owned));
     // Evaluations and training are tried where there are some, by the next test.
     let rest: BTreeSet<String> = names().difference(&checked).cloned().collect();
     assert_eq!(rest, BTreeSet::from(["results".to_owned()]));

@@ -5,6 +5,7 @@
 mod answers;
 mod bench;
 mod bounds;
+mod bundles;
 pub mod chained;
 mod commands;
 mod datasets;

@@ -14,6 +14,13 @@ impl TemporaryFolder {
         Ok(TemporaryFolder(made))
     }
 
+    /// A new one in a folder.
+    pub fn in_folder(folder: &Path) -> Result<Self> {
+        let made = tempfile::tempdir_in(folder);
+        let made = made.with_context(|| format!("cannot make a folder in {}", folder.display()))?;
+        Ok(TemporaryFolder(made))
+    }
+
     /// Its path.
     pub fn path(&self) -> &Path {
         self.0.path()

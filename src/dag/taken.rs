@@ -1,0 +1,52 @@
+//! Artefacts that were made in another store, taken over with their entries.
+
+use std::path::Path;
+
+use crate::action::Entry;
+use crate::digest::ObjectId;
+use crate::error::{Result, environment};
+use crate::store::Store;
+use crate::tree::{Links, hash_files, hash_tree, walk};
+use crate::work::Claim;
+
+impl Store {
+    /// Takes the artefact of an entry over, whose files are in `from`. False if it is here already,
+    /// or another run is making it. The store has to have begun.
+    ///
+    /// # Errors
+    /// The machine's; also if the files are not the object of the entry.
+    pub fn take(&self, entry: &Entry, from: &Path) -> Result<bool> {
+        let Claim::Miss(ticket) = self.claim(entry.key)? else { return Ok(false) };
+        let out = ticket.folder().join("out");
+        crate::fs::copy_all(from, &out)?;
+        let paths: Vec<String> =
+            walk(&out, Links::Refuse)?.into_iter().map(|(path, _)| path).collect();
+        let copied = hash_files(&out, &paths)?.ok().map(|files| ObjectId::from(hash_tree(&files)));
+        if copied != Some(entry.object) {
+            let message =
+                format!("{} is not the artefact {}", from.display(), entry.object.short());
+            return Err(environment(message).hint("check the disk, then try again").into());
+        }
+        let log = ticket.folder().join("no-log");
+        ticket.publish(&log, |key, object| Entry { key, object, ..entry.clone() })?;
+        Ok(true)
+    }
+
+    /// Takes the record of a run over: the files of its folder are in `from`. False if it is here
+    /// already.
+    ///
+    /// # Errors
+    /// The machine's.
+    pub fn take_record(&self, id: &str, from: &Path) -> Result<bool> {
+        let folder = self.run_path(id);
+        if folder.exists() {
+            return Ok(false);
+        }
+        let new = self.at("runs").join(format!(".new-{id}"));
+        crate::fs::remove_all(&new)?;
+        crate::fs::create_dir_all(&new)?;
+        crate::fs::copy_all(from, &new)?;
+        crate::fs::rename(&new, &folder)?;
+        Ok(true)
+    }
+}
