@@ -19,6 +19,7 @@ macro_rules! eprintln {
 
 mod annotate;
 mod bench;
+mod cache;
 mod changes;
 mod classify;
 mod common;
@@ -46,6 +47,7 @@ mod number_format;
 mod outputs;
 mod plan;
 mod price;
+mod remote;
 mod report;
 mod results;
 mod rows;
@@ -87,6 +89,7 @@ enum Command {
     Sentinels(sentinels::Arguments),
     Diff(diff::Arguments),
     Gc(gc::Arguments),
+    Cache(cache::Arguments),
     Stages(stages::Arguments),
     Schema(schema::Arguments),
     Score(score::Arguments),
@@ -160,6 +163,7 @@ pub fn main() -> ExitCode {
         Command::Sentinels(arguments) => sentinels::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Diff(arguments) => diff::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Gc(arguments) => gc::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Cache(arguments) => cache::main(&arguments),
         Command::Stages(arguments) => stages::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Schema(arguments) => schema::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Serve(arguments) => serve::main(&arguments).map(|()| ExitCode::SUCCESS),

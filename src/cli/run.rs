@@ -18,6 +18,7 @@ use super::load_run::{self, load_run};
 use super::number_format::{count, duration, size};
 use super::plan::{check, refuse_taints};
 use super::price::{Places, Prices};
+use super::remote::RemoteOptions;
 use super::report;
 use super::sequential::{Look, Sweep};
 use super::tally::Tally;
@@ -66,6 +67,8 @@ pub struct Arguments {
     device: DeviceAndDtype,
     #[command(flatten)]
     places: Places,
+    #[command(flatten)]
+    remote: RemoteOptions,
     /// Add the seeds of a sweep one at a time, until the comparisons that an `over_seeds` has under
     /// `sequential` are decided
     #[arg(long, conflicts_with = "canary")]
@@ -238,7 +241,7 @@ fn attempt(
         None => signals.insert(Stop::on_signals()?).clone(),
     };
     adopt_orphans();
-    let store = arguments.cache.open()?;
+    let store = arguments.remote.attach(arguments.cache.open()?, &pipeline.cache)?;
     let device = arguments.device.device(&store)?;
     let planned = plan(&store, request(&pipeline, &targets, Some(device.numerics())))?;
     refuse_taints(&pipeline, &planned)?;

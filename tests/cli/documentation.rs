@@ -67,9 +67,12 @@ stages:
   greet: {uses: command, run: [sh, -c, \"echo ${kl} > kl.txt\"]}
 ";
 
-/// Commands that are read and not run: they serve, measure, or take models or evaluations.
-const READ_ALONE: [&str; 9] =
-    ["serve", "annotate", "bench", "exec", "generate", "embed", "classify", "doctor", "results"];
+/// Commands that are read and not run: they serve, measure, or take models, evaluations or a remote
+/// cache.
+const READ_ALONE: [&str; 10] = [
+    "serve", "annotate", "bench", "exec", "generate", "embed", "classify", "doctor", "results",
+    "cache",
+];
 
 /// The commands of a document: code between backquotes, and lines of blocks of `sh`.
 fn commands(text: &str) -> Vec<String> {
@@ -148,6 +151,7 @@ fn every_command_of_the_documents_is_one_of_the_program() {
         "docs/kernels.md",
         "docs/troubleshooting.md",
         "docs/json.md",
+        "docs/remote.md",
         "docs/glossary.md",
         "cache/README.md",
     ] {
