@@ -24,6 +24,7 @@
 //! | [`backend`] | buffers and operations | files, config, clocks |
 //! | [`endpoint`] | requests to a language model on another server, each sent once | the content of requests |
 //! | [`hub`] | downloads of models and datasets by name and of files by address, into the cache that other tools share | the content of files; pipelines |
+//! | [`remote`] | a cache of artefacts that several hosts share | runs, stages |
 //! | [`reference`](mod@reference) | the typed references of configs | stage kinds |
 //! | [`error`], [`check`], [`fs`], [`json`], [`limits`], [`random`] | utilities for all modules: kinds of error, values out of range, files, JSON, bounds, draws | everything above |
 
@@ -35,6 +36,7 @@ pub use posttrain_data as data;
 pub use posttrain_eval as eval;
 pub use posttrain_model as model;
 pub use posttrain_reference as reference;
+pub use posttrain_remote as remote;
 pub use posttrain_report as report;
 pub use posttrain_rl as rl;
 pub use posttrain_sample as sample;

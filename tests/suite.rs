@@ -15,6 +15,7 @@ mod judges;
 mod model;
 mod ops;
 mod pipeline;
+mod remote;
 mod rl;
 mod tokens;
 mod world;

@@ -5,8 +5,8 @@
 use serde_json::{Map, Value, json};
 
 use super::manifest::Manifest;
-use crate::dag::action::Entry;
 use crate::dag::digest::ContentHash;
+use crate::dag::entry::Entry;
 use crate::dag::record::{Record, date};
 
 /// The namespace of names that PROV does not have.

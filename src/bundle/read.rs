@@ -11,8 +11,8 @@ use tar::{Archive, EntryType};
 
 use super::hashes::hashes;
 use super::manifest::{FORMAT, MANIFEST, Manifest, Node};
-use crate::dag::action::Entry;
 use crate::dag::digest::{ActionKey, ObjectId};
+use crate::dag::entry::Entry;
 use crate::dag::key::{CONTENT_TAG, OBJECT_TAG};
 use crate::dag::tree::{Links, hash_files, hash_tree, walk};
 use crate::error::{Context, Result, user};

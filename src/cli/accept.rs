@@ -6,7 +6,7 @@ use super::common::{Cache, DeviceAndDtype, Source, print, print_json, request};
 use super::fetch::find;
 use super::names;
 use crate::dag::accept::{Acceptance, accept, acceptance, withdraw};
-use crate::dag::action::Entry;
+use crate::dag::entry::Entry;
 use crate::dag::plan::{State, plan};
 use crate::dag::request::Request;
 use crate::dag::store::Store;

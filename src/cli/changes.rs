@@ -45,7 +45,7 @@ impl Changes {
     /// # Errors
     /// The cache cannot be read.
     pub fn of(store: &Store, plan: &Plan, invocation: &Invocation) -> Result<Option<Self>> {
-        let is_open = |step: &&Step| !matches!(step.state, State::Cached { .. });
+        let is_open = |step: &&Step| step.state.object().is_none();
         if plan.steps.iter().filter(is_open).count() == 0 {
             return Ok(None);
         }
@@ -111,7 +111,7 @@ fn causes(plan: &Plan, changed: &[&Step]) -> Vec<Cause> {
         .iter()
         .filter_map(|step| match &step.state {
             State::Run { reasons, .. } => Some((step.name.as_str(), reasons)),
-            State::Cached { .. } | State::Unknown { .. } => None,
+            State::Cached { .. } | State::Remote { .. } | State::Unknown { .. } => None,
         })
         .collect();
     roots.sort_by_key(|(_, reasons)| (reasons.len(), reasons.concat().len()));

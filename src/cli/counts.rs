@@ -11,6 +11,8 @@ pub struct Counts {
     pub run: usize,
     /// Cache hits.
     pub cached: usize,
+    /// What the remote cache has.
+    pub remote: usize,
     /// Depend on what others make, or on what must be fetched.
     pub unknown: usize,
 }
@@ -23,6 +25,7 @@ impl Counts {
             match step.state {
                 State::Run { .. } => counts.run += 1,
                 State::Cached { .. } => counts.cached += 1,
+                State::Remote { .. } => counts.remote += 1,
                 State::Unknown { .. } => counts.unknown += 1,
             }
         }
@@ -33,6 +36,9 @@ impl Counts {
 impl std::fmt::Display for Counts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} to run, {} cached", self.run, self.cached)?;
+        if self.remote > 0 {
+            write!(f, ", {} in the remote cache", self.remote)?;
+        }
         if self.unknown > 0 {
             write!(f, ", {} unknown until others finish", self.unknown)?;
         }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::counts::Counts;
-use super::number_format::{duration, figure};
+use super::number_format::{count, duration, figure, size};
 use super::tally::Tally;
 use crate::dag::context::Report;
 use crate::dag::digest::{ActionKey, ObjectId};
@@ -86,6 +86,16 @@ pub fn beginning(plan: &Plan, tally: &mut Tally) -> String {
     format!("{}{time}", Counts::of(plan))
 }
 
+/// What is pulled before anything starts.
+pub fn pulling(artefacts: usize) -> String {
+    format!("pulling {} from the remote cache", count(artefacts, "artefact"))
+}
+
+/// What is sent after everything has ended.
+pub fn pushing(artefacts: usize) -> String {
+    format!("sending {} to the remote cache", count(artefacts, "artefact"))
+}
+
 /// A warning, in one line.
 pub fn warning(node: Option<&str>, message: &str) -> String {
     match node {
@@ -126,6 +136,18 @@ impl Observer for Plain {
             "{node}  {}",
             if resumed { "goes on from its checkpoint" } else { "starts" }
         ));
+    }
+
+    fn pulling(&mut self, artefacts: usize) {
+        self.say(&pulling(artefacts));
+    }
+
+    fn pulled(&mut self, node: &str, bytes: u64) {
+        self.say(&format!("{node}  pulled from the remote cache, {}", size(bytes)));
+    }
+
+    fn pushing(&mut self, artefacts: usize) {
+        self.say(&pushing(artefacts));
     }
 
     fn waiting(&mut self, node: &str) {
@@ -196,6 +218,30 @@ pub enum Event<'a> {
     Waiting {
         /// Its name.
         node: &'a str,
+    },
+    /// Artefacts are pulled from the remote cache before anything starts.
+    Pulling {
+        /// How many.
+        artefacts: usize,
+    },
+    /// A node's artefact came from the remote cache.
+    Pulled {
+        /// Its name.
+        node: &'a str,
+        /// Bytes that came.
+        bytes: u64,
+    },
+    /// A node's artefact was sent to the remote cache.
+    Pushed {
+        /// Its name.
+        node: &'a str,
+        /// Bytes that were sent.
+        bytes: u64,
+    },
+    /// Everything has ended; artefacts are still to be sent to the remote cache.
+    Pushing {
+        /// How many.
+        artefacts: usize,
     },
     /// A running node got further.
     Progress {
@@ -298,6 +344,22 @@ impl Observer for JsonLines {
 
     fn started(&mut self, node: &str, resumed: bool) {
         Event::Started { node, resumed }.say();
+    }
+
+    fn pulling(&mut self, artefacts: usize) {
+        Event::Pulling { artefacts }.say();
+    }
+
+    fn pulled(&mut self, node: &str, bytes: u64) {
+        Event::Pulled { node, bytes }.say();
+    }
+
+    fn pushed(&mut self, node: &str, bytes: u64) {
+        Event::Pushed { node, bytes }.say();
+    }
+
+    fn pushing(&mut self, artefacts: usize) {
+        Event::Pushing { artefacts }.say();
     }
 
     fn waiting(&mut self, node: &str) {

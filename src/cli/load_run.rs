@@ -25,7 +25,7 @@ use crate::artefacts::reward_model::REWARD_MODEL;
 use crate::artefacts::seeds::SEEDS;
 use crate::artefacts::table::TABLE;
 use crate::artefacts::temperatures::TEMPERATURES;
-use crate::dag::action::{Accepted, Entry};
+use crate::dag::entry::{Accepted, Entry};
 use crate::dag::record::{self, Ending, NodeRecord, PIPELINE, Record, date};
 use crate::dag::store::Store;
 use crate::data::rows::parse_jsonl;

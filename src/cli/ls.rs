@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::common::{Cache, columns, print, print_json};
 use super::number_format::{age, count, duration, size};
-use crate::dag::action::Entry;
+use crate::dag::entry::Entry;
 use crate::dag::store::Store;
 use crate::error::Result;
 

@@ -21,6 +21,7 @@ mod accept;
 mod adopt;
 mod annotate;
 mod bench;
+mod cache;
 mod changes;
 mod classify;
 mod common;
@@ -51,6 +52,7 @@ mod outputs;
 mod page;
 mod plan;
 mod price;
+mod remote;
 mod report;
 mod results;
 mod revisions;
@@ -101,6 +103,7 @@ enum Command {
     Sentinels(sentinels::Arguments),
     Diff(diff::Arguments),
     Gc(gc::Arguments),
+    Cache(cache::Arguments),
     Stages(stages::Arguments),
     Schema(schema::Arguments),
     Score(score::Arguments),
@@ -181,6 +184,7 @@ pub fn main() -> ExitCode {
         Command::Sentinels(arguments) => sentinels::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Diff(arguments) => diff::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Gc(arguments) => gc::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Cache(arguments) => cache::main(&arguments),
         Command::Stages(arguments) => stages::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Schema(arguments) => schema::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Serve(arguments) => serve::main(&arguments).map(|()| ExitCode::SUCCESS),

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::dag::action::Entry;
+use crate::dag::entry::Entry;
 use crate::dag::record::{Record, sequence};
 use crate::dag::store::Store;
 use crate::dag::tags::{Tag, Tagged};

@@ -11,6 +11,7 @@ use super::counts::Counts;
 use super::fetch::find;
 use super::number_format::duration;
 use super::price::{Places, Prices};
+use super::remote::{RemoteOptions, tell_warnings};
 use super::revisions;
 use crate::dag::explain::add_reasons;
 use crate::dag::plan::{Plan, State, Step, plan};
@@ -49,6 +50,8 @@ pub struct Arguments {
     device: DeviceAndDtype,
     #[command(flatten)]
     places: Places,
+    #[command(flatten)]
+    remote: RemoteOptions,
 }
 
 #[derive(Serialize)]
@@ -79,10 +82,11 @@ pub fn main(arguments: &Arguments) -> Result<()> {
         return print(&to_yaml(&pipeline)?);
     }
     find(&mut pipeline, &targets)?;
-    let store = arguments.cache.open()?;
+    let store = arguments.remote.attach(arguments.cache.open()?, &pipeline.cache)?;
     let device = arguments.device.outlook(&store)?;
     let request = request(&pipeline, &targets, device.numerics.as_deref());
     let mut plan = plan(&store, request)?;
+    tell_warnings(&store);
     refuse_taints(&pipeline, &plan)?;
     add_reasons(&store, request, &mut plan)?;
     let prices = Prices::of(&store, request, &plan, &pipeline, arguments.places)?;
@@ -92,7 +96,7 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     if arguments.json {
         let bytes = |step: &Step| Some(memory.get(&step.name)?.bytes());
         let seconds = |step: &Step| Some(prices.get(&step.name)?.seconds);
-        let open = |step: &Step| !matches!(step.state, State::Cached { .. });
+        let open = |step: &Step| step.state.object().is_none();
         print_json(&Json {
             pipeline: &pipeline.name,
             counts: Counts::of(&plan),
@@ -144,10 +148,7 @@ pub fn text(
 
 /// Refuses a plan in which something judges what it had a part in, by what is made already.
 pub fn refuse_taints(pipeline: &Pipeline, plan: &Plan) -> Result<()> {
-    let object = |step: &Step| match &step.state {
-        State::Cached { object, .. } => Some((step.name.clone(), object.to_string())),
-        _ => None,
-    };
+    let object = |step: &Step| Some((step.name.clone(), step.state.object()?.to_string()));
     refuse_taints_of_objects(
         &pipeline.graph,
         &Builtin,
@@ -158,7 +159,7 @@ pub fn refuse_taints(pipeline: &Pipeline, plan: &Plan) -> Result<()> {
 /// Refuses a plan of which some node that is not there yet would not fit into the `free` bytes of
 /// the device, if that is known.
 pub fn check(plan: &Plan, memory: &BTreeMap<String, Memory>, free: Option<u64>) -> Result<()> {
-    for step in plan.steps.iter().filter(|step| !matches!(step.state, State::Cached { .. })) {
+    for step in plan.steps.iter().filter(|step| step.state.object().is_none()) {
         if let Some(memory) = memory.get(&step.name) {
             memory.check(&step.name, free, HINT)?;
         }
@@ -186,6 +187,7 @@ pub fn in_words(state: &State) -> (&'static str, String) {
     match state {
         State::Run { reasons, .. } => ("run", reasons.join("; ")),
         State::Cached { object, .. } => ("cached", object.short()),
+        State::Remote { object, .. } => ("remote", object.short()),
         State::Unknown { until, needs_device } => {
             ("unknown", format!("until {}", wait_in_words(until, *needs_device)))
         }

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::number_format::{count, duration};
 use crate::dag::explain::prices;
-use crate::dag::plan::{Plan, State, Step};
+use crate::dag::plan::{Plan, Step};
 use crate::dag::price::{Price, Work, makespan};
 use crate::dag::request::Request;
 use crate::dag::store::Store;
@@ -95,7 +95,7 @@ impl Prices {
     /// `about 31 min 05 s of node time, 18 min 40 s on 2 jobs; 3 nodes are of kinds that were never
     /// made`; `None` where nothing is to be made, or nothing is known.
     pub fn words(&self, plan: &Plan) -> Option<String> {
-        let open = |step: &&Step| !matches!(step.state, State::Cached { .. });
+        let open = |step: &&Step| step.state.object().is_none();
         let priced: Vec<&Price> =
             plan.steps.iter().filter(open).filter_map(|step| self.get(&step.name)).collect();
         if priced.is_empty() {

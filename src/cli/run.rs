@@ -19,6 +19,7 @@ use super::number_format::{count, duration, size};
 use super::page::page;
 use super::plan::{check, refuse_taints};
 use super::price::{Places, Prices};
+use super::remote::RemoteOptions;
 use super::sequential::{Look, Sweep};
 use super::tally::Tally;
 use super::terminal::TerminalLines;
@@ -67,6 +68,8 @@ pub struct Arguments {
     device: DeviceAndDtype,
     #[command(flatten)]
     places: Places,
+    #[command(flatten)]
+    remote: RemoteOptions,
     /// Add the seeds of a sweep one at a time, until the comparisons that an `over_seeds` has under
     /// `sequential` are decided
     #[arg(long, conflicts_with = "canary")]
@@ -240,7 +243,7 @@ fn attempt(
         None => signals.insert(Stop::on_signals()?).clone(),
     };
     adopt_orphans();
-    let store = arguments.cache.open()?;
+    let store = arguments.remote.attach(arguments.cache.open()?, &pipeline.cache)?;
     let device = arguments.device.device(&store)?;
     let planned = plan(&store, request(&pipeline, &targets, Some(device.numerics())))?;
     refuse_taints(&pipeline, &planned)?;

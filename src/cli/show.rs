@@ -15,7 +15,7 @@ use super::names;
 use super::number_format::{age, duration, figure, size};
 use crate::artefacts::names::METRICS;
 use crate::artefacts::table::{TABLE, Table};
-use crate::dag::action::Entry;
+use crate::dag::entry::Entry;
 use crate::dag::key::OBJECT_TAG;
 use crate::dag::plan::{State, plan};
 use crate::dag::store::Store;

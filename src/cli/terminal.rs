@@ -6,7 +6,8 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::common::visible;
-use super::events::{Meter, beginning, ending, warning};
+use super::events::{Meter, beginning, ending, pulling, pushing, warning};
+use super::number_format::size;
 use super::tally::Tally;
 use crate::dag::context::Report;
 use crate::dag::observer::Observer;
@@ -89,6 +90,18 @@ impl Observer for TerminalLines {
         }
         self.line(node, if resumed { "goes on from its checkpoint" } else { "" });
         self.show_status();
+    }
+
+    fn pulling(&mut self, artefacts: usize) {
+        self.above(&pulling(artefacts));
+    }
+
+    fn pulled(&mut self, node: &str, bytes: u64) {
+        self.above(&format!("{node}  pulled from the remote cache, {}", size(bytes)));
+    }
+
+    fn pushing(&mut self, artefacts: usize) {
+        self.above(&pushing(artefacts));
     }
 
     fn waiting(&mut self, node: &str) {

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::action::{ACCEPTED, Accepted, Entry, Lookup};
+use crate::action::{ACCEPTED, Lookup};
 use crate::clock::now;
 use crate::digest::{ActionKey, ObjectId};
+use crate::entry::{Accepted, Entry};
 use crate::error::{Context, Result, user};
 use crate::explain::{Difference, compare_with};
 use crate::node::references;
@@ -48,7 +49,7 @@ pub fn acceptance(
     let step = step.with_context(|| format!("`{name}` is not in the plan"))?;
     let key = match &step.state {
         State::Run { key, .. } => *key,
-        State::Cached { object, .. } => {
+        State::Cached { object, .. } | State::Remote { object, .. } => {
             let message = format!("`{name}` is there already: {}", object.short());
             return Err(user(message).hint("there is nothing to accept").into());
         }
@@ -90,7 +91,9 @@ pub fn accept(
     let node = request.graph.nodes.iter().find(|node| node.name == acceptance.node);
     let node = node.with_context(|| format!("`{}` is not in the graph", acceptance.node))?;
     let made = plan.steps.iter().filter_map(|step| match step.state {
-        State::Cached { object, .. } => Some((step.name.as_str(), object)),
+        State::Cached { object, .. } | State::Remote { object, .. } => {
+            Some((step.name.as_str(), object))
+        }
         State::Run { .. } | State::Unknown { .. } => None,
     });
     let made: BTreeMap<&str, ObjectId> = made.collect();

@@ -8,8 +8,9 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::action::{Entry, Lookup};
+use crate::action::Lookup;
 use crate::digest::ActionKey;
+use crate::entry::Entry;
 use crate::error::{Result, user};
 use crate::inputs::Snapshots;
 use crate::key::{CONTENT_TAG, OBJECT_TAG, Preimage};
@@ -119,7 +120,7 @@ pub fn add_reasons(store: &Store, request: Request<'_>, plan: &mut Plan) -> Resu
 /// For each node of the plan that is not there, by name, what the nearest earlier entry took. A
 /// node of a kind that was never made has no price.
 pub fn prices(store: &Store, request: Request<'_>, plan: &Plan) -> Result<HashMap<String, Price>> {
-    let open = |state: &State| !matches!(state, State::Cached { .. });
+    let open = |state: &State| state.object().is_none();
     let mut prices = HashMap::new();
     if plan.steps.iter().any(|step| open(&step.state)) {
         let explainer = Explainer::new(store, request, plan)?;
@@ -165,7 +166,9 @@ pub(super) type Fields = BTreeMap<String, Value>;
 impl<'a> Explainer<'a> {
     fn new(store: &'a Store, request: Request<'a>, plan: &Plan) -> Result<Self> {
         let content = |state: &State, name: &str| match state {
-            State::Cached { object, .. } => json!({ OBJECT_TAG: object }),
+            State::Cached { object, .. } | State::Remote { object, .. } => {
+                json!({ OBJECT_TAG: object })
+            }
             State::Run { .. } | State::Unknown { .. } => json!({ PENDING_TAG: name }),
         };
         let contents = plan
@@ -209,7 +212,9 @@ impl<'a> Explainer<'a> {
     /// The nearest earlier entry, and what differs from it.
     fn compare(&self, name: &str, state: &State) -> Result<Option<(Earlier, Vec<Difference>)>> {
         let own = match state {
-            State::Run { key, .. } | State::Cached { key, .. } => Some(*key),
+            State::Run { key, .. } | State::Cached { key, .. } | State::Remote { key, .. } => {
+                Some(*key)
+            }
             State::Unknown { .. } => None,
         };
         let node = self.nodes[name];

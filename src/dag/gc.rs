@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::action::{ACCEPTED, Entry};
+use crate::action::ACCEPTED;
 use crate::digest::{ActionKey, ObjectId};
+use crate::entry::Entry;
 use crate::error::{Result, environment};
 use crate::lock::{Lock, SharedLock};
 use crate::record::Record;

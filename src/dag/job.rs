@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::task::Poll;
 use std::thread::Scope;
@@ -11,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::action::{Entry, Lookup};
 use crate::cancellation::{Cancel, Cancellation};
 use crate::clock::now;
 use crate::context::Report;
 use crate::digest::{ActionKey, ObjectId};
+use crate::entry::Entry;
 use crate::error::{Context as _, Failure, Kind, Result};
 use crate::executor::Executor;
 use crate::node::{Node, PATH_TAG, Reference, Reporter, not_here, references, replace_references};
@@ -30,9 +29,18 @@ use crate::work::Ticket;
 /// Messages of the threads of a run, about the nodes at these positions.
 pub(super) enum Message {
     Said(usize, Report),
-    /// The key of a node, and what the store has for it.
-    LookedUp(usize, std::result::Result<(ActionKey, Lookup), NodeFailure>),
-    Ended(usize, std::result::Result<ObjectId, NodeFailure>),
+    /// The key of a node, and the object that there is for it.
+    LookedUp(usize, std::result::Result<(ActionKey, Option<ObjectId>), NodeFailure>),
+    Ended(usize, std::result::Result<Made, NodeFailure>),
+    /// What a node made was sent to the remote, this many bytes, or need not be.
+    Pushed(usize, Option<u64>),
+}
+
+/// What has become of a job that went well.
+pub(super) struct Made {
+    pub(super) object: ObjectId,
+    /// If the object came from the remote: the bytes that came.
+    pub(super) pulled: Option<u64>,
 }
 
 /// One node to be made.
@@ -50,19 +58,25 @@ pub(super) struct Job<'a, E> {
 }
 
 impl<'a, E: Executor> Job<'a, E> {
-    /// Makes it. Reports go to `said`.
+    /// Makes it, or pulls it, if the remote has it by now. Reports go to `said`.
     pub(super) fn make<'scope>(
         self,
         scope: &'scope Scope<'scope, '_>,
         ticket: Ticket<'_>,
         cancellation: &Cancellation,
         said: Sender<Message>,
-    ) -> Result<ObjectId>
+    ) -> Result<Made>
     where
         'a: 'scope,
     {
         let start = Instant::now();
         let Job { store, node, at, .. } = self;
+        if let Some(remote) = store.remote()
+            && let Some(entry) = remote.entry_now(self.prepared.key)
+            && let Some(bytes) = remote.pull(&entry, &ticket.out(), &|| cancellation.is_requested())
+        {
+            return Ok(Made { object: ticket.publish_pulled(entry)?, pulled: Some(bytes) });
+        }
         let config = config_with_paths(node, |name| store.get_object(self.needs[name]))?;
         let events = node
             .report_to
@@ -86,10 +100,7 @@ impl<'a, E: Executor> Job<'a, E> {
             node: node.name.clone(),
             output: node.output.clone(),
             finished_at: (now() / 1_000_000_000) as u64,
-            place: (
-                store.sequence.load(Ordering::SeqCst),
-                store.made.fetch_add(1, Ordering::SeqCst),
-            ),
+            place: store.next_place(),
             seconds: start.elapsed().as_secs_f64(),
             sources,
             preimage: self.prepared.preimage,
@@ -105,7 +116,7 @@ impl<'a, E: Executor> Job<'a, E> {
             );
             let _ = said.send(Message::Said(at, Report::Warning { message }));
         }
-        Ok(object)
+        Ok(Made { object, pulled: None })
     }
 
     /// What was read must still be what the key says, or the result belongs to neither content.

@@ -97,6 +97,22 @@ impl Preimage {
         })
     }
 
+    /// The action key; `None` where the config has a number without a canonical form, which only a
+    /// preimage from elsewhere can have.
+    pub fn canonical_key(&self) -> Option<ActionKey> {
+        fn is_canonical(value: &Value) -> bool {
+            match value {
+                Value::Number(number) => {
+                    number.as_f64().is_none_or(|value| value != 0.0 || value.is_sign_positive())
+                }
+                Value::Array(items) => items.iter().all(is_canonical),
+                Value::Object(fields) => fields.values().all(is_canonical),
+                Value::Null | Value::Bool(_) | Value::String(_) => true,
+            }
+        }
+        is_canonical(&self.config).then(|| self.key())
+    }
+
     /// The action key.
     pub fn key(&self) -> ActionKey {
         let mut bytes = vec![b'm'];

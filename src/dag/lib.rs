@@ -8,9 +8,10 @@
 //! | [`topology`] | edges, order, targets, cycles |
 //! | [`tree`], [`inputs`] | content of folders; content of files from outside, remembered by their stat |
 //! | [`logs`] | what nodes print |
-//! | [`store`], [`action`], [`object`], [`work`], [`lock`] | what was made, whole or not at all, once |
+//! | [`store`], [`entry`], [`action`], [`object`], [`work`], [`lock`] | what was made, whole or not at all, once |
 //! | [`derived`] | what was derived from objects, remembered |
 //! | [`object_store`], [`object_folder`] | where objects are kept: the interface, the local folder |
+//! | [`remote_cache`], [`pulls`] | a cache that several hosts share: the interface, what a run knows of it; what is pulled |
 //! | [`presence`], [`watch`], [`processes`] | runs at work in a store, on this host and on others; processes and their descendants |
 //! | [`plan`], [`explain`], [`compare`] | what would run, and why; what an edit changes |
 //! | [`accept`], [`tags`] | results declared equal; names of runs and artefacts |
@@ -75,6 +76,7 @@ pub mod context;
 pub mod derived;
 pub mod digest;
 pub mod dispatch;
+pub mod entry;
 pub mod events;
 pub mod exec;
 pub mod executor;
@@ -101,7 +103,10 @@ pub mod presence;
 pub mod price;
 pub mod process;
 pub mod processes;
+pub mod pulls;
+mod pushes;
 pub mod record;
+pub mod remote_cache;
 pub mod reports;
 pub mod request;
 pub mod run;

@@ -18,6 +18,22 @@ pub trait Observer {
     fn waiting(&mut self, node: &str) {
         let _ = node;
     }
+    /// This many artefacts are pulled from the remote before anything starts.
+    fn pulling(&mut self, count: usize) {
+        let _ = count;
+    }
+    /// The artefact of a node came from the remote, this many bytes.
+    fn pulled(&mut self, node: &str, bytes: u64) {
+        let _ = (node, bytes);
+    }
+    /// The artefact of a node was sent to the remote, this many bytes.
+    fn pushed(&mut self, node: &str, bytes: u64) {
+        let _ = (node, bytes);
+    }
+    /// All nodes have ended; this many artefacts are still to be sent to the remote.
+    fn pushing(&mut self, count: usize) {
+        let _ = count;
+    }
     /// Progress of a running node ([`Report::Progress`]).
     fn progress(&mut self, node: &str, report: &Report) {
         let _ = (node, report);

@@ -39,14 +39,17 @@ impl Prepared {
     }
 }
 
-/// The key of a node, and what the store has for it: reads inputs that have changed, and objects
-/// whose stats have, which may take long.
+/// The key of a node, and the object that the store has for it, or that stays in its remote: reads
+/// inputs that have changed, and objects whose stats have, which may take long.
 pub(super) fn look_up(
     store: &Store,
     numerics: Numerics<'_>,
     node: &Node,
     needs: &BTreeMap<&str, ObjectId>,
-) -> Result<(ActionKey, Lookup)> {
+) -> Result<(ActionKey, Option<ObjectId>)> {
     let key = Prepared::of(store, numerics, node, needs)?.key;
-    Ok((key, store.lookup(key)?))
+    Ok(match store.lookup(key)? {
+        Lookup::Hit(object) => (key, Some(object)),
+        _ => (key, store.remote().and_then(|remote| remote.left(key))),
+    })
 }

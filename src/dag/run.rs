@@ -8,6 +8,7 @@ use crate::observer::Observer;
 use crate::options::{Gate, Options};
 use crate::outcome::{NodeOutcome, Outcome};
 use crate::plan::{State, plan};
+use crate::pulls::pull_what_is_read;
 use crate::record::{Beginning, Ending};
 use crate::request::Request;
 use crate::scheduler::Scheduler;
@@ -48,6 +49,7 @@ pub fn run<E: Executor>(
     };
     let journal = store.begin_record(beginning)?;
     let record = Some(journal.folder().to_owned());
+    pull_what_is_read(store, request, &plan, &options.stop, observer)?;
     let (nodes, interrupted) =
         Scheduler::new(store, request, options, executor, observer, journal)?
             .behind(gate)

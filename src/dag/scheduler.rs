@@ -18,7 +18,8 @@
 //! 9. A gate, where there is one, is closed until the nodes that are made first have ended; then
 //!    its check opens it, or ends the run.
 //! 10. A node that exceeds its timeout is asked to stop, and killed if it does not.
-//! 11. A node that fails is put back into the queue as often as it says; then nothing has failed.
+//! 11. What is made is sent to the remote in the background; the run ends when all is sent.
+//! 12. A node that fails is put back into the queue as often as it says; then nothing has failed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,13 +28,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
-use crate::action::Lookup;
 use crate::cancellation::{Cancel, Cancellation};
 use crate::context::Report;
 use crate::digest::{ActionKey, ObjectId};
 use crate::error::{Error, Failure, Kind, Result, no_thread};
 use crate::executor::Executor;
-use crate::job::{Job, Message};
+use crate::job::{Job, Made, Message};
 use crate::logs::kept_log;
 use crate::node::{Node, Retry};
 use crate::observer::Observer;
@@ -41,6 +41,7 @@ use crate::options::{Gate, Options};
 use crate::outcome::{NodeFailure, NodeOutcome};
 use crate::placement::{has_room, place};
 use crate::prepared::{Prepared, look_up};
+use crate::pushes::Pushes;
 use crate::record::{Ending, Journal};
 use crate::request::Request;
 use crate::states::{Held, NodeState, Phase, Running, States};
@@ -86,6 +87,8 @@ pub(super) struct Scheduler<'a, E> {
     /// How often nodes have failed and were put back into the queue.
     tries: HashMap<usize, u32>,
     stopping: Option<Instant>,
+    /// What is sent to the remote, if there is one.
+    pushes: Option<Pushes>,
     closed: Option<Closed<'a>>,
     /// Why the gate ended the run.
     refusal: Option<Error>,
@@ -113,6 +116,7 @@ impl<'a, E: Executor> Scheduler<'a, E> {
             failed: false,
             tries: HashMap::new(),
             stopping: None,
+            pushes: None,
             closed: None,
             refusal: None,
         })
@@ -153,6 +157,8 @@ impl<'a, E: Executor> Scheduler<'a, E> {
         std::thread::scope(|scope| -> Result<()> {
             // Its thread ends when this end of it is dropped.
             let lookups = self.start_lookups(scope, &sender)?;
+            self.pushes = Pushes::start(scope, self.store, &self.options.stop, &sender)?;
+            let mut told = false;
             loop {
                 self.heed_stop();
                 self.heed_timeouts();
@@ -161,11 +167,21 @@ impl<'a, E: Executor> Scheduler<'a, E> {
                 let open = count(Phase::Ready) + count(Phase::Queued) + count(Phase::Busy);
                 let active = count(Phase::Running) + count(Phase::LookingUp);
                 if active == 0 && (self.held() || open == 0) {
-                    return Ok(());
+                    let left = self.pushes.as_ref().map_or(0, Pushes::open);
+                    if left == 0 {
+                        // Its threads end.
+                        self.pushes = None;
+                        return Ok(());
+                    }
+                    if !std::mem::replace(&mut told, true) {
+                        self.observer.pushing(left);
+                    }
                 }
                 self.listen(&receiver);
+                self.pass_on_warnings();
             }
         })?;
+        self.pass_on_warnings();
         for at in 0..self.topology.order.len() {
             if !self.states.has_ended(at) {
                 let outcome = NodeOutcome { ending: Ending::Skipped, ..self.blank(at) };
@@ -216,6 +232,13 @@ impl<'a, E: Executor> Scheduler<'a, E> {
             || (self.failed && !self.options.keep_going)
     }
 
+    fn pass_on_warnings(&mut self) {
+        for warning in self.store.remote().map(|remote| remote.take_warnings()).unwrap_or_default()
+        {
+            self.observer.warning(None, &warning);
+        }
+    }
+
     fn node(&self, at: usize) -> &'a Node {
         &self.request.graph.nodes[self.topology.order[at]]
     }
@@ -263,6 +286,12 @@ impl<'a, E: Executor> Scheduler<'a, E> {
             Message::Said(at, report) => self.observer.progress(&self.node(at).name, &report),
             Message::LookedUp(at, found) => self.looked_up(at, found),
             Message::Ended(at, result) => self.ended(at, result),
+            Message::Pushed(at, sent) => {
+                self.pushes.as_mut().expect("there are some that said so").one_less();
+                if let Some(bytes) = sent {
+                    self.observer.pushed(&self.node(at).name, bytes);
+                }
+            }
         }
     }
 
@@ -321,10 +350,10 @@ impl<'a, E: Executor> Scheduler<'a, E> {
     fn looked_up(
         &mut self,
         at: usize,
-        found: std::result::Result<(ActionKey, Lookup), NodeFailure>,
+        found: std::result::Result<(ActionKey, Option<ObjectId>), NodeFailure>,
     ) {
         match found {
-            Ok((key, Lookup::Hit(object))) => self.cached(at, key, object),
+            Ok((key, Some(object))) => self.cached(at, key, object),
             Ok(_) => drop(self.states.set(at, NodeState::Queued)),
             Err(failure) => self.failed(at, None, failure),
         }
@@ -410,7 +439,7 @@ impl<'a, E: Executor> Scheduler<'a, E> {
         self.states.set(at, NodeState::Running(running));
     }
 
-    fn ended(&mut self, at: usize, result: std::result::Result<ObjectId, NodeFailure>) {
+    fn ended(&mut self, at: usize, result: std::result::Result<Made, NodeFailure>) {
         let running = self.states.running().find(|(running, _)| *running == at);
         let (_, running) = running.expect("only a running node can end");
         let (key, seconds) = (running.key, running.start.elapsed().as_secs_f64());
@@ -427,8 +456,14 @@ impl<'a, E: Executor> Scheduler<'a, E> {
         let blank = NodeOutcome { key: Some(key), seconds, ..self.blank(at) };
         let followers = self.states.followers(at);
         match result {
-            Ok(object) => {
-                self.made(at, NodeOutcome { ending: Ending::Ran, object: Some(object), ..blank });
+            Ok(Made { object, pulled }) => {
+                let ending = if pulled.is_some() { Ending::Cached } else { Ending::Ran };
+                match (pulled, &mut self.pushes) {
+                    (Some(bytes), _) => self.observer.pulled(&self.node(at).name, bytes),
+                    (None, Some(pushes)) => pushes.push(at, key),
+                    (None, None) => {}
+                }
+                self.made(at, NodeOutcome { ending, object: Some(object), ..blank });
                 for follower in followers {
                     self.cached(follower, key, object);
                 }

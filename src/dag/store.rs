@@ -4,13 +4,14 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::digest::{ActionKey, ObjectId};
 use crate::error::{Context, Result};
 use crate::object_folder::ObjectFolder;
 use crate::object_store::ObjectStore;
+use crate::remote_cache::{Link, Remote};
 use crate::watch::{PATIENCE, Watched};
 
 /// The layout's version, and its folder: another layout is another folder, so neither is
@@ -24,6 +25,8 @@ pub struct Store {
     root: PathBuf,
     /// Where its objects are kept.
     pub(super) objects: Box<dyn ObjectStore>,
+    /// The cache that it shares with other hosts.
+    remote: Option<Link>,
     /// Objects found sound by this process.
     pub(super) sound: Mutex<HashSet<ObjectId>>,
     /// Entries read by this process, whose objects it found sound.
@@ -56,6 +59,7 @@ impl Store {
         Ok(Store {
             objects: Box::new(ObjectFolder::new(root.join(VERSION))),
             root,
+            remote: None,
             sound: Mutex::default(),
             hits: Mutex::default(),
             runner: Mutex::default(),
@@ -75,6 +79,16 @@ impl Store {
     /// The same, with another place for its objects.
     pub fn with_objects(self, objects: Box<dyn ObjectStore>) -> Self {
         Store { objects, ..self }
+    }
+
+    /// The same, with a cache that it shares with other hosts.
+    pub fn with_remote(self, remote: Box<dyn Remote>) -> Self {
+        Store { remote: Some(Link::new(remote)), ..self }
+    }
+
+    /// The cache that it shares with other hosts, if there is one.
+    pub fn remote(&self) -> Option<&Link> {
+        self.remote.as_ref()
     }
 
     /// The root as an absolute path.
@@ -101,6 +115,11 @@ impl Store {
             crate::fs::name_like(node),
             key.short()
         ))
+    }
+
+    /// The place of the next entry in the order of all.
+    pub(super) fn next_place(&self) -> (u64, u64) {
+        (self.sequence.load(Ordering::SeqCst), self.made.fetch_add(1, Ordering::SeqCst))
     }
 
     /// A path below the layout's folder.

@@ -2,11 +2,9 @@
 
 use std::path::Path;
 
-use crate::action::Entry;
-use crate::digest::ObjectId;
-use crate::error::{Result, environment};
+use crate::entry::Entry;
+use crate::error::Result;
 use crate::store::Store;
-use crate::tree::{Links, hash_files, hash_tree, walk};
 use crate::work::Claim;
 
 impl Store {
@@ -17,18 +15,8 @@ impl Store {
     /// The machine's; also if the files are not the object of the entry.
     pub fn take(&self, entry: &Entry, from: &Path) -> Result<bool> {
         let Claim::Miss(ticket) = self.claim(entry.key)? else { return Ok(false) };
-        let out = ticket.folder().join("out");
-        crate::fs::copy_all(from, &out)?;
-        let paths: Vec<String> =
-            walk(&out, Links::Refuse)?.into_iter().map(|(path, _)| path).collect();
-        let copied = hash_files(&out, &paths)?.ok().map(|files| ObjectId::from(hash_tree(&files)));
-        if copied != Some(entry.object) {
-            let message =
-                format!("{} is not the artefact {}", from.display(), entry.object.short());
-            return Err(environment(message).hint("check the disk, then try again").into());
-        }
-        let log = ticket.folder().join("no-log");
-        ticket.publish(&log, |key, object| Entry { key, object, ..entry.clone() })?;
+        crate::fs::copy_all(from, &ticket.out())?;
+        ticket.publish_pulled(entry.clone())?;
         Ok(true)
     }
 

@@ -190,13 +190,23 @@ pub fn hash_files(
 
 /// The hash of a tree, given its files sorted as [`walk`] sorts them.
 pub fn hash_tree(files: &[HashedFile]) -> blake3::Hash {
+    let list = files.iter().map(|file| (file.path.as_str(), file.stat.size, &file.hash));
+    hash_list(files.len(), list)
+}
+
+/// The hash of a tree of `count` files, given the path, the size and the hash of each, sorted as
+/// [`walk`] sorts them.
+pub fn hash_list<'a>(
+    count: usize,
+    files: impl Iterator<Item = (&'a str, u64, &'a ContentHash)>,
+) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new_derive_key(DOMAIN);
-    hasher.update(&(files.len() as u64).to_le_bytes());
-    for file in files {
-        hasher.update(&(file.path.len() as u64).to_le_bytes());
-        hasher.update(file.path.as_bytes());
-        hasher.update(&file.stat.size.to_le_bytes());
-        hasher.update(file.hash.as_bytes());
+    hasher.update(&(count as u64).to_le_bytes());
+    for (path, size, hash) in files {
+        hasher.update(&(path.len() as u64).to_le_bytes());
+        hasher.update(path.as_bytes());
+        hasher.update(&size.to_le_bytes());
+        hasher.update(hash.as_bytes());
     }
     hasher.finalize()
 }

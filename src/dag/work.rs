@@ -19,8 +19,9 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::action::{Entry, Lookup};
+use crate::action::Lookup;
 use crate::digest::{ActionKey, ObjectId};
+use crate::entry::Entry;
 use crate::error::{Context, Result, environment};
 use crate::fs::Renamed;
 use crate::order::{ORDER, Order};
@@ -244,6 +245,11 @@ impl Ticket<'_> {
         &self.folder
     }
 
+    /// The folder that becomes the artefact.
+    pub(super) fn out(&self) -> PathBuf {
+        self.folder.join("out")
+    }
+
     /// The log, open for appending, for a process to inherit. It carries no lock: a process that
     /// holds it open blocks no other.
     pub fn log(&self) -> Result<File> {
@@ -267,6 +273,26 @@ impl Ticket<'_> {
         let bytes = serde_json::to_vec_pretty(order).expect("an order is plain data");
         // After a power cut the next attempt takes the checkpoints of this one and nothing else.
         crate::fs::write_hint(&self.folder.join(ORDER), &bytes)
+    }
+
+    /// Publishes what was pulled into `out/`, under the entry of the remote.
+    ///
+    /// # Errors
+    /// As of [`Ticket::publish`]; also if what is in `out/` is not the object of the entry.
+    pub(super) fn publish_pulled(self, entry: Entry) -> Result<ObjectId> {
+        self.check_held()?;
+        let object = self.store.put_object(&self.folder)?;
+        if object != entry.object {
+            let (expected, found) = (entry.object.short(), object.short());
+            let message = format!("{found} was written where {expected} was pulled");
+            return Err(environment(message).hint("check the disk, then run again").into());
+        }
+        self.check_held()?;
+        let place = self.store.next_place();
+        self.store.put_entry(&Entry { place, renewed_from: None, ..entry })?;
+        let _ = crate::fs::remove_all(&self.folder);
+        let _ = std::fs::remove_dir(self.store.work_path(self.key));
+        Ok(object)
     }
 
     /// Sees to it that the attempt still is the latest, and still this run's.

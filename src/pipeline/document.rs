@@ -1,14 +1,15 @@
 //! The top level of a pipeline file, section by section. Does not know what is in a stage, nor what
 //! `${param}` means.
 
+use super::cache_section::CACHE;
 use super::diagnostic::{Mistake, Span, advice};
 use super::extends::EXTENDS;
 use super::matrix_section::{RESERVED, Section};
 use super::yaml::{Entry, Node, Value};
 
 /// The sections of a file.
-pub(super) const SECTIONS: [&str; 7] =
-    ["name", "description", EXTENDS, "params", "profiles", "matrix", "stages"];
+pub(super) const SECTIONS: [&str; 8] =
+    ["name", "description", EXTENDS, CACHE, "params", "profiles", "matrix", "stages"];
 
 /// A param with its value at hand: its default, or what a profile or an option put in its place.
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub struct Document {
     pub name: Option<String>,
     /// What the user says about it.
     pub description: Option<String>,
+    /// The remote cache, not read yet.
+    pub cache: Option<Entry>,
     /// Params in the order of the file.
     pub params: Vec<Param>,
     /// Profiles: name to overrides.
@@ -87,6 +90,7 @@ pub fn read(root: Option<Node>, end: Span) -> Result<Document, Vec<Mistake>> {
     let document = Document {
         name: take("name").and_then(|entry| reader.text(entry)),
         description: take("description").and_then(|entry| reader.text(entry)),
+        cache: take(CACHE),
         params: reader.params(take("params")),
         profiles: reader.profiles(take("profiles")),
         matrix: reader.matrix(take("matrix")),

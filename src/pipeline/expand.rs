@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
+use super::cache_section::{self, CacheSection};
 use super::defaults::Defaults;
 use super::diagnostic::{self, Mistake, Source, Sources, Span};
 use super::document::{self, Document};
@@ -35,6 +36,8 @@ pub struct Pipeline {
     pub name: String,
     /// What it says about itself.
     pub description: Option<String>,
+    /// The remote cache that it names.
+    pub cache: CacheSection,
     /// Its nodes in the order of the file.
     pub graph: Graph,
     /// For each stage, in the order of the file, the names of its nodes.
@@ -97,6 +100,11 @@ fn expand(
     let root = extends::merged(yaml::parse(sources, source)?, source, sources)?;
     let mut document = document::read(root, end)?;
     let mut mistakes = unused_params(&document);
+    let cache = cache_section::read(document.cache.as_ref(), sources);
+    let cache = cache.unwrap_or_else(|found| {
+        mistakes.extend(found);
+        CacheSection::default()
+    });
     mistakes.extend(matrix::check(&document));
     mistakes.extend(overrides::apply(&mut document, overrides, sources));
     let (matrix, is_empty) =
@@ -159,6 +167,7 @@ fn expand(
     Ok(Pipeline {
         name: document.name.clone().unwrap_or_default(),
         description: document.description.clone(),
+        cache,
         names: graph.nodes.iter().map(|node| node.name.clone()).collect(),
         graph,
         stages,

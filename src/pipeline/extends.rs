@@ -5,7 +5,8 @@
 //!    a new name comes after its names.
 //! 2. `stages`: the fields of a stage that both have replace those of the other pipeline, whole;
 //!    with another `uses`, the stage is replaced.
-//! 3. `name` and `description` are not inherited.
+//! 3. `cache` replaces that of the other pipeline, whole. `name` and `description` are not
+//!    inherited.
 //! 4. A relative path starts from the folder of the file that it is written in.
 
 use std::path::{Path, PathBuf};

@@ -17,10 +17,12 @@
 //! | [`memory`] | what nodes will take of the device |
 //! | [`fetch`] | names of what is elsewhere to folders |
 //! | [`registry`], `execute` | the kinds of stage, by name; the run of one stage |
+//! | [`cache_section`] | the remote cache that a pipeline names |
 //! | [`resolved`] | nodes written back as a pipeline |
 //! | [`names`] | names on the command line, whole or in part |
 //! | [`schema`] | the form of a pipeline as a JSON Schema |
 
+pub mod cache_section;
 pub mod decode;
 mod decode_error;
 pub mod defaults;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::defaults::whole_config;
 use super::registry::Registry;
-use crate::dag::action::Entry;
+use crate::dag::entry::Entry;
 use crate::dag::key::{CONTENT_TAG, OBJECT_TAG};
 use crate::dag::node::{INPUT_TAG, Node, Resources};
 use crate::error::{Failure, user};
@@ -35,7 +35,7 @@ pub fn node(
     let stage = &entry.preimage.stage;
     let config = with_paths(&whole_config(&entry.preimage, registry), place)?;
     let unknown = || user(format!("this program has no stage kind `{stage}`"));
-    let kind = registry.visit(stage, Kind(&config)).ok_or_else(unknown)?;
+    let kind = kind_of(stage, &config, registry).ok_or_else(unknown)?;
     let kind = kind.map_err(|why| user(format!("the config of `{}`: {why}", entry.node)))?;
     if kind.version != entry.preimage.version {
         let (then, now) = (entry.preimage.version, kind.version);
@@ -80,7 +80,16 @@ fn with_paths(
     }
 }
 
-/// The kind of a config, with what depends on the config.
+/// The stage kind called `stage`, with what depends on the config; none if there is none.
+pub(super) fn kind_of(
+    stage: &str,
+    config: &Value,
+    registry: &impl Registry,
+) -> Option<Result<KindInfo, String>> {
+    registry.visit(stage, Kind(config))
+}
+
+/// The kind of a config.
 struct Kind<'a>(&'a Value);
 
 impl Visitor for Kind<'_> {

@@ -4,6 +4,7 @@
 use serde_json::Value as Json;
 use serde_yaml::{Mapping, Value as Yaml};
 
+use super::cache_section::CACHE;
 use super::expand::Pipeline;
 use crate::dag::node::{FETCH_TAG, INPUT_TAG, Node, Retry, STAGE_TAG};
 use crate::error::{Context, Result};
@@ -19,6 +20,7 @@ pub fn to_yaml(pipeline: &Pipeline) -> Result<String> {
     if let Some(description) = &pipeline.description {
         file.insert("description".into(), description.clone().into());
     }
+    file.extend(pipeline.cache.to_yaml().map(|cache| (CACHE.into(), cache)));
     file.insert("stages".into(), Yaml::Mapping(stages));
     serde_yaml::to_string(&file).context("a resolved pipeline cannot be written as YAML")
 }

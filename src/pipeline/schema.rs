@@ -11,6 +11,7 @@ use super::document::SECTIONS;
 use super::matrix_section::{EXCLUDE, INCLUDE, NESTED, RESERVED, ZIP};
 use super::registry::{Builtin, Registry};
 use super::typed::{LONGEST, MOST_TRIES};
+use crate::remote::settings::{MODES, SCHEMES};
 use crate::stages::schema::{Definitions, Fields, PARAM, TEXT, fields, object, or_param, to};
 use crate::stages::{Stage, Visitor};
 
@@ -98,6 +99,11 @@ pub fn of_pipelines() -> Result<Value, String> {
             "extends",
             json!({ "type": TEXT }),
             "Another pipeline file, of which this one says only what is different",
+        ),
+        (
+            "cache",
+            or_nothing(object(cache_fields(), &["remote".to_owned()])),
+            "The remote cache that artefacts are shared through; changes no result",
         ),
         ("params", or_nothing(params), "Values that stages use, with their defaults"),
         ("profiles", or_nothing(profiles), "Named sets of other values for params"),
@@ -187,6 +193,23 @@ impl Visitor for Kind<'_> {
         }
         Ok(kind)
     }
+}
+
+/// The fields of the section `cache`.
+fn cache_fields() -> Map<String, Value> {
+    let address = format!("^({})://", SCHEMES.join("|"));
+    let key = json!({ "type": "string", "pattern": "^ed25519:[0-9a-f]{64}$" });
+    let modes: Vec<&str> = MODES.iter().map(|(name, _)| *name).collect();
+    let or_nothing = |schema: Value, description: &str| json!({ "anyOf": [schema, nothing()], "description": description });
+    let remote = json!({ "type": "string", "pattern": address, "description": "Its address" });
+    let trust = json!({ "type": "array", "items": key });
+    let fields = [
+        ("remote", remote),
+        ("mode", or_nothing(json!({ "enum": modes }), "What may be done with it")),
+        ("trust", or_nothing(trust, "Public keys; only entries that one of them signed are taken")),
+        ("key", or_nothing(json!({ "type": "string" }), "The file of the secret key that signs")),
+    ];
+    fields.into_iter().map(|(name, schema)| (name.to_owned(), schema)).collect()
 }
 
 /// The schema of what is left out.

@@ -67,11 +67,11 @@ stages:
   greet: {uses: command, run: [sh, -c, \"echo ${kl} > kl.txt\"]}
 ";
 
-/// Commands that are read and not run: they serve, measure, or take models, evaluations, folders or
-/// earlier results. So is `plan --diff`, which takes a repository.
+/// Commands that are read and not run: they serve, measure, or take models, evaluations, folders,
+/// earlier results or a remote cache. So is `plan --diff`, which takes a repository.
 const READ_ALONE: &[&str] = &[
     "accept", "adopt", "export", "import", "verify", "serve", "annotate", "bench", "exec",
-    "generate", "embed", "classify", "doctor", "results",
+    "generate", "embed", "classify", "doctor", "results", "cache",
 ];
 
 /// The commands of a document: code between backquotes, and lines of blocks of `sh`.
@@ -151,6 +151,7 @@ fn every_command_of_the_documents_is_one_of_the_program() {
         "docs/kernels.md",
         "docs/troubleshooting.md",
         "docs/json.md",
+        "docs/remote.md",
         "docs/glossary.md",
         "cache/README.md",
     ] {

@@ -77,6 +77,18 @@ fn what_commands_print_fits_their_schemas() {
     tried("stages", &["stages", "--json"]);
     tried("stages-kind", &["stages", "tokenizer", "--json"]);
     tried("stages-kind", &["stages", "sft", "--json"]);
+    let remote = format!("file://{}", place.path("remote").display());
+    let mut shared = |verb: &str, more: &[&str]| {
+        let arguments = [&["cache", verb][..], more, &["--remote", &remote, "--json"]].concat();
+        tried(&format!("cache-{verb}"), &arguments);
+    };
+    shared("push", &["p.yaml"]);
+    shared("status", &["p.yaml", "--set", "word=three"]);
+    shared("verify", &[]);
+    std::fs::remove_dir_all(place.path("cache")).unwrap();
+    shared("pull", &["p.yaml"]);
+    tried("plan", &["plan", "p.yaml", "--remote", &remote, "--json"]);
+    tried("cache-keygen", &["cache", "keygen", "key", "--json"]);
     place.pipeline("stages: {a: {uses: comand}}\n");
     check("validate", &place.say(&["validate", "p.yaml", "--json"]).out);
     // Revisions need a repository, and bundles are files: they are tried by their tests.

@@ -111,7 +111,7 @@ fn a_plan_has_three_states_and_the_run_keeps_to_it() {
             State::Run { key, .. } => {
                 assert_eq!((node.ending, node.key), (Ending::Ran, Some(*key)))
             }
-            State::Cached { key, object } => {
+            State::Cached { key, object } | State::Remote { key, object } => {
                 assert_eq!(
                     (node.ending, node.key, node.object),
                     (Ending::Cached, Some(*key), Some(*object))

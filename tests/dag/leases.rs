@@ -102,7 +102,7 @@ fn no_part_of_an_artefact_is_published_though_each_takes_the_other_for_dead() {
     let error = slow.publish(&log, entry).expect_err("it was taken over");
     assert_eq!(kind_of(&error), Kind::Environment);
     assert!(error.to_string().contains("taken over"), "{error:#}");
-    let entry = |key, object| posttrain::dag::action::Entry {
+    let entry = |key, object| posttrain::dag::entry::Entry {
         key,
         object,
         node: "a".into(),

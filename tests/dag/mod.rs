@@ -140,11 +140,12 @@ impl Bench {
         }
     }
 
-    /// The states of a plan as `name:r` (run), `c` (cached) or `u` (unknown).
+    /// The states of a plan as `name:r` (run), `c` (cached), `e` (elsewhere) or `u` (unknown).
     fn states(&self, graph: &Graph) -> String {
         let letter = |state: &State| match state {
             State::Run { .. } => 'r',
             State::Cached { .. } => 'c',
+            State::Remote { .. } => 'e',
             State::Unknown { .. } => 'u',
         };
         let steps = self.plan(graph).steps;

@@ -204,6 +204,16 @@ fn pipelines() {
 }
 
 #[test]
+fn entries_of_a_remote_cache() {
+    run("remote_entry");
+}
+
+#[test]
+fn lists_of_files_of_a_remote_cache() {
+    run("remote_files");
+}
+
+#[test]
 fn rows() {
     run("rows");
 }

@@ -27,6 +27,7 @@ use posttrain::pipeline::expand::load;
 use posttrain::pipeline::overrides::Overrides;
 use posttrain::pipeline::registry::Builtin;
 use posttrain::pipeline::resolved::to_yaml;
+use posttrain::remote::{entries, manifest::Manifest};
 use posttrain::serve::api::{self, ask};
 use posttrain::serve::http::{Connection, Refusal};
 use posttrain::tokenizer::chat::{Chat, ChatTemplate, Message};
@@ -39,13 +40,15 @@ use tempfile::TempDir;
 pub type Target = fn(&[u8]) -> bool;
 
 /// All targets by name.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("chat_template", chat_template),
     ("configuration", configuration),
     ("http", http),
     ("parquet", parquet),
     ("pickle", pickle),
     ("pipeline", pipeline),
+    ("remote_entry", remote_entry),
+    ("remote_files", remote_files),
     ("rows", rows),
     ("safetensors", safetensors),
     ("table", table),
@@ -63,6 +66,23 @@ fn understood<T>(result: Result<T>) -> bool {
             false
         }
     }
+}
+
+/// An entry of a remote cache, as the one of the key that it names.
+pub fn remote_entry(bytes: &[u8]) -> bool {
+    let value: serde_json::Value = serde_json::from_slice(bytes).unwrap_or_default();
+    let key = value["entry"]["key"].as_str().and_then(|key| key.parse().ok());
+    entries::read(bytes, key.unwrap_or_else(|| blake3::hash(b"").into()), &[]).is_ok()
+}
+
+/// The list of files of an object in a remote cache, as that of the object that it is of.
+pub fn remote_files(bytes: &[u8]) -> bool {
+    let id = serde_json::from_slice::<Manifest>(bytes).map(|manifest| manifest.id());
+    let read = Manifest::read(bytes, id.unwrap_or_else(|_| blake3::hash(b"").into()));
+    read.is_ok_and(|manifest| {
+        (0..manifest.parts.len()).map(|at| manifest.pieces(at).len()).sum::<usize>() > 0
+            || manifest.bytes() == 0
+    })
 }
 
 /// A folder of this thread, with these files.

@@ -341,7 +341,7 @@ fn sections_are_known_by_name() {
     assert!(text.starts_with("p.yaml:1:1: unknown section `parms`\n"), "{text}");
     assert!(
         text.ends_with(
-            "did you mean `params`? sections: name, description, extends, params, profiles, \
+            "did you mean `params`? sections: name, description, extends, cache, params, profiles, \
              matrix, stages"
         ),
         "{text}"

@@ -10,7 +10,7 @@ mod temporary;
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use self::errors::wrote;
@@ -247,6 +247,32 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
         file.write_all(bytes)
     };
     write().map_err(|error| wrote("write", path, error))
+}
+
+/// A file that is not there yet, with these bytes, which only its owner may read and write.
+pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
+    let write = || -> io::Result<()> {
+        gate(path)?;
+        let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(|error| wrote("write", path, error))
+}
+
+/// Writes bytes at a place of a file that is there.
+pub fn write_at(path: &Path, at: u64, bytes: &[u8]) -> Result<()> {
+    let write = || File::options().write(true).open(path)?.write_all_at(bytes, at);
+    gate(path).and_then(|()| write()).map_err(|error| wrote("write", path, error))
+}
+
+/// Adds `length` bytes from a place of a file to `bytes`.
+pub fn read_at(path: &Path, at: u64, length: u64, bytes: &mut Vec<u8>) -> Result<()> {
+    let start = bytes.len();
+    bytes.resize(start + length as usize, 0);
+    open(path)?
+        .read_exact_at(&mut bytes[start..], at)
+        .with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// Adds bytes to a file that is there.
