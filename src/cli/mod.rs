@@ -30,6 +30,7 @@ mod doctor;
 mod embed;
 mod events;
 mod exec;
+mod executor;
 mod explain;
 mod fetch;
 mod fired;

@@ -6,7 +6,9 @@ use clap::Args;
 use serde::Serialize;
 
 use super::changes::Changes;
-use super::common::{Cache, DeviceAndDtype, Source, Targets, columns, print, print_json, request};
+use super::common::{
+    Cache, DeviceAndDtype, NumericsOption, Source, Targets, columns, print, print_json, request,
+};
 use super::counts::Counts;
 use super::fetch::find;
 use super::number_format::duration;
@@ -43,6 +45,8 @@ pub struct Arguments {
     #[command(flatten)]
     device: DeviceAndDtype,
     #[command(flatten)]
+    numerics: NumericsOption,
+    #[command(flatten)]
     places: Places,
 }
 
@@ -71,8 +75,8 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     }
     find(&mut pipeline, &targets)?;
     let store = arguments.cache.open()?;
-    let device = arguments.device.outlook(&store)?;
-    let request = request(&pipeline, &targets, device.numerics.as_deref());
+    let (device, classes) = arguments.device.outlook(&arguments.numerics, &store)?;
+    let request = request(&pipeline, &targets, &classes);
     let mut plan = plan(&store, request)?;
     refuse_taints(&pipeline, &plan)?;
     add_reasons(&store, request, &mut plan)?;

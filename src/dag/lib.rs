@@ -15,6 +15,7 @@
 //! | [`plan`], [`explain`] | what would run, and why |
 //! | [`run`], [`options`], [`observer`], [`outcome`] | running it: options, progress, outcome |
 //! | [`executor`], [`process`], [`in_process`] | what runs nodes: the interface, processes, threads |
+//! | [`cluster`] | the executor whose jobs are those of a cluster's queue |
 //! | [`order`], [`exec`], [`reports`] | what a node's process is given, what it does, what it reports |
 //! | [`cancellation`], [`stop`] | the request to end, of a node and of the run (Ctrl-C) |
 //! | [`events`], [`clock`] | figures of a running stage, for those who watch; the time |
@@ -67,6 +68,7 @@ use posttrain_base::{error, fs};
 pub mod action;
 pub mod cancellation;
 pub mod clock;
+pub mod cluster;
 pub mod context;
 pub mod derived;
 pub mod digest;

@@ -18,6 +18,7 @@
 //! | [`fetch`] | names of what is elsewhere to folders |
 //! | [`registry`], `execute` | the kinds of stage, by name; the run of one stage |
 //! | [`resolved`] | nodes written back as a pipeline |
+//! | [`queue_file`] | the file about the queue of a cluster |
 //! | [`names`] | names on the command line, whole or in part |
 //! | [`schema`] | the form of a pipeline as a JSON Schema |
 
@@ -38,6 +39,7 @@ pub mod memory;
 pub mod names;
 pub mod overrides;
 pub mod params;
+pub mod queue_file;
 pub mod registry;
 pub mod resolved;
 mod rewrite;

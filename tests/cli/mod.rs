@@ -8,7 +8,7 @@ mod bounds;
 pub mod chained;
 mod commands;
 mod datasets;
-mod documentation;
+pub mod documentation;
 mod hostile;
 mod json;
 mod kinds;
