@@ -5,6 +5,7 @@ mod tools;
 mod structure;
 
 mod cli;
+mod cluster;
 mod cuda;
 mod dag;
 mod data;

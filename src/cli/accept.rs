@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::common::{Cache, DeviceAndDtype, Source, print, print_json, request};
+use super::common::{Cache, DeviceAndDtype, NumericsOption, Source, print, print_json, request};
 use super::fetch::find;
 use super::names;
 use crate::dag::accept::{Acceptance, accept, acceptance, withdraw};
@@ -42,6 +42,8 @@ pub struct Arguments {
     cache: Cache,
     #[command(flatten)]
     device: DeviceAndDtype,
+    #[command(flatten)]
+    numerics: NumericsOption,
 }
 
 /// Accepts, or takes back, and prints what differs.
@@ -50,8 +52,8 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     let store = arguments.cache.open()?;
     let names = pipeline.select(std::slice::from_ref(&arguments.stage))?;
     find(&mut pipeline, &names)?;
-    let device = arguments.device.outlook(&store)?;
-    let request = request(&pipeline, &names, device.numerics.as_deref());
+    let (_, classes) = arguments.device.outlook(&arguments.numerics, &store)?;
+    let request = request(&pipeline, &names, &classes);
     let accepted = match arguments.withdraw {
         true => withdrawn(&store, request, &names, arguments.dry_run)?,
         false => accept_all(&store, request, &names, arguments)?,

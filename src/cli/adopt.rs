@@ -22,7 +22,7 @@ use crate::dag::processes::adopt_orphans;
 use crate::dag::run::run;
 use crate::dag::stop::Stop;
 use crate::dag::tags::Tagged;
-use crate::device::DeviceRequest;
+use crate::device::{Classes, DeviceRequest};
 use crate::error::{Context, Failure, Result, user};
 
 /// Take an artefact that was made elsewhere into the cache, with a name
@@ -90,7 +90,8 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     crate::fs::write_atomic(&pipeline, text.as_bytes())?;
     let source = Source { pipeline, profiles: Vec::new(), sets: Vec::new() };
     let loaded = source.load()?;
-    let wanted = request(&loaded, &[], None);
+    let classes = Classes::here(None);
+    let wanted = request(&loaded, &[], &classes);
     adopt_orphans();
     // It takes no device, and an order names one all the same.
     let device = DeviceOption::of(DeviceRequest::Processor).device(&store, None)?;

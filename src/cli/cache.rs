@@ -11,7 +11,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::common::{
-    Cache, DeviceAndDtype, Source, Targets, columns, print, print_json, request, visible,
+    Cache, DeviceAndDtype, NumericsOption, Source, Targets, columns, print, print_json, request,
+    visible,
 };
 use super::events::warning;
 use super::fetch::find;
@@ -71,6 +72,8 @@ struct Nodes {
     cache: Cache,
     #[command(flatten)]
     device: DeviceAndDtype,
+    #[command(flatten)]
+    numerics: NumericsOption,
 }
 
 #[derive(Args)]
@@ -92,6 +95,8 @@ struct Verified {
     cache: Cache,
     #[command(flatten)]
     device: DeviceAndDtype,
+    #[command(flatten)]
+    numerics: NumericsOption,
 }
 
 #[derive(Args)]
@@ -133,8 +138,8 @@ impl Nodes {
 
     /// The plan of a run. With `there`, it says what the remote has.
     fn plan(&self, both: &Both, there: bool) -> Result<Plan> {
-        let device = self.device.outlook(&both.store)?;
-        let request = request(&both.pipeline, &both.targets, device.numerics.as_deref());
+        let (_, classes) = self.device.outlook(&self.numerics, &both.store)?;
+        let request = request(&both.pipeline, &both.targets, &classes);
         if !there {
             return plan(&both.store, request);
         }
@@ -293,9 +298,9 @@ impl Observer for Pulled {
 fn pull(arguments: &Nodes) -> Result<ExitCode> {
     let Both { pipeline, targets, store, remote } = arguments.both()?;
     let address = remote.address().to_owned();
-    let device = arguments.device.outlook(&store)?;
+    let (_, classes) = arguments.device.outlook(&arguments.numerics, &store)?;
     let store = store.with_remote(Box::new(remote));
-    let request = request(&pipeline, &targets, device.numerics.as_deref());
+    let request = request(&pipeline, &targets, &classes);
     let (stop, mut seen) = (Stop::on_signals()?, Pulled::default());
     let plan = pull_for(&store, request, &stop, &mut seen)?;
     seen.warnings.extend(store.remote().map(|link| link.take_warnings()).unwrap_or_default());
@@ -420,7 +425,7 @@ fn status(arguments: &Nodes) -> Result<ExitCode> {
 }
 
 fn verify(arguments: &Verified) -> Result<ExitCode> {
-    let Verified { pipeline, profiles, sets, remote, cache, device, .. } = arguments;
+    let Verified { pipeline, profiles, sets, remote, cache, device, numerics, .. } = arguments;
     let stop = Stop::on_signals()?;
     let source = pipeline.clone().map(|pipeline| Source {
         pipeline,
@@ -434,8 +439,8 @@ fn verify(arguments: &Verified) -> Result<ExitCode> {
             let shared = remote.needed(&pipeline.cache)?;
             find(&mut pipeline, &[])?;
             let store = remote.attach(cache.open()?, &pipeline.cache)?;
-            let device = device.outlook(&store)?;
-            let plan = plan(&store, request(&pipeline, &[], device.numerics.as_deref()))?;
+            let (_, classes) = device.outlook(numerics, &store)?;
+            let plan = plan(&store, request(&pipeline, &[], &classes))?;
             let key = |step: &Step| match step.state {
                 State::Run { key, .. } | State::Remote { key, .. } | State::Cached { key, .. } => {
                     Some(key)

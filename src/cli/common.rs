@@ -12,8 +12,8 @@ use crate::dag::node::Numerics;
 use crate::dag::record::Invocation;
 use crate::dag::request::Request;
 use crate::dag::store::Store;
-use crate::device::{self, DType, Device, DeviceRequest, GemmRequest, Outlook};
-use crate::error::{Context, Result};
+use crate::device::{Classes, DType, Device, DeviceRequest, GemmRequest, Outlook, Precision};
+use crate::error::{Context, Result, user};
 use crate::inference::Reader;
 use crate::pipeline::defaults::{Defaults, without_defaults};
 use crate::pipeline::expand::{Pipeline, load};
@@ -121,17 +121,16 @@ impl Source {
     }
 }
 
-/// The request for these targets of a pipeline, with the numerics class of the device, if it is
-/// known.
+/// The request for these targets of a pipeline, with the numerics classes of the run.
 pub fn request<'a>(
     pipeline: &'a Pipeline,
     targets: &'a [String],
-    device: Option<&'a str>,
+    classes: &'a Classes,
 ) -> Request<'a> {
     Request {
         graph: &pipeline.graph,
         targets,
-        numerics: Numerics { device, host: device::host_class() },
+        numerics: Numerics { device: classes.device.as_deref(), host: &classes.host },
     }
 }
 
@@ -184,14 +183,50 @@ pub struct DeviceAndDtype {
     dtype: Option<DType>,
 }
 
+/// A numerics class that is given.
+#[derive(Args)]
+pub struct NumericsOption {
+    /// The numerics class of the device, where it is on hosts of a cluster alone: the line
+    /// `numerics` that `posttrain doctor` prints there. Jobs check that their host has it
+    #[arg(long, value_name = "CLASS", conflicts_with_all = ["device", "dtype"])]
+    numerics: Option<String>,
+}
+
+impl NumericsOption {
+    /// The class, if one is given.
+    pub fn class(&self) -> Option<&str> {
+        self.numerics.as_deref()
+    }
+}
+
 impl DeviceAndDtype {
     /// The device that this means here, with machine code kept beside the artefacts of `store`.
     pub fn device(&self, store: &Store) -> Result<Device> {
         self.device.device(store, self.dtype)
     }
 
-    /// What a plan uses of the device. A device that cannot be opened here costs a warning.
-    pub fn outlook(&self, store: &Store) -> Result<Outlook> {
+    /// The device of a declared numerics class, which is on other hosts, and the classes of these.
+    ///
+    /// # Errors
+    /// The user's, if there is no such class, or --device or --dtype ask for another device.
+    pub fn declared(&self, class: &str, store: &Store) -> Result<(Classes, Device)> {
+        if !self.device.is_auto() || self.dtype.is_some() {
+            let message = format!("the device is declared by its numerics class, `{class}`");
+            return Err(user(message).hint("leave --device and --dtype out").into());
+        }
+        Classes::declared(class, self.device.gemm, &store.root().join(KERNELS))
+    }
+
+    /// What a plan uses of the device, and the numerics classes. A device that cannot be opened
+    /// here costs a warning; one of a declared class is not opened.
+    pub fn outlook(&self, numerics: &NumericsOption, store: &Store) -> Result<(Outlook, Classes)> {
+        if let Some(class) = numerics.class() {
+            let (classes, device) = self.declared(class, store)?;
+            let sizes = device.sizes(Precision::Single);
+            let outlook =
+                Outlook { numerics: classes.device.clone(), sizes, free: None, closed: None };
+            return Ok((outlook, classes));
+        }
         let (kernels, DeviceOption { device, gemm }) = (store.root().join(KERNELS), &self.device);
         let outlook = Outlook::of(*device, self.dtype, *gemm, &kernels)?;
         if let Some(why) = &outlook.closed {
@@ -201,7 +236,8 @@ impl DeviceAndDtype {
             );
             tell(&warning(None, &message));
         }
-        Ok(outlook)
+        let classes = Classes::here(outlook.numerics.as_deref());
+        Ok((outlook, classes))
     }
 
     /// The device that this means here, where no store is named.

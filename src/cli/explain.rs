@@ -3,7 +3,7 @@
 
 use clap::Args;
 
-use super::common::{Cache, DeviceAndDtype, Source, print, print_json, request};
+use super::common::{Cache, DeviceAndDtype, NumericsOption, Source, print, print_json, request};
 use super::fetch::find;
 use super::number_format::age;
 use super::plan::in_words;
@@ -24,6 +24,8 @@ pub struct Arguments {
     cache: Cache,
     #[command(flatten)]
     device: DeviceAndDtype,
+    #[command(flatten)]
+    numerics: NumericsOption,
 }
 
 /// Prints the explanation of every node of the stage.
@@ -32,8 +34,8 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     let store = arguments.cache.open()?;
     let names = pipeline.select(std::slice::from_ref(&arguments.stage))?;
     find(&mut pipeline, &names)?;
-    let device = arguments.device.outlook(&store)?;
-    let request = request(&pipeline, &[], device.numerics.as_deref());
+    let (_, classes) = arguments.device.outlook(&arguments.numerics, &store)?;
+    let request = request(&pipeline, &[], &classes);
     let explanations = explain(&store, request, &names)?;
     match arguments.json {
         true => print_json(&explanations),

@@ -33,6 +33,7 @@ mod doctor;
 mod embed;
 mod events;
 mod exec;
+mod executor;
 mod explain;
 mod export;
 mod fetch;

@@ -6,7 +6,9 @@ use clap::Args;
 use serde::Serialize;
 
 use super::changes::Changes;
-use super::common::{Cache, DeviceAndDtype, Source, Targets, columns, print, print_json, request};
+use super::common::{
+    Cache, DeviceAndDtype, NumericsOption, Source, Targets, columns, print, print_json, request,
+};
 use super::counts::Counts;
 use super::fetch::find;
 use super::number_format::duration;
@@ -49,6 +51,8 @@ pub struct Arguments {
     #[command(flatten)]
     device: DeviceAndDtype,
     #[command(flatten)]
+    numerics: NumericsOption,
+    #[command(flatten)]
     places: Places,
     #[command(flatten)]
     remote: RemoteOptions,
@@ -83,8 +87,8 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     }
     find(&mut pipeline, &targets)?;
     let store = arguments.remote.attach(arguments.cache.open()?, &pipeline.cache)?;
-    let device = arguments.device.outlook(&store)?;
-    let request = request(&pipeline, &targets, device.numerics.as_deref());
+    let (device, classes) = arguments.device.outlook(&arguments.numerics, &store)?;
+    let request = request(&pipeline, &targets, &classes);
     let mut plan = plan(&store, request)?;
     tell_warnings(&store);
     refuse_taints(&pipeline, &plan)?;

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use clap::Args;
 
 use super::number_format::{count, duration};
+use crate::dag::cluster::Queue;
 use crate::dag::explain::prices;
 use crate::dag::plan::{Plan, Step};
 use crate::dag::price::{Price, Work, makespan};
@@ -17,15 +18,33 @@ use crate::pipeline::expand::Pipeline;
 /// How much of the machine a run uses.
 #[derive(Args, Clone, Copy, Default)]
 pub struct Places {
-    /// Nodes at once [default: as many as there are threads]
+    /// Nodes at once [default: as many as there are threads; in a queue what its file says, or
+    /// 100]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
-    /// Threads for all nodes together [default: as many as the machine has]
+    /// Threads for all nodes together [default: as many as the machine has]; in a queue those of
+    /// each job whose stage does not say it [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
 }
 
 impl Places {
+    /// The places that the nodes of a run have in a queue: its jobs, and threads without a limit.
+    pub fn in_queue(self, queue: &Queue) -> Self {
+        let jobs = self.jobs.unwrap_or(u16::try_from(queue.jobs).unwrap_or(u16::MAX));
+        Places { jobs: Some(jobs), threads: Some(u16::MAX) }
+    }
+
+    /// Threads, if they were given.
+    pub fn given_threads(&self) -> Option<usize> {
+        self.threads.map(usize::from)
+    }
+
+    /// Nodes at once, if they were given.
+    pub fn given_jobs(&self) -> Option<usize> {
+        self.jobs.map(usize::from)
+    }
+
     /// Threads for all nodes.
     pub fn threads(&self) -> usize {
         let machine = || std::thread::available_parallelism().map_or(1, usize::from);

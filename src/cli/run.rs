@@ -9,9 +9,11 @@ use clap::{Args, ValueEnum};
 
 use super::changes::Changes;
 use super::common::{
-    Cache, DeviceAndDtype, Source, Targets, print, request, tell, terminal_width, visible,
+    Cache, DeviceAndDtype, NumericsOption, Source, Targets, print, request, tell, terminal_width,
+    visible,
 };
 use super::events::{self, Event, JsonLines, Plain};
+use super::executor::{self, ExecutorOption, Target};
 use super::fetch::{Manner, fetch};
 use super::fired;
 use super::load_run;
@@ -25,6 +27,7 @@ use super::tally::Tally;
 use super::terminal::TerminalLines;
 use crate::artefacts::names::METRICS;
 use crate::artefacts::table::TABLE;
+use crate::dag::cluster::ClusterExecutor;
 use crate::dag::digest::ObjectId;
 use crate::dag::events::Events;
 use crate::dag::explain::add_reasons;
@@ -66,6 +69,10 @@ pub struct Arguments {
     cache: Cache,
     #[command(flatten)]
     device: DeviceAndDtype,
+    #[command(flatten)]
+    numerics: NumericsOption,
+    #[command(flatten)]
+    executor: ExecutorOption,
     #[command(flatten)]
     places: Places,
     #[command(flatten)]
@@ -226,6 +233,7 @@ fn attempt(
     targets: Option<&[String]>,
     signals: &mut Option<Stop>,
 ) -> Result<(Store, Pipeline, Outcome)> {
+    let queue = arguments.executor.queue()?;
     let mut pipeline = source.load()?;
     let targets = match targets {
         Some(targets) => targets.to_vec(),
@@ -244,27 +252,42 @@ fn attempt(
     };
     adopt_orphans();
     let store = arguments.remote.attach(arguments.cache.open()?, &pipeline.cache)?;
-    let device = arguments.device.device(&store)?;
-    let planned = plan(&store, request(&pipeline, &targets, Some(device.numerics())))?;
+    let Target { device, classes } =
+        executor::target(&arguments.numerics, &arguments.device, queue.as_ref(), &store)?;
+    let planned = plan(&store, request(&pipeline, &targets, &classes))?;
     refuse_taints(&pipeline, &planned)?;
-    let (memory, free) = refuse_what_does_not_fit(&planned, &pipeline, &device)?;
+    let (memory, free) = match &queue {
+        Some(_) => (HashMap::new(), None),
+        None => refuse_what_does_not_fit(&planned, &pipeline, &device)?,
+    };
     for node in &mut pipeline.graph.nodes {
         node.resources.memory = memory.get(&node.name).copied();
+        if let Some(queue) = &queue {
+            executor::ask(node, queue, arguments.places, device.is_gpu())?;
+        }
     }
     let program = std::env::current_exe().context("cannot tell where this program is")?;
-    let options = Options {
+    let mut options = Options {
         jobs: arguments.places.jobs(),
         threads: arguments.places.threads(),
         devices: vec![serde_json::to_value(&device)?],
         gpu: device.is_gpu(),
         memory: free,
+        queued: false,
         keep_going: arguments.keep_going,
         stop,
         invocation: source.invocation()?,
         build: Some(snapshot(&store, &program)?.content.to_string()),
     };
-    let wanted = request(&pipeline, &targets, Some(device.numerics()));
-    let prices = Prices::of(&store, wanted, &planned, &pipeline, arguments.places)?;
+    if let Some(queue) = &queue {
+        executor::in_queue(&mut options, queue, arguments.places);
+    }
+    let wanted = request(&pipeline, &targets, &classes);
+    let places = match &queue {
+        Some(queue) => arguments.places.in_queue(queue),
+        None => arguments.places,
+    };
+    let prices = Prices::of(&store, wanted, &planned, &pipeline, places)?;
     if arguments.confirm {
         let memory = estimate(&pipeline.graph, &Builtin, &device)?;
         confirm(&store, wanted, &planned, &memory, &prices, &source.invocation()?)?;
@@ -284,14 +307,14 @@ fn attempt(
         lengths::check(nodes, &Builtin, &shapes, &folder, &|| stop.requested())
     };
     let gate = Gate { first: lengths::is_first, check: &check };
-    let outcome = run(
-        &store,
-        request(&pipeline, &targets, Some(device.numerics())),
-        &options,
-        &ProcessExecutor { program },
-        &mut *observer,
-        Some(gate),
-    )?;
+    let (observer, gate) = (&mut *observer, Some(gate));
+    let outcome = match queue {
+        None => run(&store, wanted, &options, &ProcessExecutor { program }, observer, gate)?,
+        Some(queue) => {
+            let executor = ClusterExecutor::new(queue, program);
+            run(&store, wanted, &options, &executor, observer, gate)?
+        }
+    };
     Ok((store, pipeline, outcome))
 }
 

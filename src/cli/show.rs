@@ -6,7 +6,8 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::common::{
-    Cache, DeviceAndDtype, Source, columns, print, print_json, request, terminal_width,
+    Cache, DeviceAndDtype, NumericsOption, Source, columns, print, print_json, request,
+    terminal_width,
 };
 use super::fetch::find;
 use super::fired::{settings, verdict};
@@ -59,6 +60,8 @@ pub struct Arguments {
     cache: Cache,
     #[command(flatten)]
     device: DeviceAndDtype,
+    #[command(flatten)]
+    numerics: NumericsOption,
 }
 
 /// Prints the artefacts meant.
@@ -92,8 +95,8 @@ fn entries_of(
     let names = pipeline.select(&[stage.to_owned()])?;
     find(&mut pipeline, &names)?;
     let mut entries = Vec::new();
-    let device = arguments.device.outlook(store)?;
-    for step in plan(store, request(&pipeline, &names, device.numerics.as_deref()))?
+    let (_, classes) = arguments.device.outlook(&arguments.numerics, store)?;
+    for step in plan(store, request(&pipeline, &names, &classes))?
         .steps
         .into_iter()
         .filter(|step| names.contains(&step.name))

@@ -26,6 +26,9 @@ pub enum Report {
         #[serde(deserialize_with = "figures")]
         values: Vec<(String, f64)>,
     },
+    /// The job of a cluster's queue begins, for the first time or again: what an earlier process
+    /// of it has said of its end counts no more.
+    Began,
     /// Something the user should know; the stage goes on.
     Warning {
         /// The sentence.

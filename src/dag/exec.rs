@@ -3,7 +3,7 @@
 //!
 //! 1. The process is stopped by SIGTERM or SIGINT, or by the end of its standard input, which
 //!    its runner holds open as long as it lives. Left behind like that, it has [`ORPHAN_GRACE`] to
-//!    write a checkpoint.
+//!    write a checkpoint. The job of a cluster's queue has no such input: see [`crate::cluster`].
 //! 2. Programs that a stage has started do not outlive it, whatever process group or session they
 //!    are in.
 //! 3. What cannot be printed, since the log's disk is full, is not printed; the stage goes on.
@@ -15,9 +15,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::cluster::attend;
 use crate::context::{Context, Report};
 use crate::dispatch::Dispatch;
-use crate::error::{Context as _, Failure, Kind, Result, caught, kind_of, no_thread};
+use crate::error::{Context as _, Failure, Kind, Result, caught, environment, kind_of, no_thread};
 use crate::order::{ORDER, Order};
 use crate::processes;
 use crate::reports::ReportWriter;
@@ -40,24 +41,44 @@ pub fn exec(work: &Path, dispatch: &dyn Dispatch) -> u8 {
     }));
     // Opened first, to report a failure of what follows.
     let mut reports = ReportWriter::open(work);
-    let attempt = || -> Result<()> {
+    let mut attempt = || -> Result<()> {
         processes::adopt_orphans();
-        sign(work)?;
+        let bytes = crate::fs::read(&work.join(ORDER))?;
+        let order: Order =
+            serde_json::from_slice(&bytes).context("the order cannot be understood")?;
+        match order.queued {
+            true => {
+                if let Ok(reports) = &mut reports {
+                    reports.last(&Report::Began);
+                }
+                attend::begin(work)?;
+            }
+            false => sign(work)?,
+        }
         start_threads()?;
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
             signal_hook::flag::register(signal, stop.clone())
                 .context("cannot listen to signals")?;
         }
-        let heard = stop.clone();
+        let (heard, folder) = (stop.clone(), work.to_owned());
+        let is_queued = order.queued;
+        let attend = move || match is_queued {
+            true => attend::attend(&folder),
+            false => outlive_runner(&heard),
+        };
         std::thread::Builder::new()
             .name("runner".into())
-            .spawn(move || outlive_runner(&heard))
+            .spawn(attend)
             .map_err(|error| no_thread("a thread", error))?;
-        let bytes = crate::fs::read(&work.join(ORDER))?;
-        let order: Order =
-            serde_json::from_slice(&bytes).context("the order cannot be understood")?;
-        perform(work, &order, dispatch, stop)
+        if order.queued {
+            verify(&order, dispatch)?;
+        }
+        perform(work, &order, dispatch, stop)?;
+        if order.queued {
+            attend::finish(work)?;
+        }
+        Ok(())
     };
     let ended = attempt();
     let mut report = |report: &Report| {
@@ -76,6 +97,21 @@ pub fn exec(work: &Path, dispatch: &dyn Dispatch) -> u8 {
     print(&if kind == Kind::Bug { format!("{error:?}") } else { message.clone() });
     report(&Report::Failed { exit_code: kind.exit_code(), message });
     kind.exit_code()
+}
+
+/// Sees to it that the order is for this program on this host.
+fn verify(order: &Order, dispatch: &dyn Dispatch) -> Result<()> {
+    let own = env!("CARGO_PKG_VERSION");
+    if order.program != own {
+        let message = format!(
+            "the program on this host has the version {own}, the one that gave the order {}",
+            order.program
+        );
+        let hint = "install one version on all hosts, or name it under `program` in the file of \
+            the executor";
+        return Err(environment(message).hint(hint).into());
+    }
+    dispatch.verify(order)
 }
 
 /// Prints a line into the log.

@@ -6,11 +6,13 @@
 //! the file of [`crate::reports`]. The engine reads the reports from that file, so an executor
 //! transports none, and a job may run on another host that shares the folder.
 
+use std::path::Path;
 use std::task::Poll;
 use std::thread::Scope;
 
 use crate::cancellation::Cancel;
 use crate::error::Result;
+use crate::node::Node;
 use crate::order::Order;
 use crate::work::Ticket;
 
@@ -20,8 +22,15 @@ pub trait Executor: Sync {
     /// A job that was submitted.
     type Job;
 
+    /// Whether the folder is of an attempt whose job this executor can go on with, though the run
+    /// that has submitted it is gone. Then [`Executor::submit`] is given that attempt.
+    fn adopts(&self, attempt: &Path) -> bool {
+        let _ = attempt;
+        false
+    }
+
     /// Starts the job of an attempt and returns without waiting for it. Threads that it needs are
-    /// started in `scope`, which ends with the run.
+    /// started in `scope`, which ends with the run. `node` says what the job needs.
     ///
     /// # Errors
     /// The job cannot be started.
@@ -29,6 +38,7 @@ pub trait Executor: Sync {
         &'scope self,
         scope: &'scope Scope<'scope, '_>,
         attempt: &Ticket<'_>,
+        node: &Node,
         order: &Order,
     ) -> Result<Self::Job>;
 

@@ -12,6 +12,7 @@ use crate::dispatch::Dispatch;
 use crate::error::{Failure, Kind, Result, no_thread};
 use crate::exec::perform;
 use crate::executor::Executor;
+use crate::node::Node;
 use crate::order::Order;
 use crate::work::Ticket;
 
@@ -31,6 +32,7 @@ impl Executor for InProcessExecutor<'_> {
         &'scope self,
         scope: &'scope Scope<'scope, '_>,
         attempt: &Ticket<'_>,
+        _: &Node,
         order: &Order,
     ) -> Result<ThreadJob> {
         let stop = Arc::new(AtomicBool::new(false));

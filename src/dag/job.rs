@@ -15,7 +15,7 @@ use crate::clock::now;
 use crate::context::Report;
 use crate::digest::{ActionKey, ObjectId};
 use crate::entry::Entry;
-use crate::error::{Context as _, Failure, Kind, Result};
+use crate::error::{Context as _, Failure, Kind, Result, kind_of};
 use crate::executor::Executor;
 use crate::node::{Node, PATH_TAG, Reference, Reporter, not_here, references, replace_references};
 use crate::object_store::Integrity;
@@ -83,11 +83,21 @@ impl<'a, E: Executor> Job<'a, E> {
             .contains(&Reporter::Tensorboard)
             .then(|| store.events_path(&node.name, self.prepared.key));
         let (key, device) = (self.prepared.key, self.device.clone());
-        let order =
-            Order { key, stage: node.stage.clone(), config, device, threads: self.threads, events };
+        let order = Order {
+            key,
+            stage: node.stage.clone(),
+            stage_version: node.version,
+            numerics: self.prepared.preimage.numerics.clone(),
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            queued: false,
+            config,
+            device,
+            threads: self.threads,
+            events,
+        };
         // The scheduler listens until every node has ended.
         let say = |report| drop(said.send(Message::Said(at, report)));
-        execute(self.executor, scope, &ticket, &order, cancellation, &say)?;
+        execute(self.executor, scope, &ticket, (node, &order), cancellation, &say)?;
         self.check_what_was_read()?;
         let earlier = store.entry(ticket.key())?.map(|entry| entry.object);
         let sources = references(&node.config)?
@@ -155,20 +165,29 @@ fn execute<'scope, E: Executor>(
     executor: &'scope E,
     scope: &'scope Scope<'scope, '_>,
     ticket: &Ticket<'_>,
-    order: &Order,
+    (node, order): (&Node, &Order),
     cancellation: &Cancellation,
     say: &dyn Fn(Report),
 ) -> Result<()> {
     let warn = |message| say(Report::Warning { message });
     let (mut tail, mut failed) = (Tail::of(ticket.folder()), None);
-    let mut job = executor.submit(scope, ticket, order)?;
+    let mut job = executor.submit(scope, ticket, node, order)?;
     let (start, mut cancelled): (_, Option<Cancel>) = (Instant::now(), None);
+    let mut began = false;
     let ended = loop {
         let polled = executor.poll(&mut job, &warn);
         // After the poll, so that nothing is missed of a job that has ended.
         for report in tail.read() {
             match report {
-                Report::Failed { exit_code, message } => failed = Some((exit_code, message)),
+                Report::Failed { exit_code, message } => {
+                    failed = Some((Kind::of_exit_code(exit_code.into()), message));
+                }
+                Report::Began => {
+                    failed = None;
+                    if std::mem::replace(&mut began, true) {
+                        warn("the queue runs its job again; it goes on from its checkpoint".into());
+                    }
+                }
                 report => say(report),
             }
         }
@@ -183,11 +202,14 @@ fn execute<'scope, E: Executor>(
             cancelled = requested;
         }
     };
-    match failed {
-        Some((exit_code, message)) => {
-            Err(Failure::new(Kind::of_exit_code(exit_code.into()), message).into())
+    match (ended, failed) {
+        (Ok(()), _) => Ok(()),
+        // It has stopped because it was asked to; the executor knows why.
+        (Err(error), Some((Kind::Interrupted, _))) if kind_of(&error) != Kind::Interrupted => {
+            Err(error)
         }
-        None => ended,
+        (Err(_), Some((kind, message))) => Err(Failure::new(kind, message).into()),
+        (Err(error), None) => Err(error),
     }
 }
 

@@ -17,6 +17,7 @@
 //! | [`accept`], [`tags`] | results declared equal; names of runs and artefacts |
 //! | [`run`], [`options`], [`observer`], [`outcome`] | running it: options, progress, outcome |
 //! | [`executor`], [`process`], [`in_process`] | what runs nodes: the interface, processes, threads |
+//! | [`cluster`] | the executor whose jobs are those of a cluster's queue |
 //! | [`order`], [`exec`], [`reports`] | what a node's process is given, what it does, what it reports |
 //! | [`cancellation`], [`stop`] | the request to end, of a node and of the run (Ctrl-C) |
 //! | [`events`], [`clock`] | figures of a running stage, for those who watch; the time |
@@ -71,6 +72,7 @@ pub mod action;
 mod by_name;
 pub mod cancellation;
 pub mod clock;
+pub mod cluster;
 pub mod compare;
 pub mod context;
 pub mod derived;

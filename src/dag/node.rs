@@ -42,6 +42,9 @@ pub struct Resources {
     pub gpus: Option<usize>,
     /// Bytes of the memory of what it computes on, where an estimate is known.
     pub memory: Option<u64>,
+    /// Megabytes of main memory that its job asks the queue of a cluster for; on this host it
+    /// limits nothing.
+    pub memory_mb: Option<u64>,
     /// Seconds after which it is stopped; `None` means no limit.
     pub time: Option<f64>,
     /// Whether it is tried again when it fails.

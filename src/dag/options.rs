@@ -26,6 +26,10 @@ pub struct Options {
     /// Bytes of memory that the estimates of all running nodes may add up to, if that is known. A
     /// node that needs more runs alone.
     pub memory: Option<u64>,
+    /// Whether the queue of a cluster gives nodes their places: then `jobs` alone limits them here,
+    /// a node that names no threads has `threads`, and the queue ends those that exceed their
+    /// timeout, since it knows when they began.
+    pub queued: bool,
     /// After a failure, go on with what does not depend on it.
     pub keep_going: bool,
     /// Asked once: nodes are asked to stop and given time. Asked twice: they are killed.
@@ -45,6 +49,7 @@ impl Default for Options {
             devices: vec![Value::Null],
             gpu: false,
             memory: None,
+            queued: false,
             keep_going: false,
             stop: Stop::new(),
             invocation: Invocation::default(),

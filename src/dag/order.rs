@@ -17,6 +17,15 @@ pub struct Order {
     pub key: ActionKey,
     /// The stage kind.
     pub stage: String,
+    /// The stage kind's VERSION.
+    pub stage_version: u32,
+    /// The numerics class that the key has.
+    pub numerics: String,
+    /// The version of the program that gives the order.
+    pub program: String,
+    /// Whether the job is one of a cluster's queue: it outlives the run that has submitted it, may
+    /// begin again in the same folder, and checks that its host is one that the key is for.
+    pub queued: bool,
     /// The config, references and inputs replaced by `{"$path": PATH}`.
     pub config: Value,
     /// What it computes on, in the words of the stages.

@@ -1,5 +1,6 @@
 //! The outcome of a run and of each of its nodes. Uses nothing of how nodes run.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use crate::digest::{ActionKey, ObjectId};
@@ -15,12 +16,29 @@ pub struct NodeFailure {
     pub message: String,
     /// The node's log, if there is one.
     pub log: Option<PathBuf>,
+    /// Whether the queue of a cluster has ended it because its time was up.
+    pub is_late: bool,
+}
+
+/// In the chain of an error: the queue of a cluster has ended the job because its time was up.
+#[derive(Clone, Copy, Debug)]
+pub struct OutOfTime;
+
+impl fmt::Display for OutOfTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("out of time")
+    }
 }
 
 impl NodeFailure {
     /// The failure that an error is, without a log.
     pub(super) fn of(error: &anyhow::Error) -> Self {
-        NodeFailure { kind: kind_of(error), message: format!("{error:#}"), log: None }
+        NodeFailure {
+            kind: kind_of(error),
+            message: format!("{error:#}"),
+            log: None,
+            is_late: error.downcast_ref::<OutOfTime>().is_some(),
+        }
     }
 }
 

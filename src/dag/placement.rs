@@ -8,13 +8,19 @@ use crate::states::{Held, Phase, States};
 /// Whether any node could start: a node takes a job and at least one thread.
 pub(super) fn has_room(states: &States, options: &Options) -> bool {
     let used: usize = states.running().map(|(_, running)| running.held.threads).sum();
-    states.count(Phase::Running) < options.jobs.max(1) && used < options.threads.max(1)
+    states.count(Phase::Running) < options.jobs.max(1)
+        && (options.queued || used < options.threads.max(1))
 }
 
 /// What a node would hold if it started now; `None` if it has to wait for a place.
 pub(super) fn place(node: &Node, states: &States, options: &Options) -> Option<Held> {
     let held: Vec<&Held> = states.running().map(|(_, running)| &running.held).collect();
     let (all, resources) = (options.threads.max(1), node.resources);
+    if options.queued {
+        let threads = resources.threads.unwrap_or(all);
+        let has_place = held.len() < options.jobs.max(1);
+        return has_place.then_some(Held { threads, gpus: Vec::new(), memory: 0 });
+    }
     let threads = resources.threads.unwrap_or(all).clamp(1, all);
     let memory = resources.memory.unwrap_or(0);
     let wanted = gpus(node, options);

@@ -11,7 +11,7 @@
 
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::task::Poll;
 use std::thread::Scope;
 
@@ -21,6 +21,7 @@ use crate::cancellation::Cancel;
 use crate::context::last_lines;
 use crate::error::{Context, Failure, Kind, Result, environment, no_thread};
 use crate::executor::Executor;
+use crate::node::Node;
 use crate::order::Order;
 use crate::processes;
 use crate::work::{LOG, Ticket};
@@ -48,6 +49,7 @@ impl Executor for ProcessExecutor {
         &'scope self,
         _: &'scope Scope<'scope, '_>,
         attempt: &Ticket<'_>,
+        _: &Node,
         order: &Order,
     ) -> Result<ProcessJob> {
         attempt.give(order)?;
@@ -129,19 +131,20 @@ fn conclude(job: &mut ProcessJob, warn: &dyn Fn(String)) -> Result<()> {
     }
     match status.success() {
         true => Ok(()),
-        false => Err(died(status, &job.folder).into()),
+        false => Err(died(status.signal(), status.code().unwrap_or(101), &job.folder).into()),
     }
 }
 
-/// The failure of a process that ended without a report of it.
-fn died(status: ExitStatus, folder: &Path) -> Failure {
+/// The failure of the process of an attempt that ended by a signal, or else with an exit code,
+/// without a report of it.
+pub(super) fn died(signal: Option<i32>, code: i32, folder: &Path) -> Failure {
     let printed = last_lines(&folder.join(LOG));
     let last = if printed.is_empty() {
         String::new()
     } else {
         format!("; its last words:\n    {}", printed.join("\n    "))
     };
-    if let Some(signal) = status.signal() {
+    if let Some(signal) = signal {
         let failure = environment(format!("its process was ended by signal {signal}{last}"));
         return match signal {
             9 => failure
@@ -149,7 +152,6 @@ fn died(status: ExitStatus, folder: &Path) -> Failure {
             _ => failure,
         };
     }
-    let code = status.code().unwrap_or(101);
     let kind = Kind::of_exit_code(code);
     let failure = Failure::new(kind, format!("its process ended with exit code {code}{last}"));
     // On a full disk neither its report nor its last words can be written.

@@ -145,7 +145,7 @@ fn pull_all(
 /// # Errors
 /// The machine's.
 fn pull(store: &Store, link: &Link, entry: &Entry, stop: &Stop) -> Result<Option<u64>> {
-    let Claim::Miss(ticket) = store.claim(entry.key)? else { return Ok(None) };
+    let Claim::Miss(ticket) = store.claim(entry.key, &|_| false)? else { return Ok(None) };
     let pulled = link.pull(entry, &ticket.out(), &|| stop.requested());
     if pulled.is_some() {
         ticket.publish_pulled(entry.clone())?;

@@ -257,6 +257,9 @@ impl<'a, E: Executor> Scheduler<'a, E> {
     }
 
     fn heed_timeouts(&self) {
+        if self.options.queued {
+            return;
+        }
         for (at, running) in self.states.running() {
             let over = self.node(at).resources.time.and_then(|timeout| {
                 running.start.elapsed().checked_sub(Duration::from_secs_f64(timeout))
@@ -379,7 +382,7 @@ impl<'a, E: Executor> Scheduler<'a, E> {
             self.states.set(at, NodeState::Following { leader });
             return;
         }
-        match self.store.claim(key) {
+        match self.store.claim(key, &|attempt| self.executor.adopts(attempt)) {
             Ok(Claim::Hit(object)) => self.cached(at, key, object),
             Ok(Claim::Busy) => {
                 let before = self.states.set(at, NodeState::Busy { again: Instant::now() + TICK });
@@ -444,7 +447,8 @@ impl<'a, E: Executor> Scheduler<'a, E> {
         let (_, running) = running.expect("only a running node can end");
         let (key, seconds) = (running.key, running.start.elapsed().as_secs_f64());
         // Where the run goes on, nothing but its timeout asks a node to stop.
-        let is_late = running.cancellation.is_requested() && self.stopping.is_none();
+        let told = result.as_ref().is_err_and(|failure| failure.is_late);
+        let is_late = (running.cancellation.is_requested() || told) && self.stopping.is_none();
         let result = match (result, self.node(at).resources.time) {
             (Err(failure), Some(timeout)) if is_late => {
                 let failure =

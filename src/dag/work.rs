@@ -14,8 +14,12 @@
 //!    was wrongly taken for dead fails, and publishes nothing. Programs that still work in the old
 //!    folder are ended, where they are on this host.
 //! 5. Publishing asks once more whether the attempt still is the highest and still holds its lease.
+//! 6. The job of a cluster's queue (see [`crate::cluster`]) outlives its run. A run whose executor
+//!    knows the queue adopts the attempt: it moves the dead run's lease away, which one of several
+//!    can do, and writes a new one. For other runs the key is busy as long as the job shows beats.
 
 use std::fs::File;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -32,7 +36,11 @@ use crate::watch::Life;
 /// The file of an attempt that says which run it belongs to; there as long as the attempt goes on.
 const LEASE: &str = "lease";
 /// The file of an attempt that says which process it is.
-const PROCESS: &str = "process";
+pub(super) const PROCESS: &str = "process";
+/// The file of an attempt that grows as long as the job of a cluster's queue works on it.
+pub(super) const BEATS: &str = "beats";
+/// The file of an attempt in which such a job leaves its exit code.
+pub(super) const ENDED: &str = "ended";
 const CHECKPOINTS: &str = "checkpoints";
 /// The file that a node's process and the programs it starts print into.
 pub(super) const LOG: &str = "log";
@@ -66,7 +74,9 @@ pub struct Ticket<'a> {
 
 impl Store {
     /// Claims a key, for the run that has begun on this store. Never waits for another process.
-    pub fn claim(&self, key: ActionKey) -> Result<Claim<'_>> {
+    /// `adopts` says whether the caller can go on with the attempt of this folder, should its run
+    /// be gone.
+    pub fn claim(&self, key: ActionKey, adopts: &dyn Fn(&Path) -> bool) -> Result<Claim<'_>> {
         if let Lookup::Hit(object) = self.lookup(key)? {
             return Ok(Claim::Hit(object));
         }
@@ -76,6 +86,11 @@ impl Store {
             crate::fs::remove_all(&folder)?;
         }
         let earlier = self.attempts(key)?;
+        if let Some(latest) = earlier.last()
+            && adopts(&self.attempt_path(key, *latest))
+        {
+            return Ok(self.adopt(key, *latest)?.map_or(Claim::Busy, Claim::Miss));
+        }
         if let Some(latest) = earlier.last()
             && self.goes_on(&self.attempt_path(key, *latest))?
         {
@@ -130,14 +145,81 @@ impl Store {
     /// Whether anything works on an attempt: its run, or the process that a dead run has left
     /// behind.
     pub(super) fn goes_on(&self, attempt: &Path) -> Result<bool> {
-        let Some(run) = crate::fs::read_if_exists(&attempt.join(LEASE))? else { return Ok(false) };
-        if self.life(&String::from_utf8_lossy(&run))? != Life::Gone {
-            return Ok(true);
+        match self.holder(attempt)? {
+            None => return Ok(false),
+            Some((_, Life::Lives | Life::Unsure)) => return Ok(true),
+            Some((_, Life::Gone)) => {}
         }
         let process = crate::fs::read_if_exists(&attempt.join(PROCESS))?;
         let process: Option<Identity> =
             process.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        Ok(process.and_then(|process| process.is_alive()).unwrap_or(false))
+        let Some(process) = process else { return Ok(false) };
+        if let Some(is_alive) = process.is_alive() {
+            return Ok(is_alive);
+        }
+        match crate::fs::read_if_exists(&attempt.join(BEATS))? {
+            Some(beats) if !attempt.join(ENDED).exists() => {
+                let id = attempt.display().to_string();
+                Ok(self.watched.look(&id, beats.len() as u64, self.patience) != Life::Gone)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// The run that holds the lease of an attempt, and what is known of its life; none if no run
+    /// does. A lease without content is being written, for a moment.
+    fn holder(&self, attempt: &Path) -> Result<Option<(String, Life)>> {
+        let path = attempt.join(LEASE);
+        let Some(bytes) = crate::fs::read_if_exists(&path)? else { return Ok(None) };
+        let run = String::from_utf8_lossy(&bytes).into_owned();
+        let life = match run.is_empty() {
+            true => self.watched.look(&path.display().to_string(), 0, self.patience),
+            false => self.life(&run)?,
+        };
+        Ok(Some((run, life)))
+    }
+
+    /// Takes over an attempt whose run is gone, with all that is in its folder; `None` if its run
+    /// lives, or another run was faster.
+    fn adopt(&self, key: ActionKey, number: u64) -> Result<Option<Ticket<'_>>> {
+        let (run, folder) = (self.runner_id()?, self.attempt_path(key, number));
+        let lease = folder.join(LEASE);
+        if let Some((holder, life)) = self.holder(&folder)? {
+            if life != Life::Gone {
+                return Ok(None);
+            }
+            // One run moves it. Should it be the lease of a run that has adopted the attempt
+            // meanwhile, that run gets it back.
+            let aside = folder.join(format!(".lease-{run}"));
+            match std::fs::rename(&lease, &aside) {
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+                moved => moved.with_context(|| format!("cannot move {}", lease.display()))?,
+            }
+            if crate::fs::read(&aside)? != holder.as_bytes() {
+                crate::fs::rename(&aside, &lease)?;
+                return Ok(None);
+            }
+            crate::fs::remove_all(&aside)?;
+        }
+        match File::create_new(&lease) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(None),
+            made => made
+                .and_then(|mut file| file.write_all(run.as_bytes()))
+                .with_context(|| format!("cannot write {}", lease.display()))?,
+        }
+        let path = folder.join(LOG);
+        let resumed = !crate::fs::list(&folder.join(CHECKPOINTS))?.is_empty();
+        tracing::debug!(%key, number, "adopted");
+        Ok(Some(Ticket {
+            store: self,
+            key,
+            number,
+            log: crate::fs::append(&path)?,
+            folder,
+            run,
+            resumed,
+            notes: Vec::new(),
+        }))
     }
 
     /// Makes the folder of an attempt; `None` if another run has taken the number.

@@ -126,10 +126,13 @@ fn fingerprint() -> String {
     blake3::hash(&given).to_hex()[..8].to_owned()
 }
 
+/// How the numerics class of what is computed on no device begins.
+pub const HOST: &str = "host ";
+
 /// The numerics class of what is computed on no device.
 pub fn host_class() -> &'static str {
-    static HOST: OnceLock<String> = OnceLock::new();
-    HOST.get_or_init(|| format!("host {}", machine()))
+    static CLASS: OnceLock<String> = OnceLock::new();
+    CLASS.get_or_init(|| format!("{HOST}{}", machine()))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! storage type and GEMM kernels, and the machine.
 
 mod class;
+mod classes;
 mod facts;
 mod memory;
 mod open;
@@ -9,7 +10,8 @@ mod outlook;
 mod request;
 mod words;
 
-pub use class::host_class;
+pub use class::{HOST, host_class};
+pub use classes::Classes;
 pub use facts::Facts;
 pub use memory::{cache_budget, cache_share};
 pub use open::{Device, Task, on_host};

@@ -94,6 +94,19 @@ impl Device {
         }
     }
 
+    /// The same device as it is on this host, where its class may be another one.
+    ///
+    /// # Errors
+    /// The machine's, if there is no such device here.
+    pub fn found_here(&self) -> Result<Self> {
+        match self {
+            Device::Host => Ok(Device::Host),
+            Device::Cuda { index, kernels, dtype, gemm, .. } => {
+                Device::of(DeviceRequest::Cuda(*index), Some(*dtype), *gemm, kernels)
+            }
+        }
+    }
+
     /// Whether it is a GPU.
     pub fn is_gpu(&self) -> bool {
         matches!(self, Device::Cuda { .. })

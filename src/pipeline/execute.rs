@@ -8,8 +8,9 @@ use super::registry::{Builtin, Registry};
 use crate::backend::Backend;
 use crate::dag::context::Context;
 use crate::dag::dispatch::Dispatch;
-use crate::device::{Device, Task, on_host};
-use crate::error::{self, Result};
+use crate::dag::order::Order;
+use crate::device::{Device, HOST, Task, host_class, on_host};
+use crate::error::{self, Result, environment};
 use crate::stages::{Stage, Visitor};
 
 impl Dispatch for Builtin {
@@ -19,6 +20,46 @@ impl Dispatch for Builtin {
             Some(result) => result,
             None => Err(error::user(format!("this program has no stage kind `{stage}`")).into()),
         }
+    }
+
+    fn verify(&self, order: &Order) -> Result<()> {
+        let version = self.visit(&order.stage, Version);
+        if version != Some(order.stage_version) {
+            let has = version.map_or("has none".to_owned(), |version| format!("has {version}"));
+            let message = format!(
+                "the stage kind `{}` is to be of VERSION {}, and the program on this host {has}",
+                order.stage, order.stage_version
+            );
+            return Err(environment(message).hint("install one program on all hosts").into());
+        }
+        let class = match order.numerics.starts_with(HOST) {
+            true => host_class().to_owned(),
+            false => {
+                let device: Device = serde_json::from_value(order.device.clone())?;
+                device.found_here()?.numerics().to_owned()
+            }
+        };
+        if class != order.numerics {
+            let message = format!(
+                "the numerics class of this host is `{class}`, and the key of the node is for `{}`",
+                order.numerics
+            );
+            let hint = "give the class of the hosts of the cluster with --numerics (`posttrain \
+                doctor` prints it there), and send all jobs to hosts of one class";
+            return Err(environment(message).hint(hint).into());
+        }
+        Ok(())
+    }
+}
+
+/// The VERSION of a stage kind.
+struct Version;
+
+impl Visitor for Version {
+    type Output = u32;
+
+    fn visit<S: Stage>(self) -> u32 {
+        S::INFO.version
     }
 }
 

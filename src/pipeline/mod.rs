@@ -19,6 +19,7 @@
 //! | [`registry`], `execute` | the kinds of stage, by name; the run of one stage |
 //! | [`cache_section`] | the remote cache that a pipeline names |
 //! | [`resolved`] | nodes written back as a pipeline |
+//! | [`queue_file`] | the file about the queue of a cluster |
 //! | [`names`] | names on the command line, whole or in part |
 //! | [`schema`] | the form of a pipeline as a JSON Schema |
 
@@ -40,6 +41,7 @@ pub mod memory;
 pub mod names;
 pub mod overrides;
 pub mod params;
+pub mod queue_file;
 pub mod rebuild;
 pub mod registry;
 pub mod resolved;

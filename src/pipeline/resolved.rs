@@ -6,7 +6,7 @@ use serde_yaml::{Mapping, Value as Yaml};
 
 use super::cache_section::CACHE;
 use super::expand::Pipeline;
-use crate::dag::node::{FETCH_TAG, INPUT_TAG, Node, Retry, STAGE_TAG};
+use crate::dag::node::{FETCH_TAG, INPUT_TAG, Node, Resources, Retry, STAGE_TAG};
 use crate::error::{Context, Result};
 
 /// The pipeline as YAML.
@@ -28,10 +28,15 @@ pub fn to_yaml(pipeline: &Pipeline) -> Result<String> {
 fn stage(node: &Node) -> Mapping {
     let mut fields = Mapping::new();
     fields.insert("uses".into(), node.stage.clone().into());
-    let resources = [("threads", node.resources.threads), ("gpus", node.resources.gpus)];
+    let Resources { threads, gpus, memory_mb, .. } = node.resources;
+    let resources = [
+        ("threads", threads.map(|count| count as u64)),
+        ("gpus", gpus.map(|count| count as u64)),
+        ("memory_mb", memory_mb),
+    ];
     let resources: Mapping = resources
         .into_iter()
-        .filter_map(|(name, count)| Some((Yaml::from(name), Yaml::from(count? as u64))))
+        .filter_map(|(name, count)| Some((Yaml::from(name), Yaml::from(count?))))
         .collect();
     if !resources.is_empty() {
         fields.insert("resources".into(), Yaml::Mapping(resources));

@@ -241,6 +241,8 @@ fn common(trains: bool, definitions: &mut Definitions) -> Vec<(&'static str, Val
     let mut resources = Map::new();
     resources.insert("threads".into(), count(1, None, "Threads that it uses while it runs"));
     resources.insert("gpus".into(), count(0, Some(1), "0 lets the stage share the GPU"));
+    let memory = "Megabytes of main memory that its job asks the queue of a cluster for";
+    resources.insert("memory_mb".into(), count(1, None, memory));
     let resources = definitions.refer("resources", object(resources, &[]));
     let timeout = json!({ "type": "number", "exclusiveMinimum": 0, "maximum": LONGEST });
     let retry = definitions.refer("retry", retry());

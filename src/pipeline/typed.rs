@@ -143,7 +143,8 @@ pub fn decode(
         (Ok(typed), Ok(resources), Ok(report_to), Ok(time), Ok(retry)) => {
             let given = resources.unwrap_or_default();
             let threads = given.threads.or(typed.resources.threads);
-            let resources = Resources { threads, gpus: given.gpus, memory: None, time, retry };
+            let GivenResources { gpus, memory_mb, .. } = given;
+            let resources = Resources { threads, gpus, memory: None, memory_mb, time, retry };
             Ok(Typed { resources, report_to, ..typed })
         }
         (decoded, resources, report_to, timeout, retry) => {
@@ -244,12 +245,17 @@ fn decode_reporters(
 struct GivenResources {
     threads: Option<usize>,
     gpus: Option<usize>,
+    memory_mb: Option<u64>,
 }
 
 fn decode_resources(node: &Node, sources: &Sources) -> Result<GivenResources, Vec<Mistake>> {
     let resources: GivenResources = decode::decode(node, sources)?;
     if resources.threads == Some(0) {
         return Err(vec![node.find("threads").mistake("expected at least 1 thread, found `0`")]);
+    }
+    if resources.memory_mb == Some(0) {
+        let place = node.find("memory_mb");
+        return Err(vec![place.mistake("expected at least 1 megabyte, found `0`")]);
     }
     match resources.gpus {
         Some(gpus @ 2..) => {

@@ -152,6 +152,7 @@ fn every_command_of_the_documents_is_one_of_the_program() {
         "docs/troubleshooting.md",
         "docs/json.md",
         "docs/remote.md",
+        "docs/cluster.md",
         "docs/glossary.md",
         "cache/README.md",
     ] {
@@ -193,12 +194,14 @@ fn every_command_of_the_documents_is_one_of_the_program() {
             {
                 continue;
             }
-            // What runs is planned, without the options that add seeds to a run.
+            // What runs is planned, without the options of runs alone.
             let first = if words[0] == "run" { "plan" } else { &words[0] };
             let mut rest: Vec<&str> = words[1..].iter().map(String::as_str).collect();
             rest.retain(|word| *word != "--sequential");
-            if let Some(at) = rest.iter().position(|word| *word == "--budget") {
-                rest.drain(at..at + 2);
+            for option in ["--budget", "--executor"] {
+                if let Some(at) = rest.iter().position(|word| *word == option) {
+                    rest.drain(at..at + 2);
+                }
             }
             let arguments: Vec<&str> = [first].into_iter().chain(rest).collect();
             let said = place.say(&arguments);

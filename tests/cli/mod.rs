@@ -9,7 +9,7 @@ mod bundles;
 pub mod chained;
 mod commands;
 mod datasets;
-mod documentation;
+pub mod documentation;
 mod given_names;
 mod hostile;
 mod json;

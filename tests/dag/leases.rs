@@ -55,15 +55,18 @@ fn a_key_that_another_host_works_on_is_busy_until_that_host_is_silent() {
     let _presence = store.begin().expect("writable");
     for _ in 0..8 {
         assert!(
-            matches!(store.claim(key).expect("readable"), Claim::Busy),
+            matches!(store.claim(key, &|_| false).expect("readable"), Claim::Busy),
             "it shows that it lives"
         );
         std::thread::sleep(PATIENCE / 4);
         beat(&foreign);
     }
-    assert!(matches!(store.claim(key).expect("readable"), Claim::Busy), "seen a moment ago");
+    assert!(
+        matches!(store.claim(key, &|_| false).expect("readable"), Claim::Busy),
+        "seen a moment ago"
+    );
     std::thread::sleep(PATIENCE + Duration::from_millis(20));
-    let ticket = miss(store.claim(key).expect("readable"));
+    let ticket = miss(store.claim(key, &|_| false).expect("readable"));
     assert!(ticket.folder().ends_with("4") && ticket.resumed());
     assert_eq!(
         posttrain::fs::list(&ticket.folder().join("out")).expect("there"),
@@ -84,7 +87,7 @@ fn no_part_of_an_artefact_is_published_though_each_takes_the_other_for_dead() {
     let (graph, one, two) = (graph([node("a", "A", &[])]), bench.elsewhere(), bench.elsewhere());
     let key = bench.key(&graph, "a");
     let (first, second) = (one.begin().expect("writable"), two.begin().expect("writable"));
-    let slow = miss(one.claim(key).expect("writable"));
+    let slow = miss(one.claim(key, &|_| false).expect("writable"));
     let write = |ticket: &Ticket<'_>, parts: std::ops::Range<usize>| {
         parts.for_each(|part| {
             std::fs::write(ticket.folder().join(format!("out/f{part}")), "x").expect("writable")
@@ -94,7 +97,7 @@ fn no_part_of_an_artefact_is_published_though_each_takes_the_other_for_dead() {
     // As if the first had been silent for too long, and then went on.
     let lease = std::fs::read_to_string(slow.folder().join("lease")).expect("there");
     std::fs::remove_file(bench.root().join("v1/runners").join(lease)).expect("there");
-    let fast = miss(two.claim(key).expect("writable"));
+    let fast = miss(two.claim(key, &|_| false).expect("writable"));
     std::fs::create_dir_all(slow.folder().join("out")).expect("it goes on in its own folder");
     write(&fast, 0..10);
     write(&slow, 7..9);

@@ -67,7 +67,7 @@ impl Dispatch for Toy<'_> {
 }
 
 /// A toy node; what it is made `from` are names of nodes.
-fn node(name: &str, text: &str, from: &[&str]) -> Node {
+pub fn node(name: &str, text: &str, from: &[&str]) -> Node {
     let from: Vec<Value> =
         from.iter().map(|name| json!({ "$stage": name, "kind": "file" })).collect();
     Node {
@@ -86,7 +86,7 @@ fn reader(name: &str, text: &str, path: &Path) -> Node {
     node
 }
 
-fn graph(nodes: impl IntoIterator<Item = Node>) -> Graph {
+pub fn graph(nodes: impl IntoIterator<Item = Node>) -> Graph {
     Graph { nodes: nodes.into_iter().collect() }
 }
 
@@ -101,13 +101,13 @@ fn chain() -> Graph {
 }
 
 /// A store in a separate folder, and how runs are made on it.
-struct Bench {
+pub struct Bench {
     folder: tempfile::TempDir,
     options: Options,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let invocation = Invocation { pipeline: "/pipeline.yaml".into(), ..Invocation::default() };
         let options = Options { jobs: 2, threads: 2, invocation, ..Options::default() };
         // In memory where there is such a folder: there `fsync`, of which a run makes many, costs
@@ -118,7 +118,7 @@ impl Bench {
         Bench { folder, options }
     }
 
-    fn root(&self) -> PathBuf {
+    pub fn root(&self) -> PathBuf {
         self.folder.path().join("cache")
     }
 
@@ -168,7 +168,7 @@ impl Bench {
         self.execute(graph, &InProcessExecutor(&Toy { hook }))
     }
 
-    fn execute(&self, graph: &Graph, executor: &impl Executor) -> Result<Ran> {
+    pub fn execute(&self, graph: &Graph, executor: &impl Executor) -> Result<Ran> {
         self.execute_behind(graph, executor, None)
     }
 
@@ -185,7 +185,7 @@ impl Bench {
     }
 
     /// What a node's artefact says.
-    fn text(&self, ran: &Ran, name: &str) -> String {
+    pub fn text(&self, ran: &Ran, name: &str) -> String {
         let node = ran.node(name);
         let object = node.object.unwrap_or_else(|| panic!("it was made: {node:?}"));
         std::fs::read_to_string(self.store().object_path(object).join("file")).expect("it is there")
@@ -215,9 +215,9 @@ fn request(graph: &Graph) -> Request<'_> {
 }
 
 /// A run that has ended.
-struct Ran {
+pub struct Ran {
     outcome: Outcome,
-    seen: Seen,
+    pub seen: Seen,
 }
 
 impl Ran {
@@ -246,10 +246,10 @@ impl Ran {
 
 /// All that an observer was told.
 #[derive(Default)]
-struct Seen {
+pub struct Seen {
     started: Vec<String>,
     resumed: Vec<String>,
-    warnings: Vec<String>,
+    pub warnings: Vec<String>,
     reports: Vec<Report>,
     finished: Vec<String>,
 }

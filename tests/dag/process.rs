@@ -122,7 +122,7 @@ fn a_process_left_behind_keeps_its_key_busy_until_it_ends() {
         .expect("every system has it");
     let (store, attempt) = (bench.store(), bench.store().work_path(key).join("1"));
     let presence = store.begin().expect("writable");
-    let Claim::Miss(ticket) = store.claim(key).expect("writable") else {
+    let Claim::Miss(ticket) = store.claim(key, &|_| false).expect("writable") else {
         panic!("it is not made yet")
     };
     let identity = serde_json::to_string(&Identity::of(orphan.id() as i32)).expect("plain data");
@@ -133,10 +133,10 @@ fn a_process_left_behind_keeps_its_key_busy_until_it_ends() {
 
     let store = bench.store();
     let _presence = store.begin().expect("writable");
-    assert!(matches!(store.claim(key).expect("readable"), Claim::Busy));
+    assert!(matches!(store.claim(key, &|_| false).expect("readable"), Claim::Busy));
     drop(orphan.stdin.take());
     orphan.wait().expect("it ends with its input");
-    let Claim::Miss(ticket) = store.claim(key).expect("readable") else {
+    let Claim::Miss(ticket) = store.claim(key, &|_| false).expect("readable") else {
         panic!("nothing is at work")
     };
     assert!(ticket.resumed() && !attempt.exists());

@@ -44,6 +44,8 @@ const RULES: &[Rule] = &[
             "src/dag/exec.rs",
             "src/dag/lock.rs",
             "src/dag/processes.rs",
+            "src/dag/cluster/attend.rs",
+            "src/dag/cluster/run_command.rs",
             "src/cli/",
             "src/stages/program.rs",
             "src/stages/sandbox.rs",
