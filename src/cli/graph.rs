@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 
-use super::common::{Source, print};
+use super::common::{Source, print, print_json};
 use crate::dag::node::{OwnedReference, references};
 use crate::error::Result;
 use crate::pipeline::expand::Pipeline;
@@ -20,6 +21,9 @@ pub struct Arguments {
     /// Draw every node of a sweep, not one box a stage
     #[arg(long)]
     nodes: bool,
+    /// Print JSON: every node
+    #[arg(long, conflicts_with_all = ["format", "nodes"])]
+    json: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -28,6 +32,56 @@ enum Format {
     Dot,
     /// Mermaid
     Mermaid,
+}
+
+#[derive(Serialize)]
+struct Json<'a> {
+    pipeline: &'a str,
+    /// In the order of the file.
+    nodes: Vec<JsonNode<'a>>,
+}
+
+#[derive(Serialize)]
+struct JsonNode<'a> {
+    name: &'a str,
+    /// Its stage in the file.
+    of: &'a str,
+    /// Its stage kind.
+    stage: &'a str,
+    /// The kind of its artefact.
+    output: &'a str,
+    /// Its values of the axes that it depends on.
+    point: BTreeMap<&'a str, &'a str>,
+    /// The nodes that it refers to.
+    needs: BTreeSet<String>,
+}
+
+impl<'a> Json<'a> {
+    fn of(pipeline: &'a Pipeline) -> Result<Self> {
+        let mut stages: BTreeMap<&str, &str> = BTreeMap::new();
+        for (stage, nodes) in &pipeline.stages {
+            stages.extend(nodes.iter().map(|node| (node.as_str(), stage.as_str())));
+        }
+        let mut nodes = Vec::new();
+        for node in &pipeline.graph.nodes {
+            let mut needs = BTreeSet::new();
+            for (_, reference) in references(&node.config)? {
+                if let OwnedReference::Stage(needed) = reference {
+                    needs.insert(needed);
+                }
+            }
+            let values = pipeline.points.get(&node.name).into_iter().flatten();
+            nodes.push(JsonNode {
+                name: &node.name,
+                of: stages.get(node.name.as_str()).copied().unwrap_or_default(),
+                stage: &node.stage,
+                output: &node.output,
+                point: values.map(|(axis, value)| (axis.as_str(), value.as_str())).collect(),
+                needs,
+            });
+        }
+        Ok(Json { pipeline: &pipeline.name, nodes })
+    }
 }
 
 struct Drawing {
@@ -39,7 +93,11 @@ struct Drawing {
 
 /// Prints the drawing.
 pub fn main(arguments: &Arguments) -> Result<()> {
-    let drawing = draw(&arguments.source.load()?, arguments.nodes)?;
+    let pipeline = arguments.source.load()?;
+    if arguments.json {
+        return print_json(&Json::of(&pipeline)?);
+    }
+    let drawing = draw(&pipeline, arguments.nodes)?;
     print(&match arguments.format {
         Format::Dot => dot(&drawing),
         Format::Mermaid => mermaid(&drawing),

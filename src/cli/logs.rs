@@ -7,8 +7,9 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use serde::Serialize;
 
-use super::common::{Cache, print, tell};
+use super::common::{Cache, print, print_json, tell};
 use super::load_run::find;
 use super::names;
 use crate::dag::logs::{Printed, kept_log};
@@ -30,6 +31,9 @@ pub struct Arguments {
     /// Print what comes until the node ends; one that has not started is waited for
     #[arg(short, long)]
     follow: bool,
+    /// Print JSON
+    #[arg(long, conflicts_with = "follow")]
+    json: bool,
     /// `latest`, a run's number, its id or the beginning of it, or the folder of its record
     #[arg(long, value_name = "RUN", default_value = names::LATEST)]
     run: String,
@@ -42,6 +46,9 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     let (store, record) = find(&arguments.cache, &arguments.run)?;
     let place = format!("the run {}", sequence(&record.id));
     let names = nodes(&arguments.node, &names::stages(&record), &place)?;
+    if arguments.json {
+        return print_json(&json(&store, &record, &names)?);
+    }
     if !arguments.follow {
         for name in &names {
             if names.len() > 1 {
@@ -65,16 +72,21 @@ fn node_of<'a>(record: &'a Record, name: &str) -> Option<&'a NodeRecord> {
     record.nodes.iter().find(|node| node.name == name)
 }
 
-/// Prints what a node has printed so far.
-fn show(store: &Store, record: &Record, name: &str) -> Result<()> {
+/// What a node has printed so far.
+struct Log {
+    bytes: Vec<u8>,
+    /// The run that made what the node has, and the node's name there.
+    made_in: Option<(String, String)>,
+}
+
+/// The log of a node; none if it did not start in the run.
+fn log_of(store: &Store, record: &Record, name: &str) -> Result<Option<Log>> {
     let Some((node, key)) = node_of(record, name).and_then(|node| Some((node, node.key?))) else {
-        tell(&format!("{name} did not start in the run {}", sequence(&record.id)));
-        return Ok(());
+        return Ok(None);
     };
-    let mut shown = Shown::default();
-    let own = kept_log(&store.run_path(&record.id), name, key);
-    if shown.more(crate::fs::read_if_exists(&own)?)? {
-        return shown.end(name);
+    let own = crate::fs::read_if_exists(&kept_log(&store.run_path(&record.id), name, key))?;
+    if let Some(bytes) = own {
+        return Ok(Some(Log { bytes, made_in: None }));
     }
     if node.ending == Ending::Cached || node.ending == Ending::Ran {
         // What made the key may have had another name, in an earlier run.
@@ -82,20 +94,58 @@ fn show(store: &Store, record: &Record, name: &str) -> Result<()> {
             let mut made = earlier.nodes.iter().filter(|node| node.key == Some(key));
             if let Some(made) = made.find(|node| node.ending == Ending::Ran) {
                 let path = kept_log(&store.run_path(&earlier.id), &made.name, key);
-                shown.more(crate::fs::read_if_exists(&path)?)?;
-                if earlier.id != record.id {
-                    let run = sequence(&earlier.id);
-                    tell(&format!("{name} was made in the run {run}, as {}", made.name));
-                }
-                break;
+                let bytes = crate::fs::read_if_exists(&path)?.unwrap_or_default();
+                return Ok(Some(Log {
+                    bytes,
+                    made_in: Some((earlier.id.clone(), made.name.clone())),
+                }));
             }
         }
-        return shown.end(name);
+        return Ok(Some(Log { bytes: Vec::new(), made_in: None }));
     }
-    if let Some(Printed { path, .. }) = store.printed(key)? {
-        shown.more(crate::fs::read_if_exists(&path)?)?;
+    let printed = store.printed(key)?.map(|printed| crate::fs::read_if_exists(&printed.path));
+    let bytes = printed.transpose()?.flatten().unwrap_or_default();
+    Ok(Some(Log { bytes, made_in: None }))
+}
+
+/// Prints what a node has printed so far.
+fn show(store: &Store, record: &Record, name: &str) -> Result<()> {
+    let Some(log) = log_of(store, record, name)? else {
+        tell(&format!("{name} did not start in the run {}", sequence(&record.id)));
+        return Ok(());
+    };
+    let mut shown = Shown::default();
+    shown.more(Some(log.bytes))?;
+    if let Some((run, node)) = log.made_in.filter(|(run, _)| *run != record.id) {
+        tell(&format!("{name} was made in the run {}, as {node}", sequence(&run)));
     }
     shown.end(name)
+}
+
+/// The log of a node, for programs.
+#[derive(Serialize)]
+struct JsonLog<'a> {
+    node: &'a str,
+    /// Whether it started in the run, or was there.
+    started: bool,
+    /// The id of the run that made what it has; none if that is not known.
+    made_in: Option<String>,
+    /// What it printed; what is no UTF-8 is replaced.
+    text: String,
+}
+
+fn json<'a>(store: &Store, record: &Record, names: &[&'a str]) -> Result<Vec<JsonLog<'a>>> {
+    let one = |&node: &&'a str| {
+        let log = log_of(store, record, node)?;
+        Ok(JsonLog {
+            node,
+            started: log.is_some(),
+            made_in: log.as_ref().and_then(|log| Some(log.made_in.as_ref()?.0.clone())),
+            text: log
+                .map_or_else(String::new, |log| String::from_utf8_lossy(&log.bytes).into_owned()),
+        })
+    };
+    names.iter().map(one).collect()
 }
 
 /// Prints what a node prints, until it has ended.

@@ -21,6 +21,7 @@ mod accept;
 mod adopt;
 mod annotate;
 mod bench;
+mod bisect;
 mod cache;
 mod changes;
 mod classify;
@@ -103,6 +104,7 @@ enum Command {
     Results(results::Arguments),
     Sentinels(sentinels::Arguments),
     Diff(diff::Arguments),
+    Bisect(bisect::Arguments),
     Gc(gc::Arguments),
     Cache(cache::Arguments),
     Stages(stages::Arguments),
@@ -184,6 +186,7 @@ pub fn main() -> ExitCode {
         Command::Results(arguments) => results::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Sentinels(arguments) => sentinels::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Diff(arguments) => diff::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Bisect(arguments) => bisect::main(&arguments),
         Command::Gc(arguments) => gc::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Cache(arguments) => cache::main(&arguments),
         Command::Stages(arguments) => stages::main(&arguments).map(|()| ExitCode::SUCCESS),

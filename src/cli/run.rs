@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
@@ -45,7 +46,7 @@ use crate::dag::run::run;
 use crate::dag::stop::Stop;
 use crate::dag::store::Store;
 use crate::device::Device;
-use crate::error::{Context, Result, kind_of, user};
+use crate::error::{Context, Result, kind_of, no_thread, user};
 use crate::model::memory::Memory;
 use crate::pipeline::expand::Pipeline;
 use crate::pipeline::lengths;
@@ -81,8 +82,9 @@ pub struct Arguments {
     /// `sequential` are decided
     #[arg(long, conflicts_with = "canary")]
     sequential: bool,
-    /// Node time after which `--sequential` adds no seed, in minutes
-    #[arg(long, value_name = "MINUTES", requires = "sequential", value_parser = minutes)]
+    /// Time after which the run stops as by Ctrl-C, to go on by the same command (`30m`, `2h`,
+    /// `90s`; a number is minutes); with `--sequential`, node time after which no seed is added
+    #[arg(long, value_name = "TIME", value_parser = time)]
     budget: Option<f64>,
     /// After a failure, go on with what does not depend on it
     #[arg(long)]
@@ -109,9 +111,35 @@ enum Log {
     Json,
 }
 
-fn minutes(text: &str) -> std::result::Result<f64, String> {
-    let minutes = text.parse::<f64>().ok().filter(|minutes| minutes.is_finite() && *minutes > 0.0);
-    minutes.ok_or_else(|| "expected a number of minutes above 0".into())
+/// Seconds of `30m`, `2h`, `90s` or a number of minutes.
+fn time(text: &str) -> std::result::Result<f64, String> {
+    let (number, unit) = match text.strip_suffix(['s', 'm', 'h']) {
+        Some(number) if text.ends_with('s') => (number, 1.0),
+        Some(number) if text.ends_with('h') => (number, 3600.0),
+        Some(number) => (number, 60.0),
+        None => (text, 60.0),
+    };
+    let number = number.parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0);
+    let expected = "expected a time above 0, such as `30m`, `2h`, `90s` or a number of minutes";
+    number.map(|number| number * unit).ok_or_else(|| expected.into())
+}
+
+/// Stops the run once its budget is spent, if it has one.
+fn heed_budget(arguments: &Arguments, stop: &Stop) -> Result<()> {
+    let Some(seconds) = arguments.budget.filter(|_| !arguments.sequential) else { return Ok(()) };
+    let (stop, is_said) = (stop.clone(), arguments.log == Log::Text);
+    let wait = move || {
+        std::thread::sleep(Duration::from_secs_f64(seconds));
+        if is_said {
+            tell(&format!("the budget of {} is spent", duration(seconds)));
+        }
+        stop.request();
+    };
+    std::thread::Builder::new()
+        .name("budget".into())
+        .spawn(wait)
+        .map(drop)
+        .map_err(|error| no_thread("a thread", error).into())
 }
 
 /// Runs, and gives the exit code.
@@ -184,7 +212,7 @@ fn whole(arguments: &Arguments) -> Result<(Store, Pipeline, Outcome)> {
 fn sequential(arguments: &Arguments) -> Result<(Store, Pipeline, Outcome)> {
     let pipeline = arguments.source.load()?;
     let sweep = Sweep::of(&pipeline, &arguments.targets.of(&pipeline)?)?;
-    let budget = arguments.budget.map(|minutes| 60.0 * minutes);
+    let budget = arguments.budget;
     let (mut stop, mut before) = (None, None::<Look>);
     for seeds in sweep.looks() {
         let source = sweep.first(&arguments.source, seeds);
@@ -248,7 +276,11 @@ fn attempt(
     fetch(&mut pipeline, &targets, manner)?;
     let stop = match signals {
         Some(stop) => stop.clone(),
-        None => signals.insert(Stop::on_signals()?).clone(),
+        None => {
+            let stop = signals.insert(Stop::on_signals()?).clone();
+            heed_budget(arguments, &stop)?;
+            stop
+        }
     };
     adopt_orphans();
     let store = arguments.remote.attach(arguments.cache.open()?, &pipeline.cache)?;

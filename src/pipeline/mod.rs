@@ -20,6 +20,8 @@
 //! | [`cache_section`] | the remote cache that a pipeline names |
 //! | [`resolved`] | nodes written back as a pipeline |
 //! | [`queue_file`] | the file about the queue of a cluster |
+//! | [`edits`] | the edits between two graphs, and graphs with some of them |
+//! | [`rebuild`] | nodes made of entries alone |
 //! | [`names`] | names on the command line, whole or in part |
 //! | [`schema`] | the form of a pipeline as a JSON Schema |
 
@@ -29,6 +31,7 @@ mod decode_error;
 pub mod defaults;
 pub mod diagnostic;
 pub mod document;
+pub mod edits;
 mod execute;
 pub mod expand;
 pub mod extends;

@@ -126,8 +126,7 @@ pub fn diff(a: &Run, b: &Run) -> Diff {
         .filter_map(|node| find(b, &node.name).map(|at| (node, &b.nodes[at])))
         .collect();
     let nodes: Vec<NodeDiff> = pairs.iter().filter_map(|(a, b)| node_diff(a, b)).collect();
-    let all: Vec<(Figure, bool)> =
-        evaluations(a, b).into_iter().flat_map(|(a, b)| compare(a, b)).collect();
+    let all = all_figures(a, b);
     let compared = all.len();
     let figures: Vec<Figure> =
         all.into_iter().filter(|(_, differs)| *differs).map(|(figure, _)| figure).collect();
@@ -141,6 +140,16 @@ pub fn diff(a: &Run, b: &Run) -> Diff {
         equal_figures: compared - figures.len(),
         figures,
     }
+}
+
+/// Every figure of both runs, equal ones too.
+pub fn figures(a: &Run, b: &Run) -> Vec<Figure> {
+    all_figures(a, b).into_iter().map(|(figure, _)| figure).collect()
+}
+
+/// Every figure of both runs, and whether it differs.
+fn all_figures(a: &Run, b: &Run) -> Vec<(Figure, bool)> {
+    evaluations(a, b).into_iter().flat_map(|(a, b)| compare(a, b)).collect()
 }
 
 fn node_diff(a: &Node, b: &Node) -> Option<NodeDiff> {

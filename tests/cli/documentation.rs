@@ -70,8 +70,8 @@ stages:
 /// Commands that are read and not run: they serve, measure, or take models, evaluations, folders,
 /// earlier results or a remote cache. So is `plan --diff`, which takes a repository.
 const READ_ALONE: &[&str] = &[
-    "accept", "adopt", "export", "import", "verify", "serve", "annotate", "bench", "exec",
-    "generate", "embed", "classify", "doctor", "results", "cache",
+    "accept", "adopt", "bisect", "export", "import", "verify", "serve", "annotate", "bench",
+    "exec", "generate", "embed", "classify", "doctor", "results", "cache",
 ];
 
 /// The commands of a document: code between backquotes, and lines of blocks of `sh`.

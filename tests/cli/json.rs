@@ -63,6 +63,8 @@ fn what_commands_print_fits_their_schemas() {
     tried("ls", &["ls", "--json"]);
     tried("runs", &["runs", "--json"]);
     tried("diff", &["diff", "1", "2", "--json"]);
+    tried("graph", &["graph", "p.yaml", "--json"]);
+    tried("logs", &["logs", "greet", "--json"]);
     tried("tag", &["tag", "first", "1", "--json"]);
     tried("tag", &["tag", "best", "again", "--json"]);
     tried("tag", &["tag", "--json"]);
@@ -92,7 +94,7 @@ fn what_commands_print_fits_their_schemas() {
     place.pipeline("stages: {a: {uses: comand}}\n");
     check("validate", &place.say(&["validate", "p.yaml", "--json"]).out);
     // Revisions need a repository, and bundles are files: they are tried by their tests.
-    checked.extend(["plan-diff", "export", "import", "verify"].map(str::to_owned));
+    checked.extend(["plan-diff", "export", "import", "verify", "bisect"].map(str::to_owned));
     // Evaluations and training are tried where there are some, by the next test.
     let rest: BTreeSet<String> = names().difference(&checked).cloned().collect();
     assert_eq!(rest, BTreeSet::from(["results".to_owned()]));

@@ -4,6 +4,7 @@
 
 mod answers;
 mod bench;
+mod bisect;
 mod bounds;
 mod bundles;
 pub mod chained;

@@ -122,7 +122,22 @@ fn what_has_no_seeds_to_add_is_refused_before_anything_runs() {
         assert!(said.err.contains(words), "{words}: {}", said.err);
         assert!(!place.path("cache/v1/runs").exists(), "{words}");
     }
-    let place = Place::new(GROWING);
-    let said = place.say(&["run", "p.yaml", "--budget", "10"]);
-    assert!(said.code == 2 && said.err.contains("--sequential"), "{}", said.err);
+}
+
+#[test]
+fn a_run_stops_when_its_budget_is_spent_and_goes_on_later() {
+    let place = Place::new(
+        "stages:\n  a: {uses: command, run: [touch, made]}\n  b: {uses: command, run: [sh, -c, \
+         'test -e LOG || { touch LOG; sleep 600; }; touch made'], inputs: {a: a}}\n",
+    );
+    let said = place.say(&["run", "p.yaml", "--budget", "3s"]);
+    assert_eq!(said.code, 130, "{}", said.err);
+    assert!(said.err.contains("the budget of 3.00 s is spent"), "{}", said.err);
+    assert!(said.err.contains("the same command goes on from here"), "{}", said.err);
+    assert_eq!(place.counts(&["--budget", "10m"]), (1, 1));
+    for wrong in ["0", "-1m", "x", "1d", "nanm"] {
+        let said = place.say(&["run", "p.yaml", &format!("--budget={wrong}")]);
+        assert_eq!(said.code, 2, "{wrong}: {}", said.err);
+        assert!(said.err.contains("expected a time above 0"), "{wrong}: {}", said.err);
+    }
 }
