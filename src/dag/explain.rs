@@ -126,7 +126,7 @@ pub fn prices(store: &Store, request: Request<'_>, plan: &Plan) -> Result<HashMa
         let explainer = Explainer::new(store, request, plan)?;
         for step in plan.steps.iter().filter(|step| open(&step.state)) {
             if let Some((Earlier { node, seconds, .. }, differences)) =
-                explainer.compare(&step.name, &step.state)?
+                explainer.nearest(&step.name, &step.state, &unlike_in_size)?
             {
                 let price = Price { seconds, like: node, differences: differences.len() };
                 prices.insert(step.name.clone(), price);
@@ -209,8 +209,18 @@ impl<'a> Explainer<'a> {
         Ok(())
     }
 
-    /// The nearest earlier entry, and what differs from it.
+    /// The earlier entry with the fewest differences, and what differs from it.
     fn compare(&self, name: &str, state: &State) -> Result<Option<(Earlier, Vec<Difference>)>> {
+        self.nearest(name, state, &|differences| differences.len() as f64)
+    }
+
+    /// The nearest earlier entry by a distance, and what differs from it.
+    fn nearest(
+        &self,
+        name: &str,
+        state: &State,
+        distance: &dyn Fn(&[Difference]) -> f64,
+    ) -> Result<Option<(Earlier, Vec<Difference>)>> {
         let own = match state {
             State::Run { key, .. } | State::Cached { key, .. } | State::Remote { key, .. } => {
                 Some(*key)
@@ -226,9 +236,12 @@ impl<'a> Explainer<'a> {
             .take(CANDIDATES)
             .map(|(entry, fields)| (entry, differences(fields, &now, &sources, &defaults)));
         // Latest first already; the first of equals is the latest.
-        let nearest =
-            compared.min_by_key(|(entry, differences)| (differences.len(), entry.node != name));
-        Ok(nearest.map(|(entry, differences)| {
+        let compared = compared.map(|(entry, differences)| {
+            let rank = (distance(&differences), entry.node != name);
+            (rank, entry, differences)
+        });
+        let nearest = compared.min_by(|(a, ..), (b, ..)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        Ok(nearest.map(|(_, entry, differences)| {
             (
                 Earlier {
                     key: entry.key,
@@ -268,6 +281,18 @@ impl<'a> Explainer<'a> {
         let class = node.numerics(self.request.numerics).map_or_else(pending, |class| json!(class));
         Ok(fields(&config, node.version, class))
     }
+}
+
+/// How unlike in size two keys are that differ in this: 1 for each field, and for a number twice
+/// the logarithm of its ratio as well, so that a node is priced by one of about as many steps and
+/// rows rather than by one with fewer differences.
+fn unlike_in_size(differences: &[Difference]) -> f64 {
+    let number = |value: &Option<Value>| value.as_ref().and_then(Value::as_f64);
+    let of = |difference: &Difference| match (number(&difference.old), number(&difference.new)) {
+        (Some(old), Some(new)) if old > 0.0 && new > 0.0 => 1.0 + 2.0 * (new / old).ln().abs(),
+        _ => 1.0,
+    };
+    differences.iter().map(of).sum()
 }
 
 /// The defaults of a node's fields, by dotted path.
@@ -354,5 +379,26 @@ fn plain(value: &Value) -> Option<Value> {
         (Some(_), _) => None,
         (None, Some(hash)) => Some(hash.clone()),
         (None, None) => Some(value.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_of_about_the_size_is_nearer_than_one_with_fewer_differences() {
+        let of = |old: Value, new: Value| Difference {
+            field: "f".into(),
+            old: Some(old),
+            new: Some(new),
+            source: None,
+        };
+        let tiny = unlike_in_size(&[of(json!(10), json!(10_000))]);
+        let alike = [of(json!(9_000), json!(10_000)), of(json!("a"), json!("b"))];
+        assert!(unlike_in_size(&alike) < tiny);
+        assert_eq!(unlike_in_size(&[of(json!("a"), json!("b"))]), 1.0);
+        assert_eq!(unlike_in_size(&[of(json!(0), json!(5))]), 1.0);
+        assert_eq!(unlike_in_size(&[]), 0.0);
     }
 }

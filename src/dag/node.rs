@@ -190,11 +190,50 @@ pub fn replace_references(
 /// The references of a config in the order of its fields, each with its dotted path.
 pub fn references(config: &Value) -> Result<Vec<(String, OwnedReference)>> {
     let mut found = Vec::new();
-    replace_references(config, &mut |path, reference| {
-        found.push((path.to_owned(), reference.into()));
-        Ok(Value::Null)
-    })?;
+    find_at(config, &mut String::new(), &mut found)?;
     Ok(found)
+}
+
+/// Walks as [`replace_at`] does, and builds nothing.
+fn find_at(
+    value: &Value,
+    path: &mut String,
+    found: &mut Vec<(String, OwnedReference)>,
+) -> Result<()> {
+    let length = path.len();
+    match value {
+        Value::Object(map) => match reference_in(map, path)? {
+            Some(reference) => found.push((path.clone(), reference.into())),
+            None => {
+                for (key, value) in map {
+                    if matches!(value, Value::Object(_) | Value::Array(_)) {
+                        step_into(path, key);
+                        find_at(value, path, found)?;
+                        path.truncate(length);
+                    }
+                }
+            }
+        },
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                if matches!(item, Value::Object(_) | Value::Array(_)) {
+                    path.push_str(&format!("[{index}]"));
+                    find_at(item, path, found)?;
+                    path.truncate(length);
+                }
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Appends the name of a field to a dotted path.
+fn step_into(path: &mut String, field: &str) {
+    if !path.is_empty() {
+        path.push('.');
+    }
+    path.push_str(field);
 }
 
 /// The error of a node that is to be worked on while something that it needs is elsewhere.
@@ -244,10 +283,7 @@ fn replace_at(value: &Value, path: &mut String, replace: Replace<'_>) -> Result<
                 let mut replaced = serde_json::Map::new();
                 for (key, value) in map {
                     let length = path.len();
-                    if length > 0 {
-                        path.push('.');
-                    }
-                    path.push_str(key);
+                    step_into(path, key);
                     replaced.insert(key.clone(), replace_at(value, path, replace)?);
                     path.truncate(length);
                 }
