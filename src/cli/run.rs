@@ -37,7 +37,7 @@ use crate::dag::node::{Node, Reporter};
 use crate::dag::observer::Observer;
 use crate::dag::options::{Gate, Options};
 use crate::dag::outcome::Outcome;
-use crate::dag::plan::{Plan, plan};
+use crate::dag::plan::{Plan, State, plan};
 use crate::dag::process::ProcessExecutor;
 use crate::dag::processes::adopt_orphans;
 use crate::dag::record::{Ending, Invocation};
@@ -310,6 +310,7 @@ fn attempt(
         stop,
         invocation: source.invocation()?,
         build: Some(snapshot(&store, &program)?.content.to_string()),
+        planned: None,
     };
     if let Some(queue) = &queue {
         executor::in_queue(&mut options, queue, arguments.places);
@@ -324,6 +325,7 @@ fn attempt(
         let memory = estimate(&pipeline.graph, &Builtin, &device)?;
         confirm(&store, wanted, &planned, &memory, &prices, &source.invocation()?)?;
     }
+    options.planned = Some(planned);
     let tally = Tally::new(prices);
     let mut observer: Box<dyn Observer> = match arguments.log {
         Log::Json => Box::new(JsonLines),
@@ -332,9 +334,9 @@ fn attempt(
         }
         Log::Text => Box::new(Plain::new(arguments.quiet, tally)),
     };
-    let shapes = all_shapes(shapes(&device)?, &pipeline.graph, &Builtin);
     let stop = options.stop.clone();
     let check = |nodes: &[&Node], made: &HashMap<&str, ObjectId>| {
+        let shapes = all_shapes(shapes(&device)?, &pipeline.graph, &Builtin);
         let folder = |name: &str| made.get(name).map(|object| store.object_path(*object));
         lengths::check(nodes, &Builtin, &shapes, &folder, &|| stop.requested())
     };
@@ -387,8 +389,11 @@ fn refuse_what_does_not_fit(
     pipeline: &Pipeline,
     device: &Device,
 ) -> Result<(HashMap<String, u64>, Option<u64>)> {
-    let memory = estimate(&pipeline.graph, &Builtin, device)?;
     let free = device.free_memory()?;
+    if planned.steps.iter().all(|step| matches!(step.state, State::Cached { .. })) {
+        return Ok((HashMap::new(), free));
+    }
+    let memory = estimate(&pipeline.graph, &Builtin, device)?;
     if memory.iter().any(|(name, memory)| memory.check(name, free, HINT).is_err()) {
         check(planned, &memory, free)?;
     }

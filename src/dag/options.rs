@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::digest::ObjectId;
 use crate::error::Result;
 use crate::node::Node;
+use crate::plan::Plan;
 use crate::record::Invocation;
 use crate::stop::Stop;
 
@@ -38,6 +39,9 @@ pub struct Options {
     pub invocation: Invocation,
     /// The hash of the program's executable, for the record.
     pub build: Option<String>,
+    /// The plan of the same request, where one was made just before; else the run makes one. It is
+    /// shown, and says what to pull; what runs is decided anew.
+    pub planned: Option<Plan>,
 }
 
 impl Default for Options {
@@ -54,6 +58,7 @@ impl Default for Options {
             stop: Stop::new(),
             invocation: Invocation::default(),
             build: None,
+            planned: None,
         }
     }
 }

@@ -265,14 +265,25 @@ impl Store {
         self.latest_record_where(|own| own.is_of(invocation))
     }
 
+    /// The latest record of an invocation, without its nodes.
+    pub(super) fn latest_head(&self, invocation: &Invocation) -> Result<Option<Record>> {
+        for id in self.run_ids()?.iter().rev() {
+            let head = self.head_of(id)?;
+            if let Some(record) = head.filter(|record| record.invocation.is_of(invocation)) {
+                return Ok(Some(record));
+            }
+        }
+        Ok(None)
+    }
+
     /// The latest record of an invocation that is wanted.
     pub fn latest_record_where(
         &self,
         is_wanted: impl Fn(&Invocation) -> bool,
     ) -> Result<Option<Record>> {
         for id in self.run_ids()?.iter().rev() {
-            if let Some(record) = self.record(id)?.filter(|record| is_wanted(&record.invocation)) {
-                return Ok(Some(record));
+            if self.head_of(id)?.is_some_and(|record| is_wanted(&record.invocation)) {
+                return self.record(id);
             }
         }
         Ok(None)
@@ -282,9 +293,8 @@ impl Store {
     pub fn record_before(&self, record: &Record) -> Result<Option<Record>> {
         let ids = self.run_ids()?;
         for id in ids.iter().rev().skip_while(|id| **id != record.id).skip(1) {
-            let before = self.record(id)?;
-            if let Some(before) = before.filter(|own| own.invocation.is_of(&record.invocation)) {
-                return Ok(Some(before));
+            if self.head_of(id)?.is_some_and(|own| own.invocation.is_of(&record.invocation)) {
+                return self.record(id);
             }
         }
         Ok(None)
@@ -297,11 +307,8 @@ impl Store {
 
     /// The record of a run; none if there is none, or it cannot be understood.
     pub fn record(&self, id: &str) -> Result<Option<Record>> {
+        let Some(mut record) = self.head_of(id)? else { return Ok(None) };
         let folder = self.run_path(id);
-        let Some(bytes) = crate::fs::read_if_exists(&folder.join("record.json"))? else {
-            return Ok(None);
-        };
-        let Ok(mut record) = serde_json::from_slice::<Record>(&bytes) else { return Ok(None) };
         let lines = crate::fs::read_if_exists(&folder.join("nodes.jsonl"))?.unwrap_or_default();
         // The last word on a node counts. The last line may be torn.
         let nodes = lines
@@ -311,6 +318,12 @@ impl Store {
             nodes.map(|node| (node.name.clone(), node)).collect();
         record.nodes = nodes.into_values().collect();
         Ok(Some(record))
+    }
+
+    /// The record of a run without its nodes; none if there is none, or it cannot be understood.
+    fn head_of(&self, id: &str) -> Result<Option<Record>> {
+        let bytes = crate::fs::read_if_exists(&self.run_path(id).join("record.json"))?;
+        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
     /// Artefacts of earlier runs of the same invocation whose nodes are not in `names` (all node

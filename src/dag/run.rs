@@ -32,10 +32,13 @@ pub fn run<E: Executor>(
         }
         Err(error) => return Err(error),
     };
-    let plan = plan(store, request)?;
+    let plan = match &options.planned {
+        Some(plan) => plan.clone(),
+        None => plan(store, request)?,
+    };
     observer.planned(&plan);
     let names: Vec<String> = request.graph.nodes.iter().map(|node| node.name.clone()).collect();
-    let before = store.latest_record(&options.invocation)?;
+    let before = store.latest_head(&options.invocation)?;
     let orphans = match before.is_some_and(|record| record.graph != names) {
         true => store.orphans(&options.invocation, &names)?,
         false => Vec::new(),
