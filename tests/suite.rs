@@ -16,6 +16,7 @@ mod judges;
 mod model;
 mod ops;
 mod pipeline;
+mod reliability;
 mod remote;
 mod rl;
 mod tokens;

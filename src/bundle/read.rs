@@ -17,6 +17,8 @@ use crate::dag::key::{CONTENT_TAG, OBJECT_TAG};
 use crate::dag::tree::{Links, hash_files, hash_tree, walk};
 use crate::error::{Context, Result, user};
 
+/// Bytes that are unpacked at a time.
+const CHUNK: usize = 1 << 16;
 /// Bytes of the manifest at most.
 const LARGEST_MANIFEST: u64 = 1 << 30;
 
@@ -50,7 +52,7 @@ impl Bundle {
         let opened = crate::fs::open(file)?;
         let decoder = zstd::Decoder::new(opened).map_err(|error| no_bundle(error.to_string()))?;
         let mut archive = Archive::new(decoder);
-        let mut seen = HashSet::new();
+        let (mut seen, mut chunk) = (HashSet::new(), vec![0; CHUNK]);
         for entry in archive.entries().map_err(|error| no_bundle(error.to_string()))? {
             let mut entry = entry.map_err(|error| no_bundle(error.to_string()))?;
             let path = entry.path().map_err(|error| no_bundle(error.to_string()))?.into_owned();
@@ -69,10 +71,16 @@ impl Bundle {
             }
             let target = folder.join(&path);
             target.parent().map_or(Ok(()), crate::fs::create_dir_all)?;
-            let mut out = crate::fs::create(&target)?;
-            std::io::copy(&mut entry, &mut out)
-                .with_context(|| format!("cannot unpack {} of {place}", path.display()))?;
-            crate::fs::finish(out, &target)?;
+            let out = crate::fs::create(&target)?;
+            loop {
+                let count = entry
+                    .read(&mut chunk)
+                    .with_context(|| format!("cannot unpack {} of {place}", path.display()))?;
+                if count == 0 {
+                    break;
+                }
+                crate::fs::add(&out, &target, &chunk[..count])?;
+            }
         }
         let mut text = String::new();
         let manifest = folder.join(MANIFEST);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::checked::{parsed, seal};
 use crate::digest::{ActionKey, ObjectId};
 use crate::entry::Entry;
 use crate::error::Result;
@@ -43,7 +44,7 @@ impl Store {
     /// counts as absent.
     pub fn entry(&self, key: ActionKey) -> Result<Option<Entry>> {
         let bytes = crate::fs::read_if_exists(&self.entry_path(key))?;
-        let entry: Option<Entry> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let entry: Option<Entry> = bytes.and_then(|bytes| parsed(&bytes));
         Ok(entry.filter(|entry| entry.key == key && entry.preimage.key() == key))
     }
 
@@ -115,7 +116,7 @@ impl Store {
 
     fn head(&self, key: ActionKey) -> Result<Option<Head>> {
         let bytes = crate::fs::read_if_exists(&self.entry_path(key))?;
-        let head: Option<Head> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let head: Option<Head> = bytes.and_then(|bytes| parsed(&bytes));
         Ok(head.filter(|head| head.key == key))
     }
 
@@ -124,9 +125,10 @@ impl Store {
     pub(super) fn put_entry(&self, entry: &Entry) -> Result<()> {
         if entry.accepted.is_some() {
             crate::fs::create_dir_all(&self.at(ACCEPTED))?;
+            crate::fs::sync(&self.at(""))?;
             crate::fs::write_atomic(&self.at(ACCEPTED).join(entry.key.to_string()), b"")?;
         }
-        let bytes = serde_json::to_vec_pretty(entry).expect("an entry is plain data");
+        let bytes = seal(serde_json::to_vec_pretty(entry).expect("an entry is plain data"));
         crate::fs::write_atomic(&self.entry_path(entry.key), &bytes)
     }
 

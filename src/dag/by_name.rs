@@ -53,7 +53,7 @@ impl Store {
                 }
             }
             // Only an empty one is removed.
-            let _ = std::fs::remove_dir(&folder);
+            crate::fs::remove_if_empty(&folder);
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::checked::{parsed, seal};
 use crate::digest::ObjectId;
 use crate::error::Result;
 use crate::store::Store;
@@ -32,7 +33,7 @@ impl Store {
     ) -> Result<T> {
         let path = self.at("derived").join(format!("{object}.json"));
         let bytes = crate::fs::read_if_exists(&path).ok().flatten();
-        let remembered = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let remembered = bytes.and_then(|bytes| parsed(&bytes));
         if let Some(Remembered { value, .. }) =
             remembered.filter(|found: &Remembered<T>| found.form == form)
         {
@@ -41,7 +42,7 @@ impl Store {
         let own = Remembered { form: form.to_owned(), value: derive()? };
         if let Ok(bytes) = serde_json::to_vec(&own) {
             // Only a saving of time; nothing is written where no run has made the folders.
-            let _ = crate::fs::write_atomic(&path, &bytes);
+            let _ = crate::fs::write_atomic(&path, &seal(bytes));
         }
         Ok(own.value)
     }

@@ -82,7 +82,7 @@ impl Events {
     }
 
     fn write(&mut self, event: &[u8]) -> Result<()> {
-        crate::fs::add(&mut self.file, &self.path, &frame(event))
+        crate::fs::add(&self.file, &self.path, &frame(event))
     }
 }
 

@@ -3,6 +3,8 @@
 //! at, and what a tag is of. Everything else is garbage. Records of earlier runs, with their
 //! reports, are kept too, unless they are asked for.
 //!
+//! A record or a tag that is damaged ends a collection before anything is deleted.
+//!
 //! Garbage is collected only while no run is at work: on this host a lock says so, and
 //! [`crate::presence`] on all hosts. A run that begins meanwhile waits.
 
@@ -94,6 +96,14 @@ fn collect(store: &Store, dry_run: bool, records: bool) -> Result<Vec<Garbage>> 
 }
 
 fn find(store: &Store, with_records: bool) -> Result<Vec<Garbage>> {
+    if let Some(path) =
+        store.damaged_record()?.map_or_else(|| store.damaged_tag(), |path| Ok(Some(path)))?
+    {
+        let message = format!("{} is damaged, and says what is to be kept", path.display());
+        let hint = "check the disk; if that run or name does not matter, remove its folder or file, \
+            then try again";
+        return Err(environment(message).hint(hint).into());
+    }
     let records = store.records()?;
     let entries = store.entries()?;
     let mut kept = kept(&records);

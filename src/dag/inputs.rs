@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::checked::{parsed, seal};
 use crate::digest::ContentHash;
 use crate::error::{Context, Result, user};
 use crate::node::{Node, OwnedReference, references};
@@ -43,8 +44,7 @@ pub fn snapshot(store: &Store, path: &Path) -> Result<Snapshot> {
         std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()))?;
     let memory = memory_path(store, &path);
     let remembered = crate::fs::read_if_exists(&memory).ok().flatten();
-    let remembered: Option<Snapshot> =
-        remembered.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let remembered: Option<Snapshot> = remembered.and_then(|bytes| parsed(&bytes));
     let known = remembered.map(|snapshot| snapshot.files).unwrap_or_default();
     let known: HashMap<&str, &HashedFile> =
         known.iter().map(|file| (file.path.as_str(), file)).collect();
@@ -66,10 +66,8 @@ pub fn snapshot(store: &Store, path: &Path) -> Result<Snapshot> {
     let snapshot = Snapshot { content: content(folder, &files), path, files };
     if fresh {
         // Only a saving of time; a plan writes nothing where no run has made the folders.
-        let _ = crate::fs::write_hint(
-            &memory,
-            &serde_json::to_vec(&snapshot).expect("a snapshot is plain data"),
-        );
+        let bytes = serde_json::to_vec(&snapshot).expect("a snapshot is plain data");
+        let _ = crate::fs::write_hint(&memory, &seal(bytes));
     }
     Ok(snapshot)
 }

@@ -71,6 +71,7 @@ pub mod accept;
 pub mod action;
 mod by_name;
 pub mod cancellation;
+mod checked;
 pub mod clock;
 pub mod cluster;
 pub mod compare;

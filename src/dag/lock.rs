@@ -9,11 +9,12 @@
 //! has the file open too, for the moment between fork and exec, and a lock ends with the last who
 //! has it open.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Context, Result, environment};
+use crate::error::{Context, Result};
+use crate::fs::open_lock;
 
 /// An exclusive lock. Dropping it lets go and removes the file.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ impl Lock {
     /// Waits for the lock.
     pub fn acquire(path: &Path) -> Result<Self> {
         loop {
-            let lock = Lock { file: open(path)?, path: path.to_owned() };
+            let lock = Lock { file: open_lock(path)?, path: path.to_owned() };
             lock.file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
             if lock.is_held()? {
                 return Ok(lock);
@@ -38,7 +39,7 @@ impl Lock {
     /// The lock, or `None` if another holds it.
     pub fn try_acquire(path: &Path) -> Result<Option<Self>> {
         loop {
-            let lock = Lock { file: open(path)?, path: path.to_owned() };
+            let lock = Lock { file: open_lock(path)?, path: path.to_owned() };
             match lock.file.try_lock() {
                 Ok(()) if lock.is_held()? => return Ok(Some(lock)),
                 Ok(()) => lock.abandon(),
@@ -78,7 +79,7 @@ impl Drop for Lock {
         // Removed while still locked: no other process can hold this very file through its path.
         // A file that cannot be removed is harmless, being unlocked in a moment.
         if !self.path.as_os_str().is_empty() && self.is_held().unwrap_or(false) {
-            let _ = std::fs::remove_file(&self.path);
+            let _ = crate::fs::remove_all(&self.path);
         }
         let _ = self.file.unlock();
     }
@@ -94,14 +95,14 @@ pub struct SharedLock {
 impl SharedLock {
     /// Waits until no process holds it exclusively, and shares it.
     pub fn share(path: &Path) -> Result<Self> {
-        let file = open(path)?;
+        let file = open_lock(path)?;
         file.lock_shared().with_context(|| format!("cannot lock {}", path.display()))?;
         Ok(SharedLock { file })
     }
 
     /// Takes it alone, or `None` if anybody holds it.
     pub fn try_alone(path: &Path) -> Result<Option<Self>> {
-        let file = open(path)?;
+        let file = open_lock(path)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(SharedLock { file })),
             Err(TryLockError::WouldBlock) => Ok(None),
@@ -116,18 +117,6 @@ impl Drop for SharedLock {
     fn drop(&mut self) {
         let _ = self.file.unlock();
     }
-}
-
-fn open(path: &Path) -> Result<File> {
-    let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
-    open().map_err(|error| {
-        let denied = matches!(
-            error.kind(),
-            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem
-        );
-        let failure = environment(format!("cannot open the lock {}: {error}", path.display()));
-        if denied { failure.hint(crate::fs::DENIED).into() } else { anyhow::Error::from(failure) }
-    })
 }
 
 #[cfg(test)]
@@ -181,7 +170,7 @@ mod tests {
 
         let lock = Lock::try_acquire(&path).expect("no error").expect("it is free");
         let forked = lock.file.try_clone().expect("a file more");
-        let waits = open(&path).expect("the folder is there");
+        let waits = open_lock(&path).expect("the folder is there");
         drop(lock);
         waits.try_lock().expect("free");
         drop(forked);

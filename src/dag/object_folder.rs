@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::checked::{parsed, seal};
 use crate::digest::ObjectId;
 use crate::error::{Context, Failure, Kind, Result, environment};
 use crate::fs::Renamed;
@@ -72,12 +73,12 @@ impl ObjectFolder {
 
     fn manifest(&self, object: ObjectId) -> Option<Manifest> {
         let bytes = crate::fs::read_if_exists(&self.manifest_path(object)).ok()??;
-        serde_json::from_slice(&bytes).ok()
+        parsed(&bytes)
     }
 
     fn remember(&self, object: ObjectId, files: Vec<HashedFile>) -> Result<()> {
         let bytes = serde_json::to_vec(&Manifest { files }).expect("a manifest is plain data");
-        crate::fs::write_hint(&self.manifest_path(object), &bytes)
+        crate::fs::write_hint(&self.manifest_path(object), &seal(bytes))
     }
 
     fn manifest_path(&self, object: ObjectId) -> PathBuf {

@@ -55,6 +55,7 @@ pub struct Presence {
 impl Store {
     /// Makes the folders, and begins the presence of a run. Every run does this first.
     pub fn begin(&self) -> Result<Presence> {
+        crate::fs::create_dir_all_synced(self.root())?;
         self.mark_keys()?;
         for folder in [
             "actions",
@@ -69,6 +70,10 @@ impl Store {
             "locks",
         ] {
             crate::fs::create_dir_all(&self.at(folder))?;
+        }
+        // What they will hold lasts only if they do.
+        for folder in [self.at(""), self.root().to_owned()] {
+            crate::fs::sync(&folder)?;
         }
         let in_use = SharedLock::share(&self.at("in-use.lock"))?;
         self.clear_runners()?;
@@ -119,6 +124,10 @@ impl Store {
 
     /// What is known of whether a run lives.
     pub(super) fn life(&self, id: &str) -> Result<Life> {
+        // A lease may be empty or noise after a power cut; no run has such a name.
+        if Path::new(id).file_name() != Some(id.as_ref()) || id.contains('\0') {
+            return Ok(Life::Gone);
+        }
         let Some(bytes) = crate::fs::read_if_exists(&self.at("runners").join(id))? else {
             return Ok(Life::Gone);
         };

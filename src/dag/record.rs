@@ -7,21 +7,24 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::checked::{parsed, seal};
 use crate::clock::now;
 use crate::digest::{ActionKey, ObjectId};
-use crate::error::{Context, Result};
+use crate::error::Result;
 use crate::node::{Graph, Node, OwnedReference, at_default, references};
 use crate::store::Store;
 
 /// The pipeline file as it was, beside the record.
 pub const PIPELINE: &str = "pipeline.yaml";
+
+/// The nodes of a record, one a line.
+const NODES: &str = "nodes.jsonl";
 
 /// The file of this number, from 0, that the pipeline extends, as it was, beside the record.
 pub fn extended(at: usize) -> String {
@@ -138,6 +141,9 @@ pub(super) struct Journal {
     folder: PathBuf,
     record: Record,
     lines: File,
+    path: PathBuf,
+    /// Whether the last line may lack its end.
+    is_torn: bool,
 }
 
 impl Journal {
@@ -148,15 +154,26 @@ impl Journal {
 
     /// Notes that a node starts (as interrupted, lest it never ends) or has ended.
     pub(super) fn note(&mut self, node: &NodeRecord) -> Result<()> {
-        let mut line = serde_json::to_vec(node).expect("a record is plain data");
+        let mut line = seal(serde_json::to_vec(node).expect("a record is plain data"));
         line.push(b'\n');
-        self.lines
-            .write_all(&line)
-            .with_context(|| format!("cannot write {}", self.folder.join("nodes.jsonl").display()))
+        if self.is_torn {
+            line.insert(0, b'\n');
+        }
+        let noted = crate::fs::add(&self.lines, &self.path, &line);
+        self.is_torn = noted.is_err();
+        noted
+    }
+
+    /// Notes that a node starts, on the disk: what it makes is kept by `gc` from then on, whenever
+    /// the power fails.
+    pub(super) fn note_start(&mut self, node: &NodeRecord) -> Result<()> {
+        self.note(node)?;
+        crate::fs::sync(&self.path)
     }
 
     /// Notes the end of the run.
     pub(super) fn finish(mut self, seconds: f64) -> Result<()> {
+        crate::fs::sync(&self.path)?;
         self.record.seconds = Some(seconds);
         write(&self.folder, &self.record)
     }
@@ -178,7 +195,7 @@ fn neutral(node: &Node) -> Option<(String, Value)> {
 fn write(folder: &Path, record: &Record) -> Result<()> {
     crate::fs::write_atomic(
         &folder.join("record.json"),
-        &serde_json::to_vec_pretty(record).expect("a record is plain data"),
+        &seal(serde_json::to_vec_pretty(record).expect("a record is plain data")),
     )
 }
 
@@ -203,12 +220,17 @@ impl Store {
         }
         let moment = now() / 1_000_000;
         let next = self.run_ids()?.last().map_or(1, |id| sequence(id) + 1);
-        let (folder, id) = (next..)
-            .map(|n| format!("{}-{n}", calendar(moment)))
-            .map(|id| (self.at("runs").join(&id), id))
-            .find(|(folder, _)| std::fs::create_dir(folder).is_ok() || !folder.exists())
-            .expect("numbers do not run out");
-        crate::fs::create_dir_all(&folder)?;
+        let mut number = next;
+        let (folder, id) = loop {
+            let id = format!("{}-{number}", calendar(moment));
+            let folder = self.at("runs").join(&id);
+            if crate::fs::create_dir(&folder)? {
+                break (folder, id);
+            }
+            number += 1;
+        };
+        // What `gc` keeps follows from records: they are on the disk before what they tell of.
+        crate::fs::sync(&self.at("runs"))?;
         self.sequence.store(sequence(&id), Ordering::SeqCst);
         let record = Record {
             id,
@@ -234,18 +256,17 @@ impl Store {
             let text = crate::fs::read_if_exists(path).ok().flatten().unwrap_or_default();
             crate::fs::write_atomic(&folder.join(extended(at)), &text)?;
         }
-        let path = folder.join("nodes.jsonl");
-        crate::fs::finish(crate::fs::create(&path)?, &path)?;
-        let lines = File::options()
-            .append(true)
-            .open(&path)
-            .with_context(|| format!("cannot open {}", path.display()))?;
-        Ok(Journal { folder, record, lines })
+        let path = folder.join(NODES);
+        let lines = crate::fs::append(&path)?;
+        crate::fs::sync(&folder)?;
+        Ok(Journal { folder, record, lines, path, is_torn: false })
     }
 
     /// The ids of all runs, in the order in which they began.
     fn run_ids(&self) -> Result<Vec<String>> {
         let mut ids = crate::fs::list(&self.at("runs"))?;
+        // One that is being taken over from a bundle is not there yet.
+        ids.retain(|id| !id.starts_with('.'));
         // Runs that began at the same time may have one number.
         ids.sort_by(|a, b| (sequence(a), a).cmp(&(sequence(b), b)));
         Ok(ids)
@@ -309,11 +330,9 @@ impl Store {
     pub fn record(&self, id: &str) -> Result<Option<Record>> {
         let Some(mut record) = self.head_of(id)? else { return Ok(None) };
         let folder = self.run_path(id);
-        let lines = crate::fs::read_if_exists(&folder.join("nodes.jsonl"))?.unwrap_or_default();
+        let lines = crate::fs::read_if_exists(&folder.join(NODES))?.unwrap_or_default();
         // The last word on a node counts. The last line may be torn.
-        let nodes = lines
-            .split(|&byte| byte == b'\n')
-            .filter_map(|line| serde_json::from_slice::<NodeRecord>(line).ok());
+        let nodes = lines.split(|&byte| byte == b'\n').filter_map(parsed::<NodeRecord>);
         let nodes: BTreeMap<String, NodeRecord> =
             nodes.map(|node| (node.name.clone(), node)).collect();
         record.nodes = nodes.into_values().collect();
@@ -323,7 +342,27 @@ impl Store {
     /// The record of a run without its nodes; none if there is none, or it cannot be understood.
     fn head_of(&self, id: &str) -> Result<Option<Record>> {
         let bytes = crate::fs::read_if_exists(&self.run_path(id).join("record.json"))?;
-        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+        Ok(bytes.and_then(|bytes| parsed(&bytes)))
+    }
+
+    /// A file of a record that says other things than were written. A line that lacks its end is
+    /// one that a full disk or the end of a process has cut.
+    pub(super) fn damaged_record(&self) -> Result<Option<PathBuf>> {
+        for id in self.run_ids()? {
+            let [record, nodes] = ["record.json", NODES].map(|name| self.run_path(&id).join(name));
+            let bytes = crate::fs::read_if_exists(&record)?;
+            if bytes.is_some_and(|bytes| parsed::<Record>(&bytes).is_none()) {
+                return Ok(Some(record));
+            }
+            let lines = crate::fs::read_if_exists(&nodes)?.unwrap_or_default();
+            let end = lines.iter().rposition(|byte| *byte == b'\n').unwrap_or(0);
+            let mut whole =
+                lines[..end].split(|&byte| byte == b'\n').filter(|line| line.ends_with(b"}"));
+            if whole.any(|line| parsed::<NodeRecord>(line).is_none()) {
+                return Ok(Some(nodes));
+            }
+        }
+        Ok(None)
     }
 
     /// Artefacts of earlier runs of the same invocation whose nodes are not in `names` (all node

@@ -8,11 +8,8 @@
 //!    that: a node that fails on a full disk can still report why.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
-
-use rustix::fs::{FallocateFlags, fallocate};
-use rustix::io::Errno;
 
 use crate::context::Report;
 use crate::error::Result;
@@ -27,29 +24,39 @@ const LAST: u64 = 8 << 10;
 
 /// The end of the file at which a node appends.
 pub(super) struct ReportWriter {
+    path: PathBuf,
     file: File,
     written: u64,
     reserved: u64,
+    /// Whether the last line may lack its end.
+    is_torn: bool,
 }
 
 impl ReportWriter {
     /// Opens the file of an attempt.
     pub(super) fn open(attempt: &Path) -> Result<Self> {
-        let file = crate::fs::append(&attempt.join(REPORTS))?;
+        let path = attempt.join(REPORTS);
+        let file = crate::fs::append(&path)?;
         let written = file.metadata().map_or(0, |metadata| metadata.len());
-        let mut writer = ReportWriter { file, written, reserved: written };
+        let mut writer = ReportWriter { path, file, written, reserved: written, is_torn: false };
         // A full disk shows itself at the first write that matters.
         let _ = writer.reserve(0);
         Ok(writer)
     }
 
     /// Sees to it that `bytes` more leave room for the last report.
-    fn reserve(&mut self, bytes: u64) -> std::io::Result<()> {
+    fn reserve(&mut self, bytes: u64) -> io::Result<()> {
         if self.written + bytes + LAST > self.reserved {
-            let reserved =
-                fallocate(&self.file, FallocateFlags::KEEP_SIZE, self.written, RESERVE + bytes);
-            match reserved {
-                Err(error @ (Errno::NOSPC | Errno::DQUOT)) => return Err(error.into()),
+            let room = RESERVE + bytes;
+            match crate::fs::reserve(&self.file, &self.path, self.written, room) {
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+                    ) =>
+                {
+                    return Err(error);
+                }
                 // Another error: this file system cannot reserve.
                 _ => self.reserved = self.written + RESERVE + bytes,
             }
@@ -60,20 +67,29 @@ impl ReportWriter {
     /// Appends the last report of a node, into the reserve if need be. If it cannot be written, the
     /// exit code says what kind of failure it was.
     pub(super) fn last(&mut self, report: &Report) {
-        let _ = self.file.write_all(&line(report));
+        let _ = self.append(&line(report));
+    }
+}
+
+impl ReportWriter {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let end = if self.is_torn { &b"\n"[..] } else { &[] };
+        let appended = crate::fs::write_all(&self.file, &self.path, &[end, bytes].concat());
+        self.is_torn = appended.is_err();
+        appended
     }
 }
 
 /// Appends whole lines, as a context gives them.
 impl Write for ReportWriter {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.reserve(bytes.len() as u64)?;
-        self.file.write_all(bytes)?;
+        self.append(bytes)?;
         self.written += bytes.len() as u64;
         Ok(bytes.len())
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
@@ -118,7 +134,7 @@ impl Tail {
         lines.map(report).collect()
     }
 
-    fn read_into(&mut self, bytes: &mut Vec<u8>) -> std::io::Result<()> {
+    fn read_into(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
         if self.file.is_none() {
             match File::open(&self.path) {
                 Ok(file) => self.file = Some(file),

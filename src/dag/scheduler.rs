@@ -414,7 +414,8 @@ impl<'a, E: Executor> Scheduler<'a, E> {
         // As interrupted, until it ends in another way: should this process be killed, the record
         // is true.
         let blank = NodeOutcome { ending: Ending::Interrupted, key: Some(key), ..self.blank(at) };
-        self.note(&blank);
+        let noted = self.journal.note_start(&blank.record());
+        self.heed_note(noted);
         let cancellation = Arc::new(Cancellation::default());
         let (store, executor, said) = (self.store, self.executor, sender.clone());
         let needs = self.needs(at);
@@ -578,7 +579,12 @@ impl<'a, E: Executor> Scheduler<'a, E> {
     }
 
     fn note(&mut self, outcome: &NodeOutcome) {
-        if let Err(error) = self.journal.note(&outcome.record()) {
+        let noted = self.journal.note(&outcome.record());
+        self.heed_note(noted);
+    }
+
+    fn heed_note(&mut self, noted: Result<()>) {
+        if let Err(error) = noted {
             self.observer
                 .warning(None, &format!("the record of this run is incomplete: {error:#}"));
         }

@@ -1,7 +1,10 @@
 //! Tags: names that users give to runs and artefacts, which `gc` then keeps.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
+use crate::checked::{parsed, seal};
 use crate::clock::now;
 use crate::digest::{ActionKey, ObjectId};
 use crate::error::Result;
@@ -67,13 +70,25 @@ impl Store {
         Ok(tags)
     }
 
+    /// The file of a tag that says other things than were written.
+    pub(super) fn damaged_tag(&self) -> Result<Option<PathBuf>> {
+        for file in crate::fs::list(&self.at(TAGS))? {
+            if let Some(name) = file.strip_suffix(".json")
+                && self.tag(name)?.is_none()
+            {
+                return Ok(Some(self.at(TAGS).join(file)));
+            }
+        }
+        Ok(None)
+    }
+
     /// The tag of this name.
     pub fn tag(&self, name: &str) -> Result<Option<Tag>> {
         if name.contains('/') {
             return Ok(None);
         }
         let bytes = crate::fs::read_if_exists(&self.at(TAGS).join(format!("{name}.json")))?;
-        let tag: Option<Tag> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let tag: Option<Tag> = bytes.and_then(|bytes| parsed(&bytes));
         Ok(tag.filter(|tag| tag.name == name))
     }
 
@@ -84,9 +99,10 @@ impl Store {
     pub fn put_tag(&self, name: &str, of: Tagged, note: Option<&str>) -> Result<Tag> {
         let _presence = self.begin()?;
         crate::fs::create_dir_all(&self.at(TAGS))?;
+        crate::fs::sync(&self.at(""))?;
         let (at, note) = ((now() / 1_000_000_000) as u64, note.map(str::to_owned));
         let tag = Tag { name: name.to_owned(), of, note, at };
-        let bytes = serde_json::to_vec_pretty(&tag).expect("a tag is plain data");
+        let bytes = seal(serde_json::to_vec_pretty(&tag).expect("a tag is plain data"));
         crate::fs::write_atomic(&self.at(TAGS).join(format!("{name}.json")), &bytes)?;
         Ok(tag)
     }

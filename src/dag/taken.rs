@@ -34,7 +34,12 @@ impl Store {
         crate::fs::remove_all(&new)?;
         crate::fs::create_dir_all(&new)?;
         crate::fs::copy_all(from, &new)?;
+        for name in crate::fs::list(&new)? {
+            crate::fs::sync(&new.join(name))?;
+        }
+        crate::fs::sync(&new)?;
         crate::fs::rename(&new, &folder)?;
+        crate::fs::sync(&self.at("runs"))?;
         Ok(true)
     }
 }

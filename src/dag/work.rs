@@ -19,7 +19,6 @@
 //!    can do, and writes a new one. For other runs the key is busy as long as the job shows beats.
 
 use std::fs::File;
-use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -105,7 +104,7 @@ impl Store {
                 Lookup::Hit(object) => {
                     crate::fs::remove_all(&ticket.folder)?;
                     // Where others are at work, it stays.
-                    let _ = std::fs::remove_dir(&folder);
+                    crate::fs::remove_if_empty(&folder);
                     return Ok(Claim::Hit(object));
                 }
                 Lookup::Absent | Lookup::Gone(_) => break,
@@ -191,9 +190,8 @@ impl Store {
             // One run moves it. Should it be the lease of a run that has adopted the attempt
             // meanwhile, that run gets it back.
             let aside = folder.join(format!(".lease-{run}"));
-            match std::fs::rename(&lease, &aside) {
-                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-                moved => moved.with_context(|| format!("cannot move {}", lease.display()))?,
+            if crate::fs::rename_unless_taken(&lease, &aside)? == Renamed::Nowhere {
+                return Ok(None);
             }
             if crate::fs::read(&aside)? != holder.as_bytes() {
                 crate::fs::rename(&aside, &lease)?;
@@ -201,11 +199,8 @@ impl Store {
             }
             crate::fs::remove_all(&aside)?;
         }
-        match File::create_new(&lease) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(None),
-            made => made
-                .and_then(|mut file| file.write_all(run.as_bytes()))
-                .with_context(|| format!("cannot write {}", lease.display()))?,
+        if !crate::fs::write_new_if_free(&lease, run.as_bytes())? {
+            return Ok(None);
         }
         let path = folder.join(LOG);
         let resumed = !crate::fs::list(&folder.join(CHECKPOINTS))?.is_empty();
@@ -373,7 +368,7 @@ impl Ticket<'_> {
         let place = self.store.next_place();
         self.store.put_entry(&Entry { place, renewed_from: None, ..entry })?;
         let _ = crate::fs::remove_all(&self.folder);
-        let _ = std::fs::remove_dir(self.store.work_path(self.key));
+        crate::fs::remove_if_empty(&self.store.work_path(self.key));
         Ok(object)
     }
 
@@ -425,7 +420,7 @@ impl Ticket<'_> {
                 .and_then(|()| crate::fs::rename(&printed, log));
         }
         let _ = crate::fs::remove_all(&self.folder);
-        let _ = std::fs::remove_dir(self.store.work_path(self.key));
+        crate::fs::remove_if_empty(&self.store.work_path(self.key));
         Ok(object)
     }
 }

@@ -157,7 +157,7 @@ fn advance(
         crate::fs::remove_all(partial)?;
     }
     let mut here = if goes_on { from } else { 0 };
-    let mut file = crate::fs::append(partial)?;
+    let file = crate::fs::append(partial)?;
     let mut body = response.into_body().into_reader();
     let mut chunk = vec![0; CHUNK];
     tell(here);
@@ -167,7 +167,7 @@ fn advance(
         match body.read(&mut chunk[..room]) {
             Ok(0) => break,
             Ok(count) => {
-                crate::fs::add(&mut file, partial, &chunk[..count])?;
+                crate::fs::add(&file, partial, &chunk[..count])?;
                 here += count as u64;
                 tell(here);
             }

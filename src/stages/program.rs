@@ -109,8 +109,7 @@ impl Program<'_> {
             // Into the log, in the order in which it prints.
             None => process.stdin(Stdio::null()).stdout(std::io::stderr()),
             Some(Streams { input, output }) => {
-                let output = fs::create(output)?.into_inner().context("nothing was written")?;
-                process.stdin(fs::open(input)?).stdout(output)
+                process.stdin(fs::open(input)?).stdout(fs::create(output)?)
             }
         };
         end_with_this_thread(&mut process);

@@ -39,6 +39,8 @@ fn settle(bench: &Bench) {
         let hashed_at = file["hashed_at"].as_i64().expect("nanoseconds");
         file["hashed_at"] = json!(hashed_at + 3_000_000_000);
     }
+    // Without its sum, as an earlier program wrote it.
+    remembered.as_object_mut().expect("it is an object").remove("check").expect("it has a sum");
     std::fs::write(&memory, remembered.to_string()).expect("writable");
 }
 

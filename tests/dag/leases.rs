@@ -186,7 +186,9 @@ fn what_was_printed_is_kept_with_the_record_and_the_clock_orders_nothing() {
     std::fs::rename(&folder, folder.with_file_name(&ahead)).expect("ours");
     let path = folder.with_file_name(&ahead).join("record.json");
     let text = std::fs::read_to_string(&path).expect("there").replace(&id, &ahead);
-    std::fs::write(path, text).expect("ours");
+    // Without its sum, as an earlier program wrote it.
+    let (text, _) = text.rsplit_once(",\"check\"").expect("it is the last field");
+    std::fs::write(path, format!("{text}}}")).expect("ours");
 
     let later = graph([node("n", "A", &[])]);
     let second = bench.run(&later);

@@ -1,22 +1,30 @@
 //! File-system calls whose errors name the path, and the one way to write a file that is either
 //! whole or absent. Uses no format.
 //!
-//! Every call that writes passes [`fail_writes`]' gate, so that tests can let any one of them fail
-//! as a full or broken disk would.
+//! Every call with an effect passes the layer of faults ([`Schedule`]), so that tests can let any
+//! one of them fail as a full or broken disk would, or be the last of its process.
 
+mod effect;
 mod errors;
 mod faults;
+mod power;
+mod replace;
 mod temporary;
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+use self::effect::Effect;
 use self::errors::wrote;
 pub use self::errors::{DENIED, is_denied, is_full, is_shortage};
-use self::faults::gate;
-pub use self::faults::{Fault, fail_writes, heal_writes};
+pub use self::faults::{
+    Fault, Schedule, Tally, begin_faults, end_faults, fail_writes, heal_writes,
+};
+use self::faults::{act, made};
+use self::replace::{Layered, folder_of, temporary};
+pub use self::replace::{output, write_atomic, write_atomic_with, write_hint};
 pub use self::temporary::TemporaryFolder;
 use crate::error::{Context, Result, environment, user};
 
@@ -80,118 +88,29 @@ pub fn size(path: &Path) -> Result<u64> {
 
 /// A folder and all its parents.
 pub fn create_dir_all(path: &Path) -> Result<()> {
-    gate(path)
-        .and_then(|()| fs::create_dir_all(path))
+    act(Effect::MakeFolder(path), || fs::create_dir_all(path))
         .map_err(|error| wrote("create the folder", path, error))
 }
 
-/// A new file, buffered. Call [`finish`] when all is written: dropping it would swallow a full
-/// disk.
-pub fn create(path: &Path) -> Result<BufWriter<File>> {
-    gate(path)
-        .and_then(|()| File::create(path))
-        .map(BufWriter::new)
-        .map_err(|error| wrote("create", path, error))
+/// A folder and all its parents, whose names are on the disk when this returns.
+pub fn create_dir_all_synced(path: &Path) -> Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|path| !path.exists()).collect();
+    create_dir_all(path)?;
+    missing.into_iter().rev().try_for_each(|path| sync(folder_of(path)))
 }
 
-/// Flushes a file made by [`create`].
-pub fn finish(mut file: BufWriter<File>, path: &Path) -> Result<()> {
-    gate(path).and_then(|()| file.flush()).map_err(|error| wrote("write", path, error))
-}
-
-/// Replaces a file in one step: after a crash it holds the old bytes or the new, never a part.
-/// Synced to disk, folder included. The folder has to exist.
-pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    write_atomic_with(path, |file| file.write_all(bytes))
-}
-
-/// [`write_atomic`] with bytes that come piece by piece.
-pub fn write_atomic_with(
-    path: &Path,
-    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> Result<()> {
-    replace(path, Durability::Synced, fill)
-}
-
-/// Replaces a file in one step, without a wait for the disk. After a power cut the file may be
-/// empty: only for what can be computed again, and whose reader notices that.
-pub fn write_hint(path: &Path, bytes: &[u8]) -> Result<()> {
-    replace(path, Durability::Lost, |file| file.write_all(bytes))
-}
-
-/// What is left of a file after a power cut.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Durability {
-    /// The file.
-    Synced,
-    /// Perhaps nothing.
-    Lost,
-}
-
-fn replace(
-    path: &Path,
-    durability: Durability,
-    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> Result<()> {
-    let folder =
-        path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let write = || -> io::Result<()> {
-        gate(path)?;
-        // As `File::create` would: what the umask leaves of it.
-        let file = tempfile::Builder::new()
-            .permissions(fs::Permissions::from_mode(0o666))
-            .tempfile_in(folder)?;
-        let mut buffer = BufWriter::with_capacity(1 << 16, file);
-        fill(&mut buffer)?;
-        let file = buffer.into_inner().map_err(io::IntoInnerError::into_error)?;
-        gate(path)?;
-        if durability == Durability::Synced {
-            file.as_file().sync_all()?;
-            gate(path)?;
-        }
-        file.persist(path).map_err(|error| error.error)?;
-        match durability {
-            Durability::Synced => File::open(folder)?.sync_all(),
-            Durability::Lost => Ok(()),
-        }
-    };
-    write().map_err(|error| wrote("write", path, error))
-}
-
-/// Writes what a command was told to write to a place of the user's choice. A plain file, or none
-/// yet, is replaced in one step ([`write_atomic`]). A link stays one: what it leads to is written.
-/// What is no plain file (a pipe, a device, a descriptor of this process such as /dev/stdout) is
-/// written to and never replaced.
-pub fn output(path: &Path, bytes: &[u8]) -> Result<()> {
-    let kind = match fs::metadata(path) {
-        Ok(metadata) => metadata.file_type(),
-        // Nothing is there, or a link that leads to nothing yet.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return match fs::read_link(path) {
-                Ok(target) => output(&path.parent().unwrap_or(Path::new("")).join(target), bytes),
-                Err(_) => write_atomic(path, bytes),
-            };
-        }
-        Err(error) => return Err(wrote("write", path, error)),
-    };
-    if kind.is_dir() {
-        return Err(user(format!("{} is a folder", path.display())).hint("name a file").into());
+/// A folder that is not there yet; false if the name is taken. The folder that it is in is there.
+pub fn create_dir(path: &Path) -> Result<bool> {
+    match act(Effect::MakeFolder(path), || fs::create_dir(path)) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(wrote("create the folder", path, error)),
     }
-    let descriptors = ["/proc", "/dev/fd", "/dev/stdin", "/dev/stdout", "/dev/stderr"];
-    if kind.is_file() && !descriptors.iter().any(|place| path.starts_with(place)) {
-        return match fs::read_link(path) {
-            Ok(target) => output(&path.parent().unwrap_or(Path::new("")).join(target), bytes),
-            Err(_) => write_atomic(path, bytes),
-        };
-    }
-    // At its end, where it is a file that something else writes to as well.
-    let write = || -> io::Result<()> {
-        gate(path)?;
-        let mut file = File::options().append(true).open(path)?;
-        file.write_all(bytes)?;
-        file.flush()
-    };
-    write().map_err(|error| wrote("write", path, error))
+}
+
+/// An empty file, instead of what was there under this name.
+pub fn create(path: &Path) -> Result<File> {
+    act(Effect::Create(path), || File::create(path)).map_err(|error| wrote("create", path, error))
 }
 
 /// A file to read.
@@ -229,41 +148,62 @@ pub fn refuse_pointer(path: &Path) -> Result<()> {
 
 /// A file to add to, made if it is not there.
 pub fn append(path: &Path) -> Result<File> {
-    let open = || File::options().append(true).create(true).open(path);
-    gate(path).and_then(|()| open()).map_err(|error| wrote("create", path, error))
+    act(Effect::Create(path), || File::options().append(true).create(true).open(path))
+        .map_err(|error| wrote("create", path, error))
 }
 
 /// Adds bytes to a file opened by [`append`].
-pub fn add(file: &mut File, path: &Path, bytes: &[u8]) -> Result<()> {
-    gate(path).and_then(|()| file.write_all(bytes)).map_err(|error| wrote("write", path, error))
+pub fn add(file: &File, path: &Path, bytes: &[u8]) -> Result<()> {
+    Layered { file, path }.write_all(bytes).map_err(|error| wrote("write", path, error))
+}
+
+/// A file that carries a lock, made if it is not there.
+pub fn open_lock(path: &Path) -> Result<File> {
+    let mut open = File::options();
+    open.read(true).write(true).create(true).truncate(false);
+    act(Effect::Create(path), || open.open(path))
+        .map_err(|error| wrote("open the lock", path, error))
 }
 
 /// A file that is not there yet, with these bytes. After a crash it may hold a part of them.
 pub fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
-    let write = || -> io::Result<()> {
-        gate(path)?;
-        let mut file = File::options().write(true).create_new(true).open(path)?;
-        gate(path)?;
-        file.write_all(bytes)
-    };
-    write().map_err(|error| wrote("write", path, error))
+    write_new_file(path, bytes).map_err(|error| wrote("write", path, error))
+}
+
+/// The same, but for a file that is there already: false then.
+pub fn write_new_if_free(path: &Path, bytes: &[u8]) -> Result<bool> {
+    match write_new_file(path, bytes) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(wrote("write", path, error)),
+    }
+}
+
+fn write_new_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = || File::options().write(true).create_new(true).open(path);
+    let file = act(Effect::Create(path), new)?;
+    Layered { file: &file, path }.write_all(bytes)
 }
 
 /// A file that is not there yet, with these bytes, which only its owner may read and write.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
     let write = || -> io::Result<()> {
-        gate(path)?;
-        let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
-        file.write_all(bytes)?;
-        file.sync_all()
+        let new = || File::options().write(true).create_new(true).mode(0o600).open(path);
+        let file = act(Effect::Create(path), new)?;
+        Layered { file: &file, path }.write_all(bytes)?;
+        act(Effect::SyncFile(path, &file), || file.sync_all())
     };
     write().map_err(|error| wrote("write", path, error))
 }
 
 /// Writes bytes at a place of a file that is there.
 pub fn write_at(path: &Path, at: u64, bytes: &[u8]) -> Result<()> {
-    let write = || File::options().write(true).open(path)?.write_all_at(bytes, at);
-    gate(path).and_then(|()| write()).map_err(|error| wrote("write", path, error))
+    let write = || {
+        let mut file = File::options().write(true).open(path)?;
+        file.seek(SeekFrom::Start(at))?;
+        Layered { file: &file, path }.write_all(bytes)
+    };
+    write().map_err(|error| wrote("write", path, error))
 }
 
 /// Adds `length` bytes from a place of a file to `bytes`.
@@ -277,8 +217,11 @@ pub fn read_at(path: &Path, at: u64, length: u64, bytes: &mut Vec<u8>) -> Result
 
 /// Adds bytes to a file that is there.
 pub fn append_to(path: &Path, bytes: &[u8]) -> Result<()> {
-    let write = || File::options().append(true).open(path)?.write_all(bytes);
-    gate(path).and_then(|()| write()).map_err(|error| wrote("write", path, error))
+    let write = || {
+        let file = File::options().append(true).open(path)?;
+        Layered { file: &file, path }.write_all(bytes)
+    };
+    write().map_err(|error| wrote("write", path, error))
 }
 
 /// A name for one file that reads like `name`: what may mean something to a file system becomes
@@ -302,13 +245,16 @@ const NAME: usize = 200;
 
 /// A symbolic link, which replaces any file or link in one step.
 pub fn link(path: &Path, target: &Path) -> Result<()> {
-    let folder =
-        path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let make = || -> io::Result<()> {
-        gate(path)?;
-        let made = tempfile::Builder::new()
-            .make_in(folder, |path| std::os::unix::fs::symlink(target, path))?;
-        made.into_temp_path().persist(path).map_err(|error| error.error)
+        let new = || {
+            tempfile::Builder::new()
+                .make_in(folder_of(path), |path| std::os::unix::fs::symlink(target, path))
+        };
+        let link = act(Effect::Temporary(path), new)?.into_temp_path();
+        made(&link);
+        let from = link.to_path_buf();
+        let put = || link.persist(path).map_err(|error| error.error);
+        act(Effect::Rename { from: &from, to: path }, put)
     };
     make().map_err(|error| wrote("make the link", path, error))
 }
@@ -318,15 +264,13 @@ pub fn link(path: &Path, target: &Path) -> Result<()> {
 /// # Errors
 /// The machine's, where the file system has none.
 pub fn share(path: &Path, of: &Path) -> Result<()> {
-    gate(path)
-        .and_then(|()| fs::hard_link(of, path))
+    act(Effect::Link(path), || fs::hard_link(of, path))
         .map_err(|error| wrote("make the link", path, error))
 }
 
 /// Makes sure that a file's bytes, or a folder's names, are on the disk.
 pub fn sync(path: &Path) -> Result<()> {
-    gate(path)
-        .and_then(|()| File::open(path)?.sync_all())
+    act(Effect::Sync(path), || File::open(path)?.sync_all())
         .map_err(|error| wrote("write", path, error))
 }
 
@@ -337,28 +281,20 @@ pub fn make_own(path: &Path) -> Result<()> {
         if fs::symlink_metadata(path)?.nlink() <= 1 {
             return Ok(());
         }
-        gate(path)?;
-        let folder =
-            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut copy = tempfile::Builder::new().tempfile_in(folder)?;
-        io::copy(&mut File::open(path)?, copy.as_file_mut())?;
-        gate(path)?;
-        copy.persist(path).map(drop).map_err(|error| error.error)
+        temporary(path, None, |copy| io::copy(&mut File::open(path)?, copy).map(drop))
     };
     make().map_err(|error| wrote("copy", path, error))
 }
 
 /// Takes every right to write away from a file.
 pub fn make_read_only(path: &Path) -> Result<()> {
-    gate(path)
-        .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o444)))
-        .map_err(|error| wrote("make read-only", path, error))
+    let mode = || fs::set_permissions(path, fs::Permissions::from_mode(0o444));
+    act(Effect::Change(path), mode).map_err(|error| wrote("make read-only", path, error))
 }
 
 /// Moves a file or folder within one volume. The caller syncs the folders.
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
-    gate(to)
-        .and_then(|()| fs::rename(from, to))
+    act(Effect::Rename { from, to }, || fs::rename(from, to))
         .map_err(|error| wrote(&format!("move {} to", from.display()), to, error))
 }
 
@@ -375,7 +311,7 @@ pub enum Renamed {
 
 /// Moves a folder to a name that nothing but an empty folder has.
 pub fn rename_unless_taken(from: &Path, to: &Path) -> Result<Renamed> {
-    match gate(to).and_then(|()| fs::rename(from, to)) {
+    match act(Effect::Rename { from, to }, || fs::rename(from, to)) {
         Ok(()) => Ok(Renamed::Done),
         Err(error)
             if matches!(
@@ -401,8 +337,7 @@ pub fn copy_all(from: &Path, to: &Path) -> Result<()> {
             create_dir_all(&target)?;
             copy_all(&source, &target)?;
         } else {
-            gate(&target)
-                .and_then(|()| std::fs::copy(&source, &target))
+            act(Effect::Create(&target), || fs::copy(&source, &target))
                 .map_err(|error| wrote("copy to", &target, error))?;
             make_own(&target)?;
         }
@@ -413,17 +348,31 @@ pub fn copy_all(from: &Path, to: &Path) -> Result<()> {
 /// Removes a file or a folder with all that is in it. It need not exist. A symbolic link is
 /// removed, never followed.
 pub fn remove_all(path: &Path) -> Result<()> {
-    let remove = || -> io::Result<()> {
-        gate(path)?;
-        match fs::symlink_metadata(path)?.is_dir() {
-            true => fs::remove_dir_all(path),
-            false => fs::remove_file(path),
-        }
+    let remove = || match fs::symlink_metadata(path)?.is_dir() {
+        true => fs::remove_dir_all(path),
+        false => fs::remove_file(path),
     };
-    match remove() {
+    match act(Effect::Remove(path), remove) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(wrote("remove", path, error)),
         _ => Ok(()),
     }
+}
+
+/// Removes a folder if there is nothing in it. True if it did.
+pub fn remove_if_empty(path: &Path) -> bool {
+    act(Effect::RemoveEmpty(path), || fs::remove_dir(path)).is_ok()
+}
+
+/// Sees to it that a file has room for `bytes` more from `from` on, where its file system can do
+/// that; its length stays.
+pub fn reserve(file: &File, path: &Path, from: u64, bytes: u64) -> io::Result<()> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    act(Effect::Change(path), || Ok(fallocate(file, FallocateFlags::KEEP_SIZE, from, bytes)?))
+}
+
+/// Writes bytes to a file that is open and called `path`, and leaves the error as it is.
+pub fn write_all(file: &File, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    Layered { file, path }.write_all(bytes)
 }
 
 #[cfg(test)]
