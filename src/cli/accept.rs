@@ -17,14 +17,14 @@ use crate::error::{Result, user};
 #[command(after_help = "\
 An edit that changes no result (a comment in a script under `files`, a path inside of a file) gives
 a stage a new key. This gives the new key the result of the latest run, without making it again.
-The entry keeps the reason and what differs; plans, `show` and reports say it.")]
+The entry keeps the reason and what differs; `show`, `ls`, the end of a run and its page say it.")]
 pub struct Arguments {
     #[command(flatten)]
     source: Source,
     /// A stage or a node
     stage: String,
     /// Why the result is the same
-    #[arg(long, value_name = "REASON", required_unless_present = "withdraw")]
+    #[arg(long, value_name = "REASON", required_unless_present_any = ["withdraw", "dry_run"])]
     because: Option<String>,
     /// The result, by its id, its tag or its key [default: that of the node's latest run]
     #[arg(long, value_name = "ARTEFACT", conflicts_with = "withdraw")]

@@ -121,6 +121,7 @@ mod tests {
             sources: Default::default(),
             preimage,
             renewed_from: None,
+            accepted: None,
         }
     }
 

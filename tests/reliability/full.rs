@@ -64,7 +64,7 @@ fn a_disk_that_is_full_at_any_size_ends_a_run_and_loses_nothing() {
         let place = Place::new(PIPELINE);
         let folder = place.path("cache");
         let Some(disk) = Disk::mount(&folder, kib) else {
-            return tools::left_out(NOT_MOUNTED);
+            return tools::mention(NOT_MOUNTED);
         };
         let said = place.say(&["run", "p.yaml"]);
         match said.code {
@@ -104,7 +104,7 @@ fn a_disk_that_only_reads_serves_what_it_has_and_says_so_otherwise() {
     let place = Place::new(PIPELINE);
     let folder = place.path("cache");
     let Some(disk) = Disk::mount(&folder, 32 << 10) else {
-        return tools::left_out(NOT_MOUNTED);
+        return tools::mention(NOT_MOUNTED);
     };
     place.counts(&[]);
     let objects = place.objects();
