@@ -225,7 +225,7 @@ struct Bisection<'a> {
     edits: &'a [Edit],
     /// The two runs, for the records of the runs in between.
     name: String,
-    /// What is known of the pipeline with so many first edits.
+    /// What is known of the pipeline with this number of first edits.
     known: HashMap<usize, Run>,
 }
 
@@ -252,13 +252,13 @@ impl Bisection<'_> {
         }
     }
 
-    /// The graph with so many first edits.
+    /// The graph with this number of first edits.
     fn graph(&self, edits: usize) -> std::result::Result<Graph, String> {
         let own: Vec<&Edit> = self.edits[..edits].iter().collect();
         with_edits(&self.earlier.graph, &self.later.graph, &own, &Builtin)
     }
 
-    /// Runs the pipeline with so many first edits, unless it was.
+    /// Runs the pipeline with this number of first edits, unless it was.
     fn run(&mut self, edits: usize, wanted: &[String]) -> Result<()> {
         if self.known.contains_key(&edits) {
             return Ok(());
@@ -306,7 +306,7 @@ impl Bisection<'_> {
         Ok(())
     }
 
-    /// How the figures move from the pipeline with so many first edits to that with more.
+    /// How the figures move from one number of first edits to a larger one.
     fn moved(&mut self, from: usize, to: usize, wanted: &[String]) -> Result<Vec<Moved>> {
         self.run(from, wanted)?;
         self.run(to, wanted)?;

@@ -1,18 +1,17 @@
 //! `run`: makes what is not there yet.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::changes::Changes;
+use super::budget::{stop_after, time};
 use super::common::{
     Cache, DeviceAndDtype, NumericsOption, Source, Targets, print, request, tell, terminal_width,
-    visible,
 };
+use super::confirm::confirm;
 use super::events::{self, Event, JsonLines, Plain};
 use super::executor::{self, ExecutorOption, Target};
 use super::fetch::{Manner, fetch};
@@ -31,7 +30,6 @@ use crate::artefacts::table::TABLE;
 use crate::dag::cluster::ClusterExecutor;
 use crate::dag::digest::ObjectId;
 use crate::dag::events::Events;
-use crate::dag::explain::add_reasons;
 use crate::dag::inputs::snapshot;
 use crate::dag::node::{Node, Reporter};
 use crate::dag::observer::Observer;
@@ -40,14 +38,12 @@ use crate::dag::outcome::Outcome;
 use crate::dag::plan::{Plan, State, plan};
 use crate::dag::process::ProcessExecutor;
 use crate::dag::processes::adopt_orphans;
-use crate::dag::record::{Ending, Invocation};
-use crate::dag::request::Request;
+use crate::dag::record::Ending;
 use crate::dag::run::run;
 use crate::dag::stop::Stop;
 use crate::dag::store::Store;
 use crate::device::Device;
-use crate::error::{Context, Result, kind_of, no_thread, user};
-use crate::model::memory::Memory;
+use crate::error::{Context, Result, kind_of, user};
 use crate::pipeline::expand::Pipeline;
 use crate::pipeline::lengths;
 use crate::pipeline::memory::{HINT, all_shapes, estimate, shapes};
@@ -109,37 +105,6 @@ enum Log {
     Text,
     /// One JSON object a line, the last of them the outcome
     Json,
-}
-
-/// Seconds of `30m`, `2h`, `90s` or a number of minutes.
-fn time(text: &str) -> std::result::Result<f64, String> {
-    let (number, unit) = match text.strip_suffix(['s', 'm', 'h']) {
-        Some(number) if text.ends_with('s') => (number, 1.0),
-        Some(number) if text.ends_with('h') => (number, 3600.0),
-        Some(number) => (number, 60.0),
-        None => (text, 60.0),
-    };
-    let number = number.parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0);
-    let expected = "expected a time above 0, such as `30m`, `2h`, `90s` or a number of minutes";
-    number.map(|number| number * unit).ok_or_else(|| expected.into())
-}
-
-/// Stops the run once its budget is spent, if it has one.
-fn heed_budget(arguments: &Arguments, stop: &Stop) -> Result<()> {
-    let Some(seconds) = arguments.budget.filter(|_| !arguments.sequential) else { return Ok(()) };
-    let (stop, is_said) = (stop.clone(), arguments.log == Log::Text);
-    let wait = move || {
-        std::thread::sleep(Duration::from_secs_f64(seconds));
-        if is_said {
-            tell(&format!("the budget of {} is spent", duration(seconds)));
-        }
-        stop.request();
-    };
-    std::thread::Builder::new()
-        .name("budget".into())
-        .spawn(wait)
-        .map(drop)
-        .map_err(|error| no_thread("a thread", error).into())
 }
 
 /// Runs, and gives the exit code.
@@ -278,7 +243,9 @@ fn attempt(
         Some(stop) => stop.clone(),
         None => {
             let stop = signals.insert(Stop::on_signals()?).clone();
-            heed_budget(arguments, &stop)?;
+            if let Some(seconds) = arguments.budget.filter(|_| !arguments.sequential) {
+                stop_after(seconds, &stop, arguments.log == Log::Text)?;
+            }
             stop
         }
     };
@@ -350,36 +317,6 @@ fn attempt(
         }
     };
     Ok((store, pipeline, outcome))
-}
-
-/// Shows the plan and asks whether to go on.
-///
-/// # Errors
-/// The user's, unless the answer is yes and the plan is still the same.
-fn confirm(
-    store: &Store,
-    request: Request<'_>,
-    planned: &Plan,
-    memory: &BTreeMap<String, Memory>,
-    prices: &Prices,
-    invocation: &Invocation,
-) -> Result<()> {
-    let mut shown = planned.clone();
-    add_reasons(store, request, &mut shown)?;
-    let changes = Changes::of(store, &shown, invocation)?;
-    eprint!(
-        "{}go on? [y/N] ",
-        visible(&super::plan::text(&shown, memory, prices, changes.as_ref()))
-    );
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer).context("cannot read the answer")?;
-    if !matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
-        return Err(user("nothing was run").hint("answer `y` to go on").into());
-    }
-    match plan(store, request)? == *planned {
-        true => Ok(()),
-        false => Err(user("the plan has changed since it was shown").hint("run again").into()),
-    }
 }
 
 /// Refuses a run that does not fit the memory, before anything runs. Returns the estimated bytes of

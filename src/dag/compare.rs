@@ -33,7 +33,7 @@ pub struct Comparison {
     pub kept: usize,
 }
 
-/// A node whose key differs for reasons of its own.
+/// A node whose own config or files differ.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Changed {
     /// The node's name.

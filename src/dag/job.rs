@@ -2,6 +2,7 @@
 //! Uses nothing of other nodes.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 use std::task::Poll;
@@ -230,4 +231,18 @@ fn config_with_paths(node: &Node, folder: impl Fn(&str) -> Result<PathBuf>) -> R
         };
         Ok(json!({ PATH_TAG: path }))
     })
+}
+
+/// What `work` returns; a panic is an error, so that the scheduler does not wait for ever.
+pub(super) fn contained_bug<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(Failure::new(Kind::Bug, "a bug: the engine panicked").into()))
+}
+
+/// The message of a node that its timeout has ended.
+pub(super) fn out_of_time(timeout: f64) -> String {
+    format!(
+        "took longer than its `timeout` of {timeout} s, and was ended\n  hint: raise `timeout`; a \
+         run goes on from the last checkpoint"
+    )
 }

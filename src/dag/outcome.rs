@@ -63,6 +63,22 @@ pub struct NodeOutcome {
     pub seconds: f64,
 }
 
+impl NodeOutcome {
+    /// Of a node that did not run, of which nothing more is known.
+    pub(super) fn skipped(name: &str, stage: &str) -> Self {
+        NodeOutcome {
+            name: name.to_owned(),
+            stage: stage.to_owned(),
+            ending: Ending::Skipped,
+            key: None,
+            object: None,
+            failure: None,
+            because: None,
+            seconds: 0.0,
+        }
+    }
+}
+
 /// How a run ended.
 #[derive(Clone, Debug)]
 pub struct Outcome {

@@ -22,7 +22,6 @@
 //! 12. A node that fails is put back into the queue as often as it says; then nothing has failed.
 
 use std::collections::{BTreeMap, HashMap};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::Scope;
@@ -31,9 +30,9 @@ use std::time::{Duration, Instant};
 use crate::cancellation::{Cancel, Cancellation};
 use crate::context::Report;
 use crate::digest::{ActionKey, ObjectId};
-use crate::error::{Error, Failure, Kind, Result, no_thread};
+use crate::error::{Error, Kind, Result, no_thread};
 use crate::executor::Executor;
-use crate::job::{Job, Made, Message};
+use crate::job::{Job, Made, Message, contained_bug, out_of_time};
 use crate::logs::kept_log;
 use crate::node::{Node, Retry};
 use crate::observer::Observer;
@@ -591,29 +590,7 @@ impl<'a, E: Executor> Scheduler<'a, E> {
     }
 
     fn blank(&self, at: usize) -> NodeOutcome {
-        let (name, stage) = (self.node(at).name.clone(), self.node(at).stage.clone());
-        NodeOutcome {
-            name,
-            stage,
-            ending: Ending::Skipped,
-            key: None,
-            object: None,
-            failure: None,
-            because: None,
-            seconds: 0.0,
-        }
+        let node = self.node(at);
+        NodeOutcome::skipped(&node.name, &node.stage)
     }
-}
-
-/// What `work` returns; a panic is an error, so that the scheduler does not wait for ever.
-fn contained_bug<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err(Failure::new(Kind::Bug, "a bug: the engine panicked").into()))
-}
-
-fn out_of_time(timeout: f64) -> String {
-    format!(
-        "took longer than its `timeout` of {timeout} s, and was ended\n  hint: raise `timeout`; a \
-         run goes on from the last checkpoint"
-    )
 }

@@ -16,7 +16,7 @@ use posttrain::random::Stream;
 use super::bench::{Bench, Expected, earlier, expected, study};
 use super::setting;
 
-/// With a number, so many bits of each file.
+/// Bits of each file that are flipped.
 const BITS: &str = "POSTTRAIN_RELIABILITY_BITS";
 
 const FORM: &str = "length 1";

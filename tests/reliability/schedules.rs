@@ -17,7 +17,7 @@ use posttrain::random::{Sequence, Stream};
 use super::bench::{Bench, Expected, earlier, expected, study};
 use super::setting;
 
-/// With a number, so many schedules instead of the default.
+/// The number of schedules, instead of the default.
 const SCHEDULES: &str = "POSTTRAIN_RELIABILITY_SCHEDULES";
 /// With a number, the first seed.
 const SEED: &str = "POSTTRAIN_RELIABILITY_SEED";

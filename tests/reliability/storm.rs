@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::setting;
 use crate::cli::place::{Place, finish, wait_until};
 
-/// With a number, so many storms instead of one.
+/// The number of storms, instead of one.
 const STORMS: &str = "POSTTRAIN_RELIABILITY_STORMS";
 const RUNS: u64 = 8;
 /// How often each run is killed at most, and how long after its start at most.
