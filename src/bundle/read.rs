@@ -11,6 +11,7 @@ use tar::{Archive, EntryType};
 
 use super::hashes::hashes;
 use super::manifest::{FORMAT, MANIFEST, Manifest, Node};
+use crate::check::unfit_as_name;
 use crate::dag::digest::{ActionKey, ObjectId};
 use crate::dag::entry::Entry;
 use crate::dag::key::{CONTENT_TAG, OBJECT_TAG};
@@ -100,6 +101,10 @@ impl Bundle {
             ))
             .hint("use the program that wrote it, or a later one")
             .into());
+        }
+        // It names the folder of the record in the cache.
+        if let Some(why) = unfit_as_name(&manifest.run) {
+            return Err(no_bundle(format!("the id of its run cannot be one: {why}")).into());
         }
         Ok(Bundle { manifest, folder: folder.to_owned() })
     }

@@ -104,7 +104,7 @@ pub fn ask(node: &mut Node, queue: &Queue, places: Places, is_gpu: bool) -> Resu
     };
     let (of_queue, gpus) = (option("threads")?, option("gpus")?);
     let memory = option("memory_mb")?;
-    // The queue is told it as it is.
+    // The queue gets the value as it is.
     option("time_min")?;
     let resources = &mut node.resources;
     let own = resources.threads.or(of_queue.map(|threads| threads as usize));

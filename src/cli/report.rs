@@ -14,6 +14,9 @@ use crate::report::run::Run;
 use crate::report::select::Selection;
 use crate::report::{formats, latex, page};
 
+/// The page of a part of a run, beside the run's record.
+const PART: &str = "report-part.html";
+
 /// Write the report of a run: one HTML file, or its tables
 #[derive(Args)]
 pub struct Arguments {
@@ -23,7 +26,8 @@ pub struct Arguments {
     /// The page, which goes to a file; or its tables, which are printed
     #[arg(long, value_enum, default_value_t = Format::Html)]
     format: Format,
-    /// The file to write [default: report.html beside the run's record]
+    /// The file to write [default: report.html beside the run's record; of a part of it,
+    /// report-part.html]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Inputs of each test set that the page shows with every method's answers [default: at most
@@ -69,7 +73,10 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     let (store, record) = find(&arguments.cache, &arguments.run)?;
     let run = select(load_run(&store, &record)?, arguments)?;
     if arguments.format == Format::Html {
-        let path = write(&store, &record, &run, arguments.output.as_deref(), arguments.samples)?;
+        // The page of the whole run stays: a later run that is like it has the same.
+        let part = is_part(arguments).then(|| store.run_path(&record.id).join(PART));
+        let output = arguments.output.as_deref().or(part.as_deref());
+        let path = write(&store, &record, &run, output, arguments.samples)?;
         print(&format!("{}\n", path.display()))?;
         return if arguments.open { open(&path) } else { Ok(()) };
     }
@@ -98,6 +105,12 @@ fn names(parts: &[String]) -> Vec<String> {
         }
     }
     names
+}
+
+/// Whether a part of the run is wanted.
+fn is_part(arguments: &Arguments) -> bool {
+    let Arguments { evaluations, metrics, methods, test_sets, samples, .. } = arguments;
+    samples.is_some() || [evaluations, metrics, methods, test_sets].iter().any(|it| !it.is_empty())
 }
 
 /// What was asked for of a run.

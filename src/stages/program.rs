@@ -270,8 +270,10 @@ fn attend(mut child: Child, context: &Context, program: &str, sandbox: bool) -> 
     loop {
         if let Some(status) = child.try_wait().context("cannot wait for the program")? {
             return match (status.success(), context.stop_requested()) {
-                (true, _) => Ok(()),
-                (false, true) => context.interrupted(),
+                // Its end is not to be trusted: the signal also ends what it has started, and a
+                // shell may go on behind that as if it had been done.
+                (_, true) => context.interrupted(),
+                (true, false) => Ok(()),
                 (false, false) => Err(failed(status, context, program, sandbox).into()),
             };
         }

@@ -198,6 +198,18 @@ fn a_bundle_leads_nowhere_else() {
     with("more", later.as_bytes());
     let said = place.say(&["verify", "c.tar.zst"]);
     assert!(said.err.contains("a bundle of the form 2"), "{}", said.err);
+    let id = place.good(&["runs", "--json"]).out;
+    let id: Value = serde_json::from_str(&id).unwrap();
+    let id = id[0]["id"].as_str().unwrap();
+    let own = String::from_utf8(manifest(&place)).unwrap();
+    for run in ["../../../harm", "/tmp/posttrain-harm", ".", ""] {
+        let named = own.replace(&format!("\"run\": \"{id}\""), &format!("\"run\": \"{run}\""));
+        assert_ne!(named, own);
+        with("more", named.as_bytes());
+        let said = place.say(&["import", "c.tar.zst", "--cache", "other"]);
+        assert_eq!(said.code, 2, "{run}: {}", said.err);
+        assert!(said.err.contains("the id of its run cannot be one"), "{run}: {}", said.err);
+    }
     // Cut off anywhere.
     let whole = std::fs::read(place.path("b.tar.zst")).unwrap();
     for part in [0, 1, 10, whole.len() / 2, whole.len() - 1] {

@@ -108,3 +108,17 @@ fn two_runs_of_one_pipeline_at_once_make_each_node_once() {
     assert_eq!(one.last()["ran"].as_u64().unwrap() + two.last()["ran"].as_u64().unwrap(), 4);
     assert_eq!(place.log().len(), 4 * 6);
 }
+
+#[test]
+fn a_program_that_ends_well_after_it_was_asked_to_stop_has_made_nothing() {
+    // The shell goes on behind what the signal has ended.
+    let place = Place::new(
+        "stages:\n  a: {uses: command, run: [sh, -c, 'trap true TERM; echo begun >> LOG; sleep 60; \
+         echo half > made']}\n",
+    );
+    let mut run = place.start(&[]);
+    place.await_file("log");
+    kill_process(Pid::from_child(&run), Signal::TERM).unwrap();
+    assert_eq!(run.wait().unwrap().code(), Some(130));
+    assert_eq!(place.plan(&[]), ["run a"]);
+}

@@ -170,7 +170,7 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
     write_new_file(path, bytes).map_err(|error| wrote("write", path, error))
 }
 
-/// The same, but for a file that is there already: false then.
+/// The same, except that a file which is there already stays: false then.
 pub fn write_new_if_free(path: &Path, bytes: &[u8]) -> Result<bool> {
     match write_new_file(path, bytes) {
         Ok(()) => Ok(true),

@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::queue::Queue;
 use super::run_command::run;
 
-/// Questions without an answer in a row before the user is told.
+/// Questions without an answer in a row before there is a warning.
 const SILENT: u32 = 5;
 
 /// What the queue says of a job.

@@ -11,7 +11,7 @@
 //! 4. A job outlives the run that has submitted it. Its id is in the folder, and a later run goes
 //!    on with it: it adopts the attempt and asks the queue for that job.
 //! 5. A job begins when all that its node needs is made: the key of a node, and with it the folder
-//!    of its attempt, is not known before. So the queue is told of no dependencies.
+//!    of its attempt, is not known before. So the queue gets no dependencies.
 
 mod board;
 mod end;
@@ -93,7 +93,7 @@ pub struct ClusterJob {
     record: Record,
     /// The command that submits it.
     submit: Vec<String>,
-    /// What the user is told at the next poll.
+    /// Warnings for the next poll.
     notes: Vec<String>,
     looked: Option<Instant>,
     /// Questions to the queue that were asked before the exit code was seen.
